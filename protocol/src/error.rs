@@ -1,0 +1,122 @@
+//! The table of error codes: the one place every error that a client sees comes from.
+//!
+//! Where the hosted original publishes a code for the case, that code is used; the rest have numbers
+//! from 200001. A code is never given a second meaning: a retired row stays, commented, with its number.
+
+use std::fmt;
+
+/// An error code as on the wire. Codes this crate doesn't know survive decoding.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ErrorCode(pub u32);
+
+macro_rules! error_table {
+    ($($constant:ident = $code:literal, $retry:ident, $text:literal;)+) => {
+        impl ErrorCode {
+            $(#[doc = $text] pub const $constant: ErrorCode = ErrorCode($code);)+
+
+            /// Every known code, in the order of the table.
+            pub const ALL: &[ErrorCode] = &[$(ErrorCode::$constant,)+];
+
+            /// The name, for documents, logs and metrics; `None` for codes this crate doesn't know.
+            pub fn name(self) -> Option<&'static str> {
+                match self.0 {
+                    $($code => Some(stringify!($constant)),)+
+                    _ => None,
+                }
+            }
+
+            /// What it means, in English.
+            pub fn text(self) -> &'static str {
+                match self.0 {
+                    $($code => $text,)+
+                    _ => "unknown error",
+                }
+            }
+
+            /// Whether the same request can succeed later without being changed. Unknown codes: no.
+            pub fn is_retryable(self) -> bool {
+                match self.0 {
+                    $($code => error_table!(@ $retry),)+
+                    _ => false,
+                }
+            }
+        }
+    };
+    (@ final) => { false };
+    (@ retry) => { true };
+}
+
+error_table! {
+    // Published codes of the hosted original.
+    NOT_LOGGED_IN = 6014, final, "not logged in";
+    SIGNED_OUT_BY_OTHER_DEVICE = 6208, final, "signed out by another device of the same account";
+    USER_INVALID = 20003, final, "sender or recipient is invalid or does not exist";
+    USERSIG_EXPIRED = 70001, final, "UserSig expired";
+    USERSIG_EMPTY = 70002, final, "UserSig is empty";
+    USERSIG_MALFORMED = 70003, final, "UserSig cannot be parsed";
+    USERSIG_WRONG_SIGNATURE = 70009, final, "UserSig was not signed with this application's key";
+    USERSIG_OTHER_USER = 70013, final, "UserSig was made for another user";
+    USERSIG_OTHER_APPLICATION = 70014, final, "UserSig was made for another application";
+    APPLICATION_UNKNOWN = 70020, final, "no such application";
+    MESSAGE_TOO_LONG = 80002, final, "message is too long";
+
+    // The connection.
+    FRAME_INVALID = 200001, final, "bytes are not a frame of this protocol";
+    VERSION_UNSUPPORTED = 200002, final, "no protocol version in common";
+    FRAME_TOO_LARGE = 200003, final, "frame is over the limit";
+    FRAME_TRUNCATED = 200004, final, "stream ended inside a frame";
+    HELLO_DEADLINE = 200005, retry, "no hello in time";
+    LOGIN_DEADLINE = 200006, retry, "no login in time";
+    HEARTBEAT_LOST = 200007, retry, "nothing was received for longer than the heartbeat allows";
+    SLOW_READER = 200008, retry, "the client does not read what it is sent";
+    TOO_MANY_FRAMES = 200009, final, "too many frames before login";
+    TOO_MANY_LOGIN_FAILURES = 200010, retry, "too many failed logins on one connection";
+    SERVER_DRAINING = 200011, retry, "the server is shutting down";
+    CONNECTION_LIMIT = 200012, retry, "the server has as many connections as it is set to take";
+
+    // Requests.
+    COMMAND_UNKNOWN = 200020, final, "unknown command";
+    PAYLOAD_INVALID = 200021, final, "payload does not decode";
+    ARGUMENT_INVALID = 200022, final, "an argument is missing or out of range";
+    ALREADY_LOGGED_IN = 200023, final, "already logged in";
+    TOO_MANY_IN_FLIGHT = 200024, retry, "too many unanswered requests";
+    MESSAGE_EMPTY = 200025, final, "message has no content";
+    CLIENT_MESSAGE_ID_REUSED = 200026, final, "client_message_id was used for another conversation";
+    CURSOR_INVALID = 200027, final, "cursor is not one that this server gave out";
+
+    // The server.
+    BUSY = 200040, retry, "the server is busy";
+    UNAVAILABLE = 200041, retry, "storage is unavailable";
+    INTERNAL = 200042, final, "internal error";
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.0, self.text())
+    }
+}
+
+impl fmt::Debug for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.0, self.name().unwrap_or("?"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique() {
+        let mut codes: Vec<u32> = ErrorCode::ALL.iter().map(|code| code.0).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), ErrorCode::ALL.len());
+    }
+
+    #[test]
+    fn unknown_codes_survive() {
+        assert_eq!(ErrorCode(4_000_000_000).name(), None);
+        assert!(!ErrorCode(4_000_000_000).is_retryable());
+    }
+}

@@ -1,0 +1,111 @@
+//! Event pushes encoded once and shared: the entry is the same bytes for everyone it goes to; only
+//! the position in each receiver's own log differs.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+
+use crate::{frame::Payload, message};
+
+const EVENT_POSITION: u32 = 1;
+const EVENT_MESSAGE: u32 = 2;
+const PUSH_EVENT: u32 = 1;
+const PUSH_CURSOR: u32 = 2;
+
+/// What happened, encoded; clones share the bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedEvent {
+    field: u32,
+    bytes: Bytes,
+}
+
+impl EncodedEvent {
+    /// A message, as [`message::Message`] encodes it.
+    pub fn message(encoded: Bytes) -> Self {
+        EncodedEvent { field: EVENT_MESSAGE, bytes: encoded }
+    }
+
+    /// Length of the encoded entry, in bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether the entry encodes to nothing.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+/// The payload of the push `event`: an [`message::EventPush`] around shared bytes.
+pub(crate) struct EventPush<'a> {
+    pub(crate) position: &'a [u8],
+    pub(crate) event: &'a EncodedEvent,
+    /// `None`: the same as the position.
+    pub(crate) cursor: Option<&'a [u8]>,
+}
+
+impl EventPush<'_> {
+    fn event_len(&self) -> usize {
+        field_len(EVENT_POSITION, self.position.len()) + field_len(self.event.field, self.event.bytes.len())
+    }
+}
+
+impl Payload for EventPush<'_> {
+    fn len(&self) -> usize {
+        field_len(PUSH_EVENT, self.event_len()) + self.cursor.map_or(0, |cursor| field_len(PUSH_CURSOR, cursor.len()))
+    }
+
+    fn put(&self, out: &mut BytesMut) {
+        put_field_head(out, PUSH_EVENT, self.event_len());
+        put_field(out, EVENT_POSITION, self.position);
+        put_field(out, self.event.field, &self.event.bytes);
+        if let Some(cursor) = self.cursor {
+            put_field(out, PUSH_CURSOR, cursor);
+        }
+    }
+}
+
+fn field_len(field: u32, len: usize) -> usize {
+    key_len(field) + encoded_len_varint(len as u64) + len
+}
+
+fn put_field_head(out: &mut BytesMut, field: u32, len: usize) {
+    encode_key(field, WireType::LengthDelimited, out);
+    encode_varint(len as u64, out);
+}
+
+fn put_field(out: &mut BytesMut, field: u32, bytes: &[u8]) {
+    put_field_head(out, field, bytes.len());
+    out.put_slice(bytes);
+}
+
+impl From<&message::Message> for EncodedEvent {
+    fn from(message: &message::Message) -> Self {
+        EncodedEvent::message(prost::Message::encode_to_vec(message).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message as _;
+
+    #[test]
+    fn encodes_as_the_generated_message_does() {
+        let message = message::Message { from: "a".into(), to: "b".into(), seq: 3, ..Default::default() };
+        let encoded = EncodedEvent::from(&message);
+        for cursor in [None, Some(&b"cursor-bytes"[..])] {
+            let ours = EventPush { position: b"position", event: &encoded, cursor };
+            let generated = message::EventPush {
+                event: Some(message::Event {
+                    position: Bytes::from_static(b"position"),
+                    what: Some(message::event::What::Message(message.clone())),
+                }),
+                cursor: cursor.map(Bytes::copy_from_slice).unwrap_or_default(),
+            };
+            let mut out = BytesMut::new();
+            ours.put(&mut out);
+            assert_eq!(out, generated.encode_to_vec());
+            assert_eq!(Payload::len(&ours), out.len());
+        }
+    }
+}
