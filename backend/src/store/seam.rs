@@ -162,9 +162,9 @@ impl<T: Unpin> Future for Reading<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
-            Reading::Ready(result) => {
-                Poll::Ready(result.take().unwrap_or_else(|| Err(StoreError::Damaged("a reading was polled twice".into()))))
-            }
+            Reading::Ready(result) => Poll::Ready(
+                result.take().unwrap_or_else(|| Err(StoreError::Damaged("a reading was polled twice".into()))),
+            ),
             Reading::Pending(future) => future.as_mut().poll(cx),
         }
     }
