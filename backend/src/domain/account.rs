@@ -10,12 +10,13 @@ use crate::{
     store::{Lane, Store, Tx},
 };
 
-/// Creates an application, or sets the secret of an existing one.
-pub async fn put_application(store: &Store, clock: &Arc<dyn Clock>, app: AppId, secret: &str) -> Result<(), Error> {
+/// Creates an application, or sets the secret of an existing one. `development`: its secret lies in a
+/// development start's folder, so a production start must not accept it.
+pub async fn put_application(store: &Store, clock: &Arc<dyn Clock>, app: AppId, secret: &str, development: bool) -> Result<(), Error> {
     if app == 0 {
         return Err(Error::Argument("sdkappid is 0"));
     }
-    let record = ApplicationRecord { secret: secret.to_owned(), created_ms: clock.unix_ms() };
+    let record = ApplicationRecord { secret: secret.to_owned(), created_ms: clock.unix_ms(), development };
     let put = async move |tx: &Tx| -> Result<(), Error> {
         let existing = application(tx, app).await?;
         let created_ms = existing.map_or(record.created_ms, |existing| existing.created_ms);
@@ -26,13 +27,15 @@ pub async fn put_application(store: &Store, clock: &Arc<dyn Clock>, app: AppId, 
     Ok(())
 }
 
-/// Checks who the user is, and creates the account at its first login.
-pub async fn login(store: &Store, clock: &Arc<dyn Clock>, app: AppId, user: &UserId, usersig: String) -> Result<(), Error> {
+/// Checks who the user is, and creates the account at its first login. Development applications exist
+/// only where `development` is set.
+pub async fn login(store: &Store, clock: &Arc<dyn Clock>, development: bool, app: AppId, user: &UserId, usersig: String) -> Result<(), Error> {
     let now_ms = clock.unix_ms();
     let check = {
         let user = user.clone();
         async move |tx: &Tx| -> Result<bool, Error> {
-            let application = application(tx, app).await?.ok_or(Error::ApplicationUnknown)?;
+            let application = application(tx, app).await?.filter(|found| development || !found.development);
+            let application = application.ok_or(Error::ApplicationUnknown)?;
             usersig::verify(app, &application.secret, user.as_str(), &usersig, now_ms / 1000)?;
             account_exists(tx, app, &user).await
         }

@@ -11,6 +11,9 @@ pub(crate) struct ApplicationRecord {
     /// When it was created, milliseconds since the Unix epoch.
     #[prost(uint64, tag = "2")]
     pub(crate) created_ms: u64,
+    /// Made by a development start: refused by a production one.
+    #[prost(bool, tag = "3")]
+    pub(crate) development: bool,
 }
 
 /// An account.

@@ -23,7 +23,9 @@ pub struct Sent {
     pub seq: u64,
     /// The server's time of the message, milliseconds since the Unix epoch.
     pub time_ms: u64,
-    /// `None` if it had been stored before; otherwise what is to be pushed.
+    /// It had been stored before, by an earlier try.
+    pub duplicate: bool,
+    /// What is to be pushed, if it was stored now.
     pub fresh: Option<Fresh>,
 }
 
@@ -61,7 +63,7 @@ impl Staged {
             position_from: committed.stamp(staged.stamp_from),
             position_to: committed.stamp(staged.stamp_to),
         });
-        Sent { seq: self.seq, time_ms: self.time_ms, fresh }
+        Sent { seq: self.seq, time_ms: self.time_ms, duplicate: fresh.is_none(), fresh }
     }
 }
 

@@ -39,6 +39,9 @@ use crate::{
 /// Turns of reading before others get theirs.
 const READS_PER_TURN_MAX: usize = 8;
 
+/// Pages one client may have read at a time: what bounds the memory of answers it does not take.
+const PAGES_RUNNING_MAX: u32 = 8;
+
 /// How long a closing connection waits for the client to close its side, so that the last frame is
 /// not destroyed by a reset.
 const LINGER_MS: u64 = 1_000;
@@ -51,13 +54,18 @@ pub(super) struct Connection {
 }
 
 struct Inner {
+    id: ConnectionId,
     protocol: ServerConnection,
     tls: TlsSession,
     handshake: Progress,
     session: Option<Session>,
     login_running: bool,
+    /// Pages of the log or of a conversation that are being read for this client.
+    pages_running: u32,
     /// Ciphertext that the socket did not take yet.
     unsent: Vec<u8>,
+    /// The sending direction has been ended.
+    finished: bool,
     /// Since when the socket takes nothing.
     stalled_since: Option<Millis>,
     draining: bool,
@@ -91,12 +99,15 @@ pub(super) fn start(core: &Rc<Core>, stream: TcpStream) {
         core.watch_deadline(deadline, id);
     }
     let inner = Inner {
+        id,
         protocol,
         tls,
         handshake: Progress::Handshaking,
         session: None,
         login_running: false,
         unsent: Vec::new(),
+        finished: false,
+        pages_running: 0,
         stalled_since: None,
         draining: false,
         phase: Phase::Open,
@@ -142,7 +153,7 @@ impl Connection {
         for _ in 0..READS_PER_TURN_MAX {
             let write_blocked = match self.inner.borrow_mut().poll_write(&self.core, cx, stream) {
                 Poll::Ready(Ok(())) => false,
-                Poll::Ready(Err(())) => return Poll::Ready(()),
+                Poll::Ready(Err(Gone)) => return Poll::Ready(()),
                 Poll::Pending => true,
             };
             self.watch_stall(write_blocked);
@@ -283,6 +294,25 @@ impl Connection {
         inner.session = Some(session);
         self.core.metrics.sessions.increment(1.0);
         true
+    }
+
+    /// A page is being read from here on. `false`: as many are as may be, or the client takes no answers.
+    pub(super) fn page_started(&self) -> bool {
+        let mut inner = self.inner.borrow_mut();
+        let crowded = inner.waiting_bytes() > self.core.shared.config.push_buffer_bytes_max;
+        let admitted = !crowded && inner.pages_running < PAGES_RUNNING_MAX;
+        inner.pages_running += u32::from(admitted);
+        admitted
+    }
+
+    /// The page has been read.
+    pub(super) fn page_finished(&self) {
+        self.inner.borrow_mut().pages_running -= 1;
+    }
+
+    /// Largest answer the client accepts, in bytes.
+    pub(super) fn answer_bytes_max(&self) -> usize {
+        self.inner.borrow().protocol.peer_frame_bytes_max()
     }
 
     /// Looks at or changes the session, if there is one.
@@ -431,24 +461,45 @@ impl Inner {
     }
 
     /// Writes what waits. Ready: all of it is out. An error means that the connection is over.
-    fn poll_write(&mut self, core: &Core, cx: &mut Context<'_>, stream: &mut TcpStream) -> Poll<Result<(), ()>> {
+    fn poll_write(&mut self, core: &Core, cx: &mut Context<'_>, stream: &mut TcpStream) -> Poll<Result<(), Gone>> {
         loop {
             while !self.unsent.is_empty() {
                 let Poll::Ready(result) = Pin::new(&mut *stream).poll_write(cx, &self.unsent) else { return Poll::Pending };
-                let Ok(written) = result else { return Poll::Ready(Err(())) };
+                let written = result.map_err(|_| Gone)?;
+                self.stalled_since = None;
                 self.unsent.drain(..written);
             }
-            self.unsent = Vec::new();
-            if self.encrypt(core).is_err() {
-                return Poll::Ready(Err(()));
-            }
-            if !self.write_encrypted(core, cx, stream)? {
-                return match self.unsent.is_empty() {
-                    true if self.phase == Phase::Flushing => self.say_goodbye(core, cx, stream),
-                    true => Poll::Ready(Ok(())),
-                    false => continue,
-                };
+            core.keep_buffer(&mut self.unsent);
+            if !self.protocol.output().is_empty() && self.handshake != Progress::Handshaking {
+                self.encrypt_output(core)?;
+            } else if self.phase == Phase::Flushing {
+                self.say_goodbye(core)?;
+            } else if matches!(self.phase, Phase::Lingering(_)) && !self.finished {
+                // Everything is out, the goodbye too: end the sending direction.
+                self.finished = true;
+                let _ = Pin::new(&mut *stream).poll_close(cx);
+            } else {
+                return Poll::Ready(Ok(()));
             }
         }
     }
+
+    fn encrypt_output(&mut self, core: &Core) -> Result<(), Gone> {
+        core.lend_buffer(&mut self.unsent);
+        let output = std::mem::take(self.protocol.output());
+        self.tls.encrypt(&output, &mut self.unsent).map_err(|_| Gone)
+    }
+
+    fn say_goodbye(&mut self, core: &Core) -> Result<(), Gone> {
+        let until = core.now() + LINGER_MS;
+        self.phase = Phase::Lingering(until);
+        core.watch_deadline(until, self.id);
+        match self.handshake {
+            Progress::Handshaking => Ok(()),
+            Progress::Open | Progress::PeerClosed => self.tls.close(&mut self.unsent).map_err(|_| Gone),
+        }
+    }
 }
+
+/// The connection is over: nothing more can be written to it.
+struct Gone;

@@ -43,6 +43,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// Reads go through this buffer: the largest TLS record and a little more of the next.
 const READ_BUFFER_BYTES: usize = 32 * 1024;
 
+/// A write buffer that has grown beyond this is not kept.
+const WRITE_BUFFER_BYTES_MAX: usize = 1 << 20;
+
 /// What one core keeps for itself.
 pub struct Core {
     /// The core's number.
@@ -263,6 +266,22 @@ impl Core {
             // The drain's own deadline is looked at when mail comes.
             self.shared.router.mailbox(self.index).put(Mail::Deliver(Vec::new()));
         }
+    }
+
+    /// Gives a connection the core's write buffer, unless it has bytes of its own to write first.
+    fn lend_buffer(&self, unsent: &mut Vec<u8>) {
+        if unsent.capacity() == 0 {
+            std::mem::swap(unsent, &mut self.write_buffer.borrow_mut());
+        }
+    }
+
+    /// Takes an emptied buffer back; what a connection stalled with is not missed.
+    fn keep_buffer(&self, emptied: &mut Vec<u8>) {
+        let mut kept = self.write_buffer.borrow_mut();
+        if emptied.capacity() > kept.capacity() && emptied.capacity() <= WRITE_BUFFER_BYTES_MAX {
+            std::mem::swap(emptied, &mut kept);
+        }
+        *emptied = Vec::new();
     }
 
     fn address(&self, connection: ConnectionId) -> Address {
