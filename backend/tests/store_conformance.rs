@@ -23,6 +23,9 @@ struct Fixture {
     _folder: Option<tempfile::TempDir>,
 }
 
+/// Something a transaction does, and its name.
+type Act<'a> = (&'a str, &'a dyn Fn(&Tx));
+
 /// A clock that goes only when told to.
 #[derive(Default)]
 struct HandClock {
@@ -285,7 +288,7 @@ fn old_transactions_fail(on: &Fixture) {
 
 fn reads_conflict_with_later_writes(on: &Fixture) {
     on.fill(&["a", "b"]);
-    let overtake: [(&str, &dyn Fn(&Tx)); 5] = [
+    let overtake: [Act; 5] = [
         ("set", &|tx| tx.set("a", "2")),
         ("clear", &|tx| tx.clear(b"a")),
         ("clear range", &|tx| tx.clear_range(b"", b"aa")),
@@ -339,7 +342,7 @@ fn a_cut_range_conflicts_only_where_it_looked(on: &Fixture) {
 
 fn what_does_not_conflict(on: &Fixture) {
     on.fill(&["a", "b", "c"]);
-    let harmless: [(&str, &dyn Fn(&Tx)); 6] = [
+    let harmless: [Act; 6] = [
         ("blind write", &|tx| tx.set("a", "2")),
         ("blind atomic", &|tx| tx.add(b"a", 1)),
         ("snapshot read", &|tx| assert!(block_on(tx.snapshot_get(b"a")).is_ok())),

@@ -375,7 +375,7 @@ where
 fn push_step(steps: &mut Vec<(AtomicOp, Bytes)>, op: AtomicOp, operand: &[u8]) {
     match steps.last_mut() {
         Some((last_op, last)) if *last_op == op && last.len() == operand.len() => {
-            *last = apply(op, Some(last), operand)
+            *last = apply(op, Some(last), operand);
         }
         _ => steps.push((op, Bytes::copy_from_slice(operand))),
     }

@@ -6,7 +6,7 @@
 //! is ever recorded or compared.
 
 use std::{
-    cell::LazyCell,
+    cell::OnceCell,
     collections::{BTreeMap, HashSet, VecDeque},
 };
 
@@ -144,11 +144,12 @@ impl RecentWrites {
 
 /// A read set, arranged for many questions.
 struct ReadIndex<'a> {
+    reads: &'a ReadSet,
     keys: HashSet<&'a [u8], ahash::RandomState>,
     /// Disjoint, in order.
     ranges: Vec<(&'a [u8], &'a [u8])>,
     /// The keys in order: only range writes ask for it.
-    ordered: LazyCell<Vec<&'a [u8]>, Box<dyn FnOnce() -> Vec<&'a [u8]> + 'a>>,
+    ordered: OnceCell<Vec<&'a [u8]>>,
 }
 
 impl<'a> ReadIndex<'a> {
@@ -162,12 +163,7 @@ impl<'a> ReadIndex<'a> {
                 _ => ranges.push((begin, end)),
             }
         }
-        let order = || {
-            let mut keys: Vec<&[u8]> = reads.keys().collect();
-            keys.sort_unstable();
-            keys
-        };
-        ReadIndex { keys: reads.keys().collect(), ranges, ordered: LazyCell::new(Box::new(order)) }
+        ReadIndex { reads, keys: reads.keys().collect(), ranges, ordered: OnceCell::new() }
     }
 
     fn covers(&self, key: &[u8]) -> bool {
@@ -177,10 +173,19 @@ impl<'a> ReadIndex<'a> {
     }
 
     fn touches(&self, (begin, end): &KeyRange) -> bool {
-        let first_key = self.ordered.partition_point(|key| *key < &begin[..]);
+        let keys = self.ordered_keys();
+        let first_key = keys.partition_point(|key| *key < &begin[..]);
         let first_range = self.ranges.partition_point(|(_, range_end)| *range_end <= &begin[..]);
-        self.ordered.get(first_key).is_some_and(|key| *key < &end[..])
+        keys.get(first_key).is_some_and(|key| *key < &end[..])
             || self.ranges.get(first_range).is_some_and(|(range_begin, _)| *range_begin < &end[..])
+    }
+
+    fn ordered_keys(&self) -> &[&'a [u8]] {
+        self.ordered.get_or_init(|| {
+            let mut keys: Vec<&[u8]> = self.reads.keys().collect();
+            keys.sort_unstable();
+            keys
+        })
     }
 }
 

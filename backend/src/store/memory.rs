@@ -246,9 +246,9 @@ impl Snapshot for View {
             let state = lock(&self.shared.state);
             let (key, value) = state.data.scan(&begin, &end, self.version, reverse).next()?;
             if reverse {
-                end = key.clone()
+                end = key.clone();
             } else {
-                begin = after(&key)
+                begin = after(&key);
             }
             Some(Ok((key, value)))
         })

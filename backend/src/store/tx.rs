@@ -140,7 +140,7 @@ impl Tx {
         self.commit_then(Box::new(move |result| {
             let _ = sender.send(result); // nobody waits any more: nobody to tell
         }));
-        async { receiver.await.unwrap_or_else(|_| Err(StoreError::MaybeCommitted)) }
+        async { receiver.await.unwrap_or(Err(StoreError::MaybeCommitted)) }
     }
 
     /// Commits, and calls `done` once with the outcome, from here or from a thread of the engine.

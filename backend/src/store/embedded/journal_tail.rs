@@ -24,7 +24,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufReader, ErrorKind, Read},
+    io::{self, BufReader, ErrorKind, Read, Seek},
     path::{Path, PathBuf},
 };
 
@@ -250,7 +250,9 @@ impl Journal {
     }
 
     fn seek(&mut self, at: u64) -> io::Result<()> {
-        self.file.seek_relative(at as i64 - self.at as i64)?;
+        // Not from `self.at`: a read that failed half-way moved the file further than that.
+        let here = self.file.stream_position()?;
+        self.file.seek_relative(at as i64 - here as i64)?;
         self.at = at;
         Ok(())
     }

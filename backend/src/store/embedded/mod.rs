@@ -37,7 +37,7 @@ const MARK_KEY: &[u8; 6] = b"\xffstore";
 
 /// Settings of the embedded engine. Memory is about `cache_bytes` + 4 × `memtable_bytes` (fjall halts
 /// writers at four full memtables) + `recent_writes_bytes_max`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct EmbeddedOptions {
     /// Cache of blocks read from tables.
     pub cache_bytes: u64,

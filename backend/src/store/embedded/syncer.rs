@@ -171,11 +171,10 @@ impl Durability {
             }
         };
         if self.is_full.swap(is_full, Ordering::Relaxed) != is_full {
-            match is_full {
-                true => {
-                    tracing::error!(reserve_bytes = self.reserve_bytes, "disk full: writes are refused, reads go on")
-                }
-                false => tracing::info!("disk space is back: writes are accepted again"),
+            if is_full {
+                tracing::error!(reserve_bytes = self.reserve_bytes, "disk full: writes are refused, reads go on");
+            } else {
+                tracing::info!("disk space is back: writes are accepted again");
             }
         }
     }
