@@ -299,3 +299,17 @@ impl ClientConnection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_start_again_at_one_and_are_never_zero() {
+        let config = ClientConfig { heartbeat_ms: 0, frame_bytes_max: 0, deflate: false, client: String::new() };
+        let mut client = ClientConnection::new(config, 0);
+        client.next_id = u32::MAX;
+        let ids = [(); 3].map(|()| client.request(0, Command::Sync, &Pong::default()));
+        assert_eq!(ids, [u32::MAX, 1, 2]);
+    }
+}
