@@ -23,8 +23,17 @@ const ALLOWED: &[&str] = &[
 ];
 
 /// Paths of `std` that read a clock, do I/O or start threads.
-const FORBIDDEN: &[&str] =
-    &["std::time", "std::net", "std::thread", "std::fs", "std::io", "std::env", "std::process", "Instant", "SystemTime"];
+const FORBIDDEN: &[&str] = &[
+    "std::time",
+    "std::net",
+    "std::thread",
+    "std::fs",
+    "std::io",
+    "std::env",
+    "std::process",
+    "Instant",
+    "SystemTime",
+];
 
 #[test]
 fn nothing_but_the_allowed_crates_is_linked() {
