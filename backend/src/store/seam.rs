@@ -93,7 +93,8 @@ pub struct RangeQuery {
 pub struct RangePage {
     /// Pairs in the order asked for.
     pub pairs: Vec<(Bytes, Bytes)>,
-    /// The limit cut the answer: continue behind the last pair.
+    /// The limit was reached: continue behind the last pair. That page may turn out empty, because
+    /// looking further would have been a read of its own.
     pub more: bool,
 }
 

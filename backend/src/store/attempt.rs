@@ -1,0 +1,186 @@
+//! The one retry loop of the system.
+//!
+//! A retry that is known while the worker still holds the transaction (a conflict on an engine in
+//! this process) runs in its place, before the lane's next job. One that is known only later goes
+//! to the end of the lane's queue.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::executor::block_on;
+
+use super::{
+    front::{Context, Retry},
+    lane::{Job, LaneQueue},
+    lock,
+    metrics::count_retry,
+    seam::{Committed, StoreError},
+    tx::Tx,
+};
+
+/// Told the final outcome, once.
+pub(super) type Done<T, E> = Box<dyn FnOnce(Result<(T, Committed), E>) + Send>;
+
+/// A transaction to run, and how far its retries are.
+pub(super) struct Attempt<T, E, F> {
+    context: Arc<Context>,
+    lane: Arc<LaneQueue>,
+    name: &'static str,
+    body: F,
+    done: Done<T, E>,
+    retries: u32,
+    started_us: Option<u64>,
+}
+
+/// How a commit that must be run again gets back to the worker, if that still waits for it.
+enum Handback<A> {
+    WorkerWaits,
+    Again(A),
+    WorkerLeft,
+}
+
+impl<T, E, F> Attempt<T, E, F> {
+    pub(super) fn new(
+        context: Arc<Context>,
+        lane: Arc<LaneQueue>,
+        name: &'static str,
+        body: F,
+        done: Done<T, E>,
+    ) -> Self {
+        Attempt { context, lane, name, body, done, retries: 0, started_us: None }
+    }
+}
+
+impl<T, E, F> Job for Attempt<T, E, F>
+where
+    F: AsyncFn(&Tx) -> Result<T, E> + Send + 'static,
+    E: From<StoreError> + Retry + Send + 'static,
+    T: Send + 'static,
+{
+    fn run(self: Box<Self>) {
+        let mut next = Some(*self);
+        while let Some(attempt) = next {
+            next = attempt.once();
+        }
+    }
+
+    fn refuse(self: Box<Self>, error: StoreError) {
+        self.finish(Err(error.into()));
+    }
+}
+
+impl<T, E, F> Attempt<T, E, F>
+where
+    F: AsyncFn(&Tx) -> Result<T, E> + Send + 'static,
+    E: From<StoreError> + Retry + Send + 'static,
+    T: Send + 'static,
+{
+    /// Runs the body and issues the commit. Returns itself to be run again.
+    fn once(mut self) -> Option<Self> {
+        match self.started_us {
+            None => self.started_us = Some(self.context.clock.monotonic_us()),
+            Some(_) => std::thread::sleep(self.backoff()),
+        }
+        let tx = match self.context.begin() {
+            Ok(tx) => tx,
+            Err(error) => return self.failed(error.into()),
+        };
+        match catch_unwind(AssertUnwindSafe(|| block_on((self.body)(&tx)))) {
+            Ok(Ok(value)) => self.commit(tx, value),
+            Ok(Err(error)) => self.failed(error),
+            Err(panic) => {
+                tracing::error!(transaction = self.name, panic = panic_text(&*panic), "a transaction's body panicked");
+                let error = StoreError::Unavailable(format!("transaction {} panicked", self.name));
+                self.finish(Err(error.into()));
+                None
+            }
+        }
+    }
+
+    fn commit(self, tx: Tx, value: T) -> Option<Self> {
+        let handback = Arc::new(Mutex::new(Handback::WorkerWaits));
+        let worker_end = handback.clone();
+        let committing_us = self.context.clock.monotonic_us();
+        tx.commit_then(Box::new(move |result| match result {
+            Ok(committed) => {
+                let waited_us = self.context.clock.monotonic_us().saturating_sub(committing_us);
+                self.context.metrics.commit_seconds.record(waited_us as f64 / 1e6);
+                self.finish(Ok((value, committed)));
+            }
+            Err(error) => {
+                if let Some(again) = self.failed(error.clone().into()) {
+                    again.hand_back(&handback, error);
+                }
+            }
+        }));
+        match std::mem::replace(&mut *lock(&worker_end), Handback::WorkerLeft) {
+            Handback::Again(again) => Some(again),
+            Handback::WorkerWaits | Handback::WorkerLeft => None,
+        }
+    }
+
+    fn hand_back(self, handback: &Mutex<Handback<Self>>, error: StoreError) {
+        let mut place = lock(handback);
+        if let Handback::WorkerWaits = *place {
+            *place = Handback::Again(self);
+            return;
+        }
+        drop(place);
+        let lane = self.lane.clone();
+        lane.push_again(Box::new(self), error);
+    }
+
+    /// After an error: returns itself if the transaction is to be run again, else tells the caller.
+    fn failed(mut self, error: E) -> Option<Self> {
+        let Some(cause) = error.store_error() else {
+            self.answer_once_durable(error);
+            return None;
+        };
+        let elapsed_us = self.started_us.map_or(0, |start| self.context.clock.monotonic_us().saturating_sub(start));
+        let options = &self.context.options;
+        let in_time = elapsed_us <= options.retry_deadline_ms.saturating_mul(1000);
+        if !cause.is_retryable() || self.retries >= options.retry_attempts_max || !in_time {
+            self.finish(Err(error));
+            return None;
+        }
+        count_retry(cause);
+        self.retries += 1;
+        Some(self)
+    }
+
+    /// The domain's "no" rests on what the body read, which a crash must not be able to undo after
+    /// the answer is out. An empty transaction, begun later, is answered when all that is durable.
+    fn answer_once_durable(self, answer: E) {
+        match self.context.engine.begin() {
+            Ok(empty) => empty.commit(Box::new(move |result| match result {
+                Ok(_) => self.finish(Err(answer)),
+                Err(error) => self.finish(Err(error.into())),
+            })),
+            Err(error) => self.finish(Err(error.into())),
+        }
+    }
+
+    fn finish(self, result: Result<(T, Committed), E>) {
+        let Attempt { done, name, .. } = self;
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| done(result))) {
+            tracing::error!(transaction = name, panic = panic_text(&*panic), "a transaction's completion panicked");
+        }
+    }
+
+    /// A pause that doubles with each retry, spread evenly between nothing and all of it.
+    fn backoff(&self) -> Duration {
+        const FIRST_US: u64 = 50;
+        let ceiling_us =
+            FIRST_US.saturating_mul(1 << self.retries.min(20)).min(self.context.options.retry_backoff_us_max);
+        Duration::from_micros(self.context.rng.next_u64() % (ceiling_us + 1))
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
+}

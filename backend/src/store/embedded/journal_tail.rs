@@ -1,0 +1,259 @@
+//! The journals, checked and their newest one's tail cut before fjall opens them.
+//!
+//! fjall 3.1 refuses to open, or allocates what garbage tells it to, when a crash of the machine left
+//! the newest journal's unsynced tail torn. Cutting the file behind its last valid batch gives back
+//! what fjall can read, with every synced batch in it. What may not live here: any trust in lengths
+//! read from the file.
+//!
+//! fjall's journal (`<number>.jnl`; the highest number is the active one, the others are sealed, that
+//! is, synced and never written again) is a row of batches, then zeros (space taken in advance):
+//!
+//! ```text
+//! batch = start item* end              all integers little-endian
+//! start = 1, items: u32, sequence: u64
+//! item  = 2, type: u8, compression: u8, keyspace: u64, key length: u16, value length: u32,
+//!         stored value length: u32, key, stored value
+//!       | 4, keyspace: u64             (a clear; never written by us)
+//! end   = 3, xxh3-64 of the items: u64, "FJL", 3
+//! ```
+//!
+//! Torn or damaged? Pages that were never synced reach the disk in any order, so a valid batch behind
+//! an invalid one proves nothing. But each of our batches stores its version and the version that was
+//! durable when it was written ([`Mark`]): a batch that knows versions to be durable which are not in
+//! the valid part is the proof that synced data is gone.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufReader, ErrorKind, Read, Seek},
+    path::{Path, PathBuf},
+};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{
+    MARK_KEY,
+    folder::{Folder, OpenError},
+    mark::Mark,
+};
+
+const START: u8 = 1;
+const ITEM: u8 = 2;
+const END: u8 = 3;
+const CLEAR: u8 = 4;
+const TRAILER: &[u8; 4] = b"FJL\x03";
+
+/// Checks all journals of the database in `folder` and cuts the newest behind its last valid batch.
+pub(super) fn repair(folder: &Folder) -> Result<(), OpenError> {
+    let journals = list(&folder.database()).map_err(|error| folder.io_error(&folder.database(), error))?;
+    let Some((newest, sealed)) = journals.split_last() else { return Ok(()) };
+    let mut valid_mark = Mark::default();
+    for path in sealed {
+        let scan = Journal::scan(path).map_err(|error| folder.io_error(path, error))?;
+        if !scan.rest_is_zero {
+            return Err(damaged(path, scan.valid_bytes, "no valid batch in a finished journal"));
+        }
+        valid_mark = valid_mark.max(scan.last_mark);
+    }
+    let scan = Journal::scan(newest).map_err(|error| folder.io_error(newest, error))?;
+    if scan.rest_is_zero {
+        return Ok(());
+    }
+    valid_mark = valid_mark.max(scan.last_mark);
+    if scan.durable_proven > valid_mark.version {
+        return Err(damaged(newest, scan.valid_bytes, "synced batches behind it are lost"));
+    }
+    cut(newest, scan.valid_bytes).map_err(|error| folder.io_error(newest, error))?;
+    tracing::warn!(
+        journal = %newest.display(),
+        cut_bytes = scan.file_bytes - scan.valid_bytes,
+        "cut the journal's torn tail; nothing in it was ever acknowledged"
+    );
+    Ok(())
+}
+
+fn damaged(file: &Path, at: u64, what: &str) -> OpenError {
+    OpenError::Damaged { file: file.to_path_buf(), what: format!("{what}, from byte {at} on") }
+}
+
+/// The journals in the order they were written.
+fn list(database: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut journals = Vec::new();
+    for entry in fs::read_dir(database)? {
+        let path = entry?.path();
+        let number = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".jnl")?.parse::<u64>().ok());
+        journals.extend(number.map(|number| (number, path)));
+    }
+    journals.sort();
+    Ok(journals.into_iter().map(|(_, path)| path).collect())
+}
+
+fn cut(path: &Path, len: u64) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.set_len(len)?;
+    file.sync_all()
+}
+
+/// What a journal holds.
+#[derive(Debug, PartialEq, Eq)]
+struct Scan {
+    file_bytes: u64,
+    /// Length of the valid batches from the beginning.
+    valid_bytes: u64,
+    /// The mark of the last of them.
+    last_mark: Mark,
+    /// Nothing but zeros, or nothing, follows.
+    rest_is_zero: bool,
+    /// Otherwise: the newest version that a valid batch further back knows to be durable.
+    durable_proven: u64,
+}
+
+/// A journal being read.
+struct Journal {
+    file: BufReader<File>,
+    file_bytes: u64,
+    at: u64,
+}
+
+impl Journal {
+    fn scan(path: &Path) -> io::Result<Scan> {
+        let file = File::open(path)?;
+        let file_bytes = file.metadata()?.len();
+        let mut journal = Journal { file: BufReader::with_capacity(1 << 16, file), file_bytes, at: 0 };
+        let mut scan =
+            Scan { file_bytes, valid_bytes: 0, last_mark: Mark::default(), rest_is_zero: false, durable_proven: 0 };
+        while let Some(mark) = journal.batch()? {
+            scan.valid_bytes = journal.at;
+            scan.last_mark = scan.last_mark.max(mark);
+        }
+        journal.seek(scan.valid_bytes)?;
+        scan.rest_is_zero = journal.rest_is_zero()?;
+        if !scan.rest_is_zero {
+            scan.durable_proven = journal.durable_proven_after(scan.valid_bytes)?;
+        }
+        Ok(scan)
+    }
+
+    /// Reads one batch. None if there is no valid one here; the position is then anywhere.
+    fn batch(&mut self) -> io::Result<Option<Mark>> {
+        match self.parse_batch() {
+            Ok(mark) => Ok(mark),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn parse_batch(&mut self) -> io::Result<Option<Mark>> {
+        let [START, items @ .., _, _, _, _, _, _, _, _] = self.bytes::<13>()? else { return Ok(None) };
+        let mut checksum = Xxh3::new();
+        let mut mark = Mark::default();
+        for _ in 0..u32::from_le_bytes(items) {
+            let [tag] = self.bytes()?;
+            checksum.update(&[tag]);
+            match tag {
+                ITEM => mark = mark.max(self.item(&mut checksum)?),
+                CLEAR => checksum.update(&self.bytes::<8>()?),
+                _ => return Ok(None),
+            }
+        }
+        let [END, sum @ .., t0, t1, t2, t3] = self.bytes::<13>()? else { return Ok(None) };
+        let is_valid = u64::from_le_bytes(sum) == checksum.digest() && [t0, t1, t2, t3] == *TRAILER;
+        Ok(is_valid.then_some(mark))
+    }
+
+    fn item(&mut self, checksum: &mut Xxh3) -> io::Result<Mark> {
+        let header = self.bytes::<20>()?;
+        checksum.update(&header);
+        let [_, _, _, _, _, _, _, _, _, _, k0, k1, _, _, _, _, v0, v1, v2, v3] = header;
+        let key_bytes = u64::from(u16::from_le_bytes([k0, k1]));
+        let value_bytes = u64::from(u32::from_le_bytes([v0, v1, v2, v3]));
+        // Refused by size first: garbage must not send the parser through the whole file.
+        if key_bytes + value_bytes > self.file_bytes.saturating_sub(self.at) {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        if key_bytes == MARK_KEY.len() as u64 && value_bytes == Mark::LEN as u64 {
+            let (key, value) = (self.bytes::<{ MARK_KEY.len() }>()?, self.bytes::<{ Mark::LEN }>()?);
+            checksum.update(&key);
+            checksum.update(&value);
+            return Ok(if key == *MARK_KEY { Mark::from_bytes(&value).unwrap_or_default() } else { Mark::default() });
+        }
+        self.hash_bytes(key_bytes + value_bytes, checksum)?;
+        Ok(Mark::default())
+    }
+
+    fn hash_bytes(&mut self, mut left: u64, checksum: &mut Xxh3) -> io::Result<()> {
+        let mut chunk = [0; 4096];
+        while left > 0 {
+            let len = left.min(chunk.len() as u64) as usize;
+            let Some(part) = chunk.get_mut(..len) else { break };
+            self.file.read_exact(part)?;
+            checksum.update(part);
+            self.at += len as u64;
+            left -= len as u64;
+        }
+        Ok(())
+    }
+
+    fn rest_is_zero(&mut self) -> io::Result<bool> {
+        let mut chunk = [0; 4096];
+        loop {
+            let len = self.file.read(&mut chunk)?;
+            if len == 0 {
+                return Ok(true);
+            }
+            if chunk.iter().take(len).any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// The newest version known as durable by any valid batch behind `from`. Batches follow each
+    /// other, so one is looked for behind everything that looks like the end of another.
+    fn durable_proven_after(&mut self, from: u64) -> io::Result<u64> {
+        let mut proven = 0;
+        self.seek(from)?;
+        while self.skip_trailer()? {
+            let behind_trailer = self.at;
+            match self.batch()? {
+                // Step back over its trailer: it is where the next may begin.
+                Some(mark) => {
+                    proven = proven.max(mark.durable);
+                    self.seek(self.at - TRAILER.len() as u64)?;
+                }
+                None => self.seek(behind_trailer)?,
+            }
+        }
+        Ok(proven)
+    }
+
+    /// Goes behind the next trailer.
+    fn skip_trailer(&mut self) -> io::Result<bool> {
+        let mut last = [0; 4];
+        loop {
+            let byte = match self.bytes::<1>() {
+                Ok([byte]) => byte,
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(false),
+                Err(error) => return Err(error),
+            };
+            let [_, b, c, d] = last;
+            last = [b, c, d, byte];
+            if last == *TRAILER {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn bytes<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.file.read_exact(&mut bytes)?;
+        self.at += N as u64;
+        Ok(bytes)
+    }
+
+    fn seek(&mut self, at: u64) -> io::Result<()> {
+        // Not from `self.at`: a read that failed half-way moved the file further than that.
+        let here = self.file.stream_position()?;
+        self.file.seek_relative(at as i64 - here as i64)?;
+        self.at = at;
+        Ok(())
+    }
+}

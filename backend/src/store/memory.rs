@@ -1,0 +1,372 @@
+//! The memory engine: for tests, with a seed and with faults.
+//!
+//! The same buffer and conflict code as the embedded engine's, over versions kept in a map. Given
+//! the same seed and the same order of calls it does the same. It can hold back durability
+//! ([`Memory::hold_syncs`]) and crash ([`Memory::crash`]), which loses exactly what was not durable.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+
+use super::{
+    buffer::{ScanItem, Snapshot, after},
+    conflicts::RecentWrites,
+    draft::Draft,
+    lock,
+    seam::{
+        AtomicOp, CommitDone, Committed, Engine, EngineTx, RangePage, RangeQuery, ReadMode, Reading, StoreError,
+        Version,
+    },
+};
+use crate::env::{Rng, SeededRng};
+
+/// How often, in a thousand commits that write, something goes wrong though it need not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// A conflict without a reason.
+    pub conflict: u16,
+    /// `MaybeCommitted`, and it was.
+    pub maybe_committed: u16,
+    /// `MaybeCommitted`, and it was not.
+    pub maybe_lost: u16,
+    /// `Unavailable`: not committed.
+    pub unavailable: u16,
+}
+
+/// An engine without a disk. Clones share the data.
+#[derive(Clone)]
+pub struct Memory {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    rng: SeededRng,
+    faults: Mutex<Faults>,
+    state: Mutex<State>,
+}
+
+struct State {
+    data: Versions,
+    newest: Version,
+    durable: Version,
+    recent: RecentWrites,
+    hold_syncs: bool,
+    /// Who waits for a version to become durable, in version order.
+    waiting: Vec<(Committed, CommitDone)>,
+    /// Counts crashes: a transaction from before one can't commit.
+    life: u64,
+    stopped: bool,
+}
+
+/// All versions of all keys that some open transaction may still read.
+#[derive(Default)]
+struct Versions(BTreeMap<Bytes, Vec<(Version, Option<Bytes>)>>);
+
+/// Bytes of recent writes kept for validation.
+const RECENT_BYTES_MAX: usize = 64 << 20;
+
+impl Memory {
+    /// An empty store whose faults follow from `seed`.
+    pub fn new(seed: u64, faults: Faults) -> Self {
+        let state = State {
+            data: Versions::default(),
+            newest: 0,
+            durable: 0,
+            recent: RecentWrites::new(0, RECENT_BYTES_MAX),
+            hold_syncs: false,
+            waiting: Vec::new(),
+            life: 0,
+            stopped: false,
+        };
+        let shared = Shared { rng: SeededRng::new(seed), faults: Mutex::new(faults), state: Mutex::new(state) };
+        Memory { shared: Arc::new(shared) }
+    }
+
+    /// Other faults from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        *lock(&self.shared.faults) = faults;
+    }
+
+    /// From now on nothing becomes durable until [`Self::sync`].
+    pub fn hold_syncs(&self) {
+        lock(&self.shared.state).hold_syncs = true;
+    }
+
+    /// Makes everything committed so far durable and answers whoever waited for that, in order.
+    pub fn sync(&self) {
+        let waiting = {
+            let mut state = lock(&self.shared.state);
+            state.durable = state.newest;
+            std::mem::take(&mut state.waiting)
+        };
+        waiting.into_iter().for_each(|(committed, done)| done(Ok(committed)));
+    }
+
+    /// Loses what is not durable, and every open transaction. Whoever waited is told `MaybeCommitted`:
+    /// after a real crash nobody would be told anything.
+    pub fn crash(&self) {
+        let waiting = {
+            let mut state = lock(&self.shared.state);
+            let durable = state.durable;
+            state.data.forget_after(durable);
+            state.newest = durable;
+            state.recent = RecentWrites::new(durable, RECENT_BYTES_MAX);
+            state.life += 1;
+            std::mem::take(&mut state.waiting)
+        };
+        waiting.into_iter().for_each(|(_, done)| done(Err(StoreError::MaybeCommitted)));
+    }
+}
+
+impl Engine for Memory {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn begin(&self) -> Result<Box<dyn EngineTx>, StoreError> {
+        let mut state = lock(&self.shared.state);
+        if state.stopped {
+            return Err(stopped());
+        }
+        let (version, life) = (state.newest, state.life);
+        state.recent.opened(version);
+        let view = View { shared: self.shared.clone(), version, life };
+        Ok(Box::new(MemoryTx { view, draft: RefCell::default() }))
+    }
+
+    fn shutdown(&self) {
+        self.sync();
+        lock(&self.shared.state).stopped = true;
+    }
+}
+
+struct MemoryTx {
+    view: View,
+    draft: RefCell<Draft>,
+}
+
+impl EngineTx for MemoryTx {
+    fn get(&self, key: &[u8], mode: ReadMode) -> Reading<Option<Bytes>> {
+        Reading::ready(self.draft.borrow_mut().get(&self.view, key, mode))
+    }
+
+    fn range(&self, query: RangeQuery) -> Reading<RangePage> {
+        Reading::ready(self.draft.borrow_mut().range(&self.view, &query))
+    }
+
+    fn set(&self, key: Bytes, value: Bytes) {
+        self.draft.borrow_mut().writes.set(key, value);
+    }
+
+    fn clear(&self, key: &[u8]) {
+        self.draft.borrow_mut().writes.clear(key);
+    }
+
+    fn clear_range(&self, begin: &[u8], end: &[u8]) {
+        self.draft.borrow_mut().writes.clear_range(begin, end);
+    }
+
+    fn atomic(&self, op: AtomicOp, key: &[u8], operand: &[u8]) {
+        self.draft.borrow_mut().writes.atomic(op, key, operand);
+    }
+
+    fn append_versionstamped(&self, prefix: &[u8], user_version: u16, suffix: &[u8], value: Bytes) {
+        self.draft.borrow_mut().writes.append_versionstamped(prefix, user_version, suffix, value);
+    }
+
+    fn add_read_conflict(&self, begin: &[u8], end: &[u8]) {
+        self.draft.borrow_mut().add_read_conflict(begin, end);
+    }
+
+    fn add_write_conflict(&self, begin: &[u8], end: &[u8]) {
+        self.draft.borrow_mut().writes.add_conflict(begin, end);
+    }
+
+    fn commit(self: Box<Self>, done: CommitDone) {
+        let MemoryTx { view, draft } = *self;
+        match view.commit(draft.into_inner()) {
+            Err(error) => done(Err(error)),
+            Ok(committed) => view.shared.answer_once_durable(committed, done),
+        }
+    }
+}
+
+/// The state as of a transaction's read version, which it holds open.
+struct View {
+    shared: Arc<Shared>,
+    version: Version,
+    life: u64,
+}
+
+impl View {
+    fn commit(&self, draft: Draft) -> Result<Committed, StoreError> {
+        let mut state = lock(&self.shared.state);
+        if state.stopped || state.life != self.life {
+            return Err(stopped());
+        }
+        if draft.writes.is_empty() {
+            return Ok(Committed { version: self.version, batch_order: 0 });
+        }
+        state.recent.validate(self.version, state.newest, &draft.reads)?;
+        let fault = self.shared.draw_fault();
+        if let Some((error, false)) = fault {
+            return Err(error);
+        }
+        let committed = state.write(draft)?;
+        match fault {
+            Some((error, _)) => Err(error),
+            None => Ok(committed),
+        }
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        let mut state = lock(&self.shared.state);
+        if state.life == self.life {
+            state.recent.closed(self.version);
+        }
+    }
+}
+
+impl Snapshot for View {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Ok(lock(&self.shared.state).data.get(key, self.version))
+    }
+
+    fn scan(&self, begin: &[u8], end: &[u8], reverse: bool) -> impl Iterator<Item = ScanItem> {
+        let (mut begin, mut end) = (Bytes::copy_from_slice(begin), Bytes::copy_from_slice(end));
+        std::iter::from_fn(move || {
+            // One step at a time: the lock can't be kept while the caller goes on with a pair.
+            let state = lock(&self.shared.state);
+            let (key, value) = state.data.scan(&begin, &end, self.version, reverse).next()?;
+            if reverse {
+                end = key.clone();
+            } else {
+                begin = after(&key);
+            }
+            Some(Ok((key, value)))
+        })
+    }
+}
+
+impl Shared {
+    /// The fault of this commit, and whether the commit happens all the same.
+    fn draw_fault(&self) -> Option<(StoreError, bool)> {
+        let faults = *lock(&self.faults);
+        let mut draw = (self.rng.next_u64() % 1000) as u16;
+        let outcomes = [
+            (faults.conflict, StoreError::Conflict, false),
+            (faults.maybe_committed, StoreError::MaybeCommitted, true),
+            (faults.maybe_lost, StoreError::MaybeCommitted, false),
+            (faults.unavailable, StoreError::Unavailable("injected".into()), false),
+        ];
+        for (share, error, happens) in outcomes {
+            if draw < share {
+                return Some((error, happens));
+            }
+            draw -= share;
+        }
+        None
+    }
+
+    fn answer_once_durable(&self, committed: Committed, done: CommitDone) {
+        let mut state = lock(&self.state);
+        if committed.version > state.durable {
+            let place = state.waiting.partition_point(|(before, _)| before.version <= committed.version);
+            state.waiting.insert(place, (committed, done));
+            return;
+        }
+        drop(state);
+        done(Ok(committed));
+    }
+}
+
+impl State {
+    fn write(&mut self, mut draft: Draft) -> Result<Committed, StoreError> {
+        let committed = Committed { version: self.newest + 1, batch_order: 0 };
+        draft.writes.resolve(committed, &Latest(&self.data))?;
+        let ranges: Vec<_> = draft.writes.cleared().map(|(begin, end)| (begin.clone(), end.clone())).collect();
+        for (begin, end) in ranges {
+            let removed: Vec<Bytes> = self.data.scan(&begin, &end, Version::MAX, false).map(|(key, _)| key).collect();
+            removed.into_iter().for_each(|key| self.put(key, committed.version, None));
+        }
+        let points: Vec<_> = draft.writes.points().map(|(key, value)| (key.clone(), value.cloned())).collect();
+        points.into_iter().for_each(|(key, value)| self.put(key, committed.version, value));
+        self.newest = committed.version;
+        if !self.hold_syncs {
+            self.durable = self.newest;
+        }
+        self.recent.record(committed.version, || draft.writes.into_written());
+        Ok(committed)
+    }
+
+    fn put(&mut self, key: Bytes, version: Version, value: Option<Bytes>) {
+        // Whoever reads now reads at the oldest open version or later, and a crash goes back to the durable one.
+        let needed_from = self.recent.oldest_open().unwrap_or(Version::MAX).min(self.durable);
+        self.data.put(key, version, value, needed_from);
+    }
+}
+
+impl Versions {
+    fn get(&self, key: &[u8], version: Version) -> Option<Bytes> {
+        self.0.get(key).and_then(|versions| at(versions, version)).cloned()
+    }
+
+    fn scan<'a>(
+        &'a self,
+        begin: &[u8],
+        end: &[u8],
+        version: Version,
+        reverse: bool,
+    ) -> Box<dyn Iterator<Item = (Bytes, Bytes)> + 'a> {
+        if begin >= end {
+            return Box::new(std::iter::empty());
+        }
+        let keys = self.0.range::<[u8], _>((Bound::Included(begin), Bound::Excluded(end)));
+        let seen =
+            move |(key, versions): (&Bytes, &Vec<_>)| at(versions, version).map(|value| (key.clone(), value.clone()));
+        if reverse { Box::new(keys.rev().filter_map(seen)) } else { Box::new(keys.filter_map(seen)) }
+    }
+
+    fn put(&mut self, key: Bytes, version: Version, value: Option<Bytes>, needed_from: Version) {
+        let versions = self.0.entry(key).or_default();
+        versions.retain(|(old, _)| *old != version);
+        let needless = versions.iter().rposition(|(old, _)| *old <= needed_from).unwrap_or(0);
+        versions.drain(..needless);
+        versions.push((version, value));
+    }
+
+    fn forget_after(&mut self, version: Version) {
+        self.0.retain(|_, versions| {
+            versions.retain(|(written, _)| *written <= version);
+            !versions.is_empty()
+        });
+    }
+}
+
+/// The newest state, while its lock is held.
+struct Latest<'a>(&'a Versions);
+
+impl Snapshot for Latest<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.0.get(key, Version::MAX))
+    }
+
+    fn scan(&self, begin: &[u8], end: &[u8], reverse: bool) -> impl Iterator<Item = ScanItem> {
+        self.0.scan(begin, end, Version::MAX, reverse).map(Ok)
+    }
+}
+
+fn at(versions: &[(Version, Option<Bytes>)], version: Version) -> Option<&Bytes> {
+    versions.iter().rev().find(|(written, _)| *written <= version).and_then(|(_, value)| value.as_ref())
+}
+
+fn stopped() -> StoreError {
+    StoreError::Unavailable("the memory store was stopped or crashed since".into())
+}

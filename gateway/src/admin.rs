@@ -1,0 +1,73 @@
+//! The admin endpoint: health, readiness and metrics, on a port and a thread of its own.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::{metrics, shared::Shared};
+
+/// How often histograms are brought up to date between scrapes.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+#[derive(Clone)]
+struct Admin {
+    shared: Arc<Shared>,
+    prometheus: PrometheusHandle,
+}
+
+/// Binds the endpoint.
+pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).with_context(|| {
+        format!("admin.listen: can't bind {address}. Is another gateway running? Choose another port with --admin-listen")
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Serves on a thread of its own until the process ends.
+pub fn serve(listener: TcpListener, shared: Arc<Shared>, prometheus: PrometheusHandle) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("admin".into()).spawn(move || {
+        let served = runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            tokio::spawn(keep_up(prometheus.clone()));
+            let router = Router::new()
+                .route("/healthz", get(|| async { "ok\n" }))
+                .route("/readyz", get(ready))
+                .route("/metrics", get(render))
+                .with_state(Admin { shared, prometheus });
+            axum::serve(listener, router).await
+        });
+        if let Err(error) = served {
+            tracing::error!(%error, "the admin endpoint has stopped; the service goes on without it");
+        }
+    })?;
+    Ok(())
+}
+
+async fn keep_up(prometheus: PrometheusHandle) {
+    let mut interval = tokio::time::interval(UPKEEP);
+    loop {
+        interval.tick().await;
+        prometheus.run_upkeep();
+    }
+}
+
+async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
+    match admin.shared.ready.load(Ordering::Acquire) {
+        true => (StatusCode::OK, "ready\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not serving\n"),
+    }
+}
+
+async fn render(State(admin): State<Admin>) -> String {
+    metrics::update_process();
+    ::metrics::gauge!("gateway_sends_waiting").set(admin.shared.sends.waiting() as f64);
+    admin.prometheus.render()
+}

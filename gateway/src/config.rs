@@ -1,0 +1,344 @@
+//! Configuration: one set of keys, from a file, the environment and flags, in rising precedence.
+//!
+//! Every key stands once in [`KEYS`] with its default and meaning; `gateway.toml` at the top of the
+//! repository is printed from it (`gateway config`). Everything is checked before anything is bound.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Display, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use protocol::connection::{FRAME_BYTES_MIN, ServerLimits};
+
+/// One configuration key: `section.name`, its default, and what it is for.
+pub struct Key {
+    /// `section.name` in the file, `--section-name` as a flag, `GATEWAY_SECTION_NAME` in the environment.
+    pub name: &'static str,
+    /// As it would be written.
+    pub default: &'static str,
+    /// One sentence or two, with the unit.
+    pub meaning: &'static str,
+}
+
+const fn key(name: &'static str, default: &'static str, meaning: &'static str) -> Key {
+    Key { name, default, meaning }
+}
+
+/// Every key there is.
+pub const KEYS: &[Key] = &[
+    key("client.listen", "127.0.0.1:8443", "Address and port for clients. Port 0 takes any free one."),
+    key("client.connections_max", "0", "Connections on all cores together; more are closed at once. 0: as many as the open-files limit allows."),
+    key("client.heartbeat_ms", "60000", "Heartbeat interval of clients that ask for none, in milliseconds."),
+    key("client.heartbeat_ms_min", "5000", "Shortest heartbeat interval a client may ask for, in milliseconds."),
+    key("client.heartbeat_ms_max", "300000", "Longest heartbeat interval a client may ask for, in milliseconds."),
+    key("client.hello_deadline_ms", "10000", "From accept to hello, TLS handshake included, in milliseconds."),
+    key("client.login_deadline_ms", "15000", "From accept to login, in milliseconds."),
+    key("client.frame_bytes_max", "65536", "Largest frame of a logged-in client, in bytes."),
+    key("client.in_flight_max", "256", "Requests a client may have unanswered."),
+    key("client.push_buffer_bytes_max", "262144", "Unsent bytes for a client above which live pushes to it are dropped; it syncs later."),
+    key("client.write_stall_ms_max", "30000", "A client that takes nothing of what waits for it for so long is closed, in milliseconds."),
+    key("client.deflate", "true", "Compress and accept compressed payloads of 1 KiB or more, if the client can."),
+    key("tls.cert", "", "Certificate chain, PEM. Empty: a development start with a certificate made by itself."),
+    key("tls.key", "", "Private key of the certificate, PEM. Must not be readable by others."),
+    key("app.file", "", "Application to serve: a JSON file with sdkappid and secret, not readable by others. Empty: the development application."),
+    key("admin.listen", "127.0.0.1:8080", "Address and port of /healthz, /readyz and /metrics: keep it off public networks."),
+    key("store.engine", "embedded", "Where data lives: embedded (this machine, one process)."),
+    key("store.path", "./data", "Folder of the embedded store and of development files."),
+    key("store.cache_bytes", "134217728", "Block cache of the embedded store, in bytes."),
+    key("store.disk_reserve_bytes", "67108864", "Free space below which sends are refused instead of filling the disk, in bytes."),
+    key("store.read_threads", "2", "Threads that read the embedded store."),
+    key("store.queue_max", "65536", "Sends and, apart from them, other store requests waiting at the most; more are refused as busy."),
+    key("store.batch_max", "512", "Sends in one transaction."),
+    key("message.bytes_max", "12288", "Longest message body, in bytes."),
+    key("cores", "0", "Cores to serve on; 0 takes all this process may run on."),
+    key("cores_pinned", "false", "Pin each core's thread to its processor. Only where nothing else runs there."),
+    key("drain_ms_max", "10000", "From SIGTERM to the end, at the most, in milliseconds."),
+    key("log", "info", "What to log: error, warn, info, debug, or a tracing filter."),
+];
+
+/// The configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub client_listen: SocketAddr,
+    pub connections_max: usize,
+    pub limits: ServerLimits,
+    pub push_buffer_bytes_max: usize,
+    pub write_stall_ms_max: u64,
+    /// Certificate and key files of a production start.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    pub app_file: Option<PathBuf>,
+    pub admin_listen: SocketAddr,
+    pub store_path: PathBuf,
+    pub cache_bytes: u64,
+    pub disk_reserve_bytes: u64,
+    pub read_threads: usize,
+    pub queue_max: usize,
+    pub batch_max: usize,
+    pub message_bytes_max: usize,
+    pub cores: usize,
+    pub cores_pinned: bool,
+    pub drain_ms_max: u64,
+    pub log: String,
+}
+
+/// What is wrong with the configuration: the key, the value and what would be right.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError(String);
+
+impl Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Values by key, as text, from all sources.
+#[derive(Debug, Default)]
+pub struct Values(BTreeMap<&'static str, String>);
+
+impl Values {
+    /// Sets a key; later calls win.
+    pub fn set(&mut self, name: &str, value: String) -> Result<(), ConfigError> {
+        let known = KEYS.iter().find(|key| key.name == name).ok_or_else(|| unknown_key(name))?;
+        self.0.insert(known.name, value);
+        Ok(())
+    }
+
+    /// Takes the keys of a configuration file.
+    pub fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let fail = |why: &dyn Display| ConfigError(format!("configuration file {}: {why}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| fail(&error))?;
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| fail(&error))?;
+        for (section, value) in table {
+            match value {
+                toml::Value::Table(section_table) => {
+                    for (name, value) in section_table {
+                        self.set(&format!("{section}.{name}"), scalar(value)).map_err(|error| fail(&error))?;
+                    }
+                }
+                value => self.set(&section, scalar(value)).map_err(|error| fail(&error))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes `GATEWAY_…` variables. Unknown ones are refused: a typo must not go unnoticed.
+    pub fn read_environment(&mut self, variables: impl Iterator<Item = (String, String)>) -> Result<(), ConfigError> {
+        for (variable, value) in variables {
+            let Some(name) = variable.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
+            if variable == CONFIG_FILE_VARIABLE {
+                continue;
+            }
+            let key = KEYS.iter().find(|key| environment_name(key.name) == variable);
+            let key = key.ok_or_else(|| unknown_key(name))?;
+            self.set(key.name, value)?;
+        }
+        Ok(())
+    }
+
+    /// Checks everything.
+    pub fn check(&self) -> Result<Config, ConfigError> {
+        let path = |name| Some(self.text(name)).filter(|text| !text.is_empty()).map(PathBuf::from);
+        let tls = match (path("tls.cert"), path("tls.key")) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            _ => return Err(ConfigError("tls.cert and tls.key go together: name both or neither".into())),
+        };
+        if self.text("store.engine") != "embedded" {
+            return Err(self.wrong("store.engine", "\"embedded\" (the FoundationDB engine is not part of this build)"));
+        }
+        let app_file = path("app.file");
+        if tls.is_some() && app_file.is_none() {
+            return Err(ConfigError("app.file is empty: a production start (tls.cert is set) names its application, \
+                 a JSON file with sdkappid and secret".into()));
+        }
+        Ok(Config {
+            client_listen: self.parse("client.listen", "an address like 0.0.0.0:8443")?,
+            connections_max: self.number("client.connections_max", 0, 10_000_000)?,
+            limits: self.limits()?,
+            push_buffer_bytes_max: self.number("client.push_buffer_bytes_max", 4096, 1 << 30)?,
+            write_stall_ms_max: self.number("client.write_stall_ms_max", 100, 3_600_000)?,
+            tls,
+            app_file,
+            admin_listen: self.parse("admin.listen", "an address like 127.0.0.1:8080")?,
+            store_path: path("store.path").ok_or_else(|| self.wrong("store.path", "a folder"))?,
+            cache_bytes: self.number("store.cache_bytes", 1 << 20, 1 << 40)?,
+            disk_reserve_bytes: self.number("store.disk_reserve_bytes", 0, 1 << 50)?,
+            read_threads: self.number("store.read_threads", 1, 256)?,
+            queue_max: self.number("store.queue_max", 1, 100_000_000)?,
+            batch_max: self.number("store.batch_max", 1, 10_000)?,
+            message_bytes_max: self.number("message.bytes_max", 1, 65_536)?,
+            cores: self.number("cores", 0, 1024)?,
+            cores_pinned: self.parse("cores_pinned", "true or false")?,
+            drain_ms_max: self.number("drain_ms_max", 0, 3_600_000)?,
+            log: self.text("log").to_owned(),
+        })
+        .and_then(|config| config.check_together(self))
+    }
+
+    fn limits(&self) -> Result<ServerLimits, ConfigError> {
+        Ok(ServerLimits {
+            frame_bytes_max: self.number("client.frame_bytes_max", FRAME_BYTES_MIN as usize, 1 << 24)?,
+            hello_deadline_ms: self.number("client.hello_deadline_ms", 100, 3_600_000)?,
+            login_deadline_ms: self.number("client.login_deadline_ms", 100, 3_600_000)?,
+            heartbeat_ms_min: self.number("client.heartbeat_ms_min", 100, 3_600_000)?,
+            heartbeat_ms_max: self.number("client.heartbeat_ms_max", 100, 3_600_000)?,
+            heartbeat_ms_default: self.number("client.heartbeat_ms", 100, 3_600_000)?,
+            in_flight_max: self.number("client.in_flight_max", 1, 100_000)?,
+            deflate: self.parse("client.deflate", "true or false")?,
+            ..ServerLimits::default()
+        })
+    }
+
+    fn text(&self, name: &'static str) -> &str {
+        let default = || KEYS.iter().find(|key| key.name == name).map_or("", |key| key.default);
+        self.0.get(name).map_or_else(default, String::as_str)
+    }
+
+    fn parse<T: FromStr>(&self, name: &'static str, right: &str) -> Result<T, ConfigError> {
+        self.text(name).parse().map_err(|_| self.wrong(name, right))
+    }
+
+    fn number<T: FromStr + PartialOrd + Display>(&self, name: &'static str, min: T, max: T) -> Result<T, ConfigError> {
+        let right = format!("a number from {min} to {max}");
+        let value: T = self.parse(name, &right)?;
+        if value < min || value > max { Err(self.wrong(name, &right)) } else { Ok(value) }
+    }
+
+    fn wrong(&self, name: &'static str, right: &str) -> ConfigError {
+        ConfigError(format!("{name} is \"{}\", but must be {right}", self.text(name)))
+    }
+}
+
+impl Config {
+    fn check_together(self, values: &Values) -> Result<Self, ConfigError> {
+        let limits = &self.limits;
+        if !(limits.heartbeat_ms_min..=limits.heartbeat_ms_max).contains(&limits.heartbeat_ms_default) {
+            return Err(values.wrong("client.heartbeat_ms", "between client.heartbeat_ms_min and client.heartbeat_ms_max"));
+        }
+        if limits.hello_deadline_ms > limits.login_deadline_ms {
+            return Err(values.wrong("client.hello_deadline_ms", "no more than client.login_deadline_ms"));
+        }
+        // The rest of a send frame (ids, recipient, tags) fits into 256 bytes.
+        if self.message_bytes_max + 256 > (FRAME_BYTES_MIN as usize).min(limits.frame_bytes_max) {
+            return Err(values.wrong("message.bytes_max", "256 less than 32768, so that every client can take a message"));
+        }
+        if self.client_listen == self.admin_listen && self.client_listen.port() != 0 {
+            return Err(values.wrong("admin.listen", "another address than client.listen"));
+        }
+        Ok(self)
+    }
+}
+
+/// The variable that names the configuration file, beside the flag `--config`.
+pub const CONFIG_FILE_VARIABLE: &str = "GATEWAY_CONFIG";
+
+const ENVIRONMENT_PREFIX: &str = "GATEWAY_";
+
+/// `client.listen` → `GATEWAY_CLIENT_LISTEN`.
+pub fn environment_name(key: &str) -> String {
+    format!("{ENVIRONMENT_PREFIX}{}", key.to_uppercase().replace('.', "_"))
+}
+
+/// `client.listen` → `client-listen`.
+pub fn flag_name(key: &str) -> String {
+    key.replace(['.', '_'], "-")
+}
+
+/// The configuration file with every default, each explained.
+pub fn template() -> String {
+    let mut text = String::from(
+        "# Configuration of the gateway. Every key is optional; what stands here commented out is the default.\n\
+         # Each can also be given as a flag (client.listen: --client-listen) and in the environment\n\
+         # (GATEWAY_CLIENT_LISTEN). A flag wins over the environment, the environment over this file.\n",
+    );
+    let mut section = "";
+    // Keys without a section must stand first in TOML.
+    let (plain, sectioned): (Vec<_>, Vec<_>) = KEYS.iter().partition(|key| !key.name.contains('.'));
+    for key in plain.into_iter().chain(sectioned) {
+        let (key_section, name) = key.name.split_once('.').unwrap_or(("", key.name));
+        if key_section != section {
+            section = key_section;
+            let _ = write!(text, "\n[{section}]\n");
+        }
+        let quoted = key.default.parse::<u64>().is_err() && key.default.parse::<bool>().is_err();
+        let default = if quoted { format!("\"{}\"", key.default) } else { key.default.to_owned() };
+        let _ = write!(text, "\n# {}\n#{name} = {default}\n", key.meaning);
+    }
+    text
+}
+
+fn scalar(value: toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+fn unknown_key(name: &str) -> ConfigError {
+    ConfigError(format!("{name} is no configuration key; `gateway config` prints all of them"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let mut values = Values::default();
+        for (name, value) in pairs {
+            values.set(name, (*value).to_owned())?;
+        }
+        values.check()
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        check(&[]).unwrap();
+    }
+
+    #[test]
+    fn an_error_names_key_value_and_what_would_be_right() {
+        for (pairs, expected) in [
+            (&[("client.listen", "nowhere")][..], "client.listen is \"nowhere\", but must be an address like 0.0.0.0:8443"),
+            (&[("cores", "-1")], "cores is \"-1\", but must be a number from 0 to 1024"),
+            (&[("message.bytes_max", "65536")], "message.bytes_max is \"65536\", but must be 256 less than 32768"),
+            (&[("tls.cert", "a.pem")], "tls.cert and tls.key go together"),
+            (&[("tls.cert", "a"), ("tls.key", "b")], "app.file is empty"),
+            (&[("store.engine", "fdb")], "store.engine is \"fdb\""),
+            (&[("client.heartbeat_ms", "400000")], "client.heartbeat_ms is \"400000\""),
+            (&[("admin.listen", "127.0.0.1:8443")], "admin.listen is \"127.0.0.1:8443\""),
+            (&[("nonsense", "1")], "nonsense is no configuration key"),
+        ] {
+            let error = check(pairs).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn later_sources_win_and_typos_in_the_environment_are_refused() {
+        let mut values = Values::default();
+        values.set("cores", "1".into()).unwrap();
+        let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        values.read_environment([variable("GATEWAY_CORES", "3"), variable("HOME", "/")].into_iter()).unwrap();
+        assert_eq!(values.check().unwrap().cores, 3);
+        assert!(values.read_environment([variable("GATEWAY_COERS", "3")].into_iter()).is_err());
+    }
+
+    #[test]
+    fn the_template_is_the_file_in_the_repository_and_parses() {
+        let committed = include_str!("../../gateway.toml");
+        assert_eq!(committed, template(), "run `cargo run -p gateway -- config > gateway.toml`");
+        let uncommented: String = template().lines().map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned() + "\n").collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.toml");
+        std::fs::write(&path, uncommented).unwrap();
+        let mut values = Values::default();
+        values.read_file(&path).unwrap();
+        assert_eq!(values.0.len(), KEYS.len());
+        values.check().unwrap();
+    }
+}

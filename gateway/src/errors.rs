@@ -1,0 +1,72 @@
+//! One function from the domain's errors to the codes on the wire.
+
+use backend::{
+    domain::{Error, usersig::Invalid},
+    store::StoreError,
+};
+use protocol::ErrorCode;
+
+/// A refusal as a client sees it.
+#[derive(Debug)]
+pub struct Refusal {
+    /// From the error table.
+    pub code: ErrorCode,
+    /// The table's text, with what the client can use to mend its request.
+    pub text: String,
+    /// For retryable codes.
+    pub retry_after_ms: u32,
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Self {
+        let retry_after_ms = if code.is_retryable() { RETRY_AFTER_MS } else { 0 };
+        Refusal { code, text: code.text().to_owned(), retry_after_ms }
+    }
+}
+
+/// When to try again after a refusal that concerns the moment.
+const RETRY_AFTER_MS: u32 = 500;
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let code = match &error {
+            Error::ApplicationUnknown => ErrorCode::APPLICATION_UNKNOWN,
+            Error::UserSig(invalid) => usersig_code(*invalid),
+            Error::UserInvalid => ErrorCode::USER_INVALID,
+            Error::MessageTooLong { .. } => ErrorCode::MESSAGE_TOO_LONG,
+            Error::MessageEmpty => ErrorCode::MESSAGE_EMPTY,
+            Error::MessageInvalid => ErrorCode::PAYLOAD_INVALID,
+            Error::Argument(_) => ErrorCode::ARGUMENT_INVALID,
+            Error::ClientMessageIdReused => ErrorCode::CLIENT_MESSAGE_ID_REUSED,
+            Error::CursorInvalid => ErrorCode::CURSOR_INVALID,
+            Error::Store(error) => store_code(error),
+        };
+        let mut refusal = Refusal::from(code);
+        match &error {
+            Error::MessageTooLong { .. } | Error::Argument(_) => refusal.text = error.to_string(),
+            // What went wrong inside is for the operator, not for clients.
+            Error::Store(StoreError::Damaged(_) | StoreError::TooLarge(_)) => tracing::error!(%error, "request failed"),
+            _ => {}
+        }
+        refusal
+    }
+}
+
+fn usersig_code(invalid: Invalid) -> ErrorCode {
+    match invalid {
+        Invalid::Empty => ErrorCode::USERSIG_EMPTY,
+        Invalid::Malformed => ErrorCode::USERSIG_MALFORMED,
+        Invalid::OtherApplication => ErrorCode::USERSIG_OTHER_APPLICATION,
+        Invalid::OtherUser => ErrorCode::USERSIG_OTHER_USER,
+        Invalid::WrongSignature => ErrorCode::USERSIG_WRONG_SIGNATURE,
+        Invalid::Expired => ErrorCode::USERSIG_EXPIRED,
+    }
+}
+
+fn store_code(error: &StoreError) -> ErrorCode {
+    match error {
+        StoreError::Busy | StoreError::Conflict | StoreError::TooOld => ErrorCode::BUSY,
+        StoreError::Unavailable(_) | StoreError::MaybeCommitted => ErrorCode::UNAVAILABLE,
+        StoreError::TooLarge(_) | StoreError::Damaged(_) => ErrorCode::INTERNAL,
+    }
+}

@@ -1,0 +1,158 @@
+//! Metrics: the recorder, each core's handles, and what the process uses.
+//!
+//! Names and meanings stand in [`describe`]; a handle is looked up once and then costs one atomic.
+
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use protocol::ErrorCode;
+
+/// Buckets of everything measured in seconds.
+const SECONDS_BUCKETS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+/// Buckets of everything counted.
+const COUNT_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// Installs the recorder. Before anything looks a handle up.
+pub fn install() -> anyhow::Result<PrometheusHandle> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_messages".into()), COUNT_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_commits".into()), COUNT_BUCKETS)?
+        .install_recorder()?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    describe_gauge!("gateway_connections", "Connections now, by core.");
+    describe_gauge!("gateway_sessions", "Logged-in connections now, by core.");
+    describe_gauge!("gateway_mailbox_events", "Live events waiting for a core.");
+    describe_counter!("gateway_logins_total", "Successful logins.");
+    describe_counter!("gateway_messages_total", "Sends acknowledged.");
+    describe_counter!("gateway_pushes_total", "Live events pushed to clients.");
+    describe_counter!("gateway_events_dropped_total", "Live events dropped, by reason; the clients concerned sync from their log.");
+    describe_counter!("gateway_handshakes_total", "TLS handshakes done, by kind: full or resumed.");
+    describe_counter!("gateway_tls_failures_total", "TLS handshakes and connections failed, by kind.");
+    describe_counter!("gateway_connections_refused_total", "Connections closed at accept because of client.connections_max.");
+    describe_counter!("gateway_accept_errors_total", "Failures of accept, such as no free descriptors.");
+    describe_counter!("gateway_closed_total", "Connections closed, by the code the client was told; 0 is its own goodbye.");
+    describe_counter!("gateway_requests_refused_total", "Requests refused, by error code.");
+    describe_counter!("gateway_panics_total", "Panics; each closed one connection. Report them.");
+    describe_histogram!("send_batch_messages", "Sends that shared a transaction.");
+    describe_gauge!("process_resident_memory_bytes", "Resident memory of the process.");
+    describe_gauge!("process_cpu_seconds_total", "Processor time used, user and system.");
+    describe_gauge!("process_open_fds", "Open file descriptors.");
+}
+
+/// One core's handles.
+pub struct CoreMetrics {
+    pub connections: Gauge,
+    pub sessions: Gauge,
+    pub mailbox_events: Gauge,
+    pub logins: Counter,
+    pub messages: Counter,
+    pub pushes: Counter,
+    pub pushes_dropped: Counter,
+    pub connections_refused: Counter,
+    pub accept_errors: Counter,
+    pub panics: Counter,
+    full_handshakes: Counter,
+    resumed_handshakes: Counter,
+}
+
+impl CoreMetrics {
+    /// Handles of the core `index`.
+    pub fn new(index: u16) -> Self {
+        let core = index.to_string();
+        CoreMetrics {
+            connections: gauge!("gateway_connections", "core" => core.clone()),
+            sessions: gauge!("gateway_sessions", "core" => core.clone()),
+            mailbox_events: gauge!("gateway_mailbox_events", "core" => core),
+            logins: counter!("gateway_logins_total"),
+            messages: counter!("gateway_messages_total"),
+            pushes: counter!("gateway_pushes_total"),
+            pushes_dropped: counter!("gateway_events_dropped_total", "reason" => "slow_reader"),
+            connections_refused: counter!("gateway_connections_refused_total"),
+            accept_errors: counter!("gateway_accept_errors_total"),
+            panics: counter!("gateway_panics_total"),
+            full_handshakes: counter!("gateway_handshakes_total", "kind" => "full"),
+            resumed_handshakes: counter!("gateway_handshakes_total", "kind" => "resumed"),
+        }
+    }
+
+    /// A TLS handshake is done.
+    pub fn handshake_done(&self, resumed: bool) {
+        if resumed { &self.resumed_handshakes } else { &self.full_handshakes }.increment(1);
+    }
+
+    /// TLS failed. Rare enough for a look-up.
+    pub fn tls_failed(&self, kind: &'static str) {
+        counter!("gateway_tls_failures_total", "kind" => kind).increment(1);
+    }
+
+    /// A connection was closed.
+    pub fn closed(&self, code: ErrorCode) {
+        counter!("gateway_closed_total", "code" => code_label(code)).increment(1);
+    }
+
+    /// A request was refused.
+    pub fn refused(&self, code: ErrorCode) {
+        counter!("gateway_requests_refused_total", "code" => code_label(code)).increment(1);
+    }
+}
+
+/// Clients may send any code in their goodbye: only known ones become labels.
+fn code_label(code: ErrorCode) -> String {
+    if code.0 == 0 || code.name().is_some() { code.0.to_string() } else { "unknown".to_owned() }
+}
+
+/// What kind of TLS failure, for the counter.
+pub fn tls_failure_kind(error: &rustls::Error) -> &'static str {
+    match error {
+        rustls::Error::InvalidMessage(_) => "not_tls",
+        rustls::Error::PeerIncompatible(_) => "incompatible",
+        rustls::Error::AlertReceived(_) => "client_alert",
+        rustls::Error::NoApplicationProtocol => "alpn",
+        rustls::Error::InappropriateMessage { .. } | rustls::Error::InappropriateHandshakeMessage { .. } => "unexpected_message",
+        rustls::Error::DecryptError => "decrypt",
+        _ => "other",
+    }
+}
+
+/// Reads what the process uses into its gauges.
+pub fn update_process() {
+    let page_bytes = rustix::param::page_size() as f64;
+    if let Ok(statm) = std::fs::read_to_string("/proc/self/statm")
+        && let Some(resident) = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<f64>().ok())
+    {
+        gauge!("process_resident_memory_bytes").set(resident * page_bytes);
+    }
+    if let Ok(stat) = std::fs::read_to_string("/proc/self/stat")
+        && let Some(ticks) = cpu_ticks(&stat)
+    {
+        gauge!("process_cpu_seconds_total").set(ticks / rustix::param::clock_ticks_per_second() as f64);
+    }
+    if let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") {
+        gauge!("process_open_fds").set(descriptors.count() as f64);
+    }
+}
+
+/// User and system time: fields 14 and 15 of proc(5)'s stat, counted behind the name, which may hold spaces.
+fn cpu_ticks(stat: &str) -> Option<f64> {
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    let mut fields = behind_name.split_whitespace().skip(11);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_read_behind_any_name() {
+        let stat = "12 (a) b (c) S 1 1 1 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 4 0 100 1 1";
+        assert_eq!(cpu_ticks(stat), Some(300.0));
+        assert_eq!(cpu_ticks("nonsense"), None);
+    }
+}

@@ -1,0 +1,218 @@
+//! Starting, running and stopping the service.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use backend::{
+    domain::{
+        account,
+        send_queue::{SendLimits, SendQueue},
+    },
+    env::{Clock, SeededRng, SystemClock},
+    store::{Store, StoreOptions, embedded::{Embedded, EmbeddedOptions}},
+};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::{
+    admin, application::{self, Application}, config::Config, development::{self, Development}, limits, mailbox::Mail, metrics, router::Router,
+    shard, shared::Shared, tls,
+};
+
+/// Live events that may wait for one core.
+const MAILBOX_EVENTS_MAX: usize = 65_536;
+
+/// Connections that may wait for accept.
+const BACKLOG: i32 = 4096;
+
+/// Beyond the drain's own deadline: what stopping may take in all before the process gives up.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// What the process is told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Drain and end.
+    Stop,
+    /// Read the certificate again.
+    Reload,
+}
+
+/// Runs the service until it is told to stop. An error is one of the start, or a core that died.
+pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()> {
+    let prometheus = metrics::install()?;
+    let connections_max = limits::check(config.connections_max)?;
+    let cores = core_count(config.cores)?;
+    let files = Files::prepare(&config)?;
+    let tls_config = tls::server_config(&files.cert, &files.key)?;
+    let listeners = bind_clients(config.client_listen, cores)?;
+    let client_address = listeners.first().map_or(Ok(config.client_listen), local_address)?;
+    let admin_listener = admin::bind(config.admin_listen)?;
+    let admin_address = admin_listener.local_addr()?;
+
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let store = open_store(&config, &clock)?;
+    let application = &files.application;
+    futures::executor::block_on(account::put_application(&store, &clock, application.sdkappid, &application.secret, application.development))
+        .context("writing the application into the store")?;
+    let router = Router::new(cores, MAILBOX_EVENTS_MAX);
+    let limits = SendLimits { message_bytes_max: config.message_bytes_max, queued_max: config.queue_max, batch_max: config.batch_max, ..SendLimits::default() };
+    let shared = Arc::new(Shared {
+        limits: Arc::new(config.limits.clone()),
+        connections_max,
+        sends: SendQueue::new(store.clone(), clock.clone(), limits, router.clone()),
+        clock,
+        store,
+        router,
+        tls: ArcSwap::new(tls_config),
+        connections: AtomicUsize::new(0),
+        ready: AtomicBool::new(false),
+        development: config.tls.is_none(),
+        config,
+    });
+    admin::serve(admin_listener, shared.clone(), prometheus)?;
+    let ended = start_cores(&shared, listeners)?;
+    shared.ready.store(true, Ordering::Release);
+    println!(
+        "gateway ready: client tls://{client_address}, admin http://{admin_address}, store {} at {}, {cores} cores",
+        shared.store.engine_name(),
+        shared.config.store_path.display()
+    );
+    let result = serve(&shared, &files, &signals, &ended, cores);
+    shared.store.shutdown();
+    result
+}
+
+/// Certificate and application: the operator's, or the development ones.
+struct Files {
+    cert: PathBuf,
+    key: PathBuf,
+    application: Application,
+}
+
+impl Files {
+    fn prepare(config: &Config) -> anyhow::Result<Self> {
+        let Some((cert, key)) = &config.tls else {
+            let development = Development::prepare(&config.store_path)?;
+            let application = Application::read(config.app_file.as_deref().unwrap_or(&development.app))?;
+            return Ok(Files { cert: development.cert, key: development.key, application });
+        };
+        let app_file = config.app_file.as_deref().context("app.file is empty")?;
+        let application = Application::read(app_file)?;
+        anyhow::ensure!(
+            !application.development,
+            "app.file {} is a development application: a production start (tls.cert is set) needs its own. \
+             `gateway app-file PATH` makes one",
+            app_file.display()
+        );
+        anyhow::ensure!(
+            !development::is_development_certificate(cert)?,
+            "tls.cert {} is a development certificate: a production start needs one that clients can trust",
+            cert.display()
+        );
+        application::ensure_private(key).with_context(|| format!("tls.key {}", key.display()))?;
+        Ok(Files { cert: cert.clone(), key: key.clone(), application })
+    }
+}
+
+fn core_count(wanted: usize) -> anyhow::Result<usize> {
+    let available = std::thread::available_parallelism().context("counting the processors")?.get();
+    Ok(if wanted == 0 { available } else { wanted })
+}
+
+fn open_store(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Store> {
+    let options = EmbeddedOptions { cache_bytes: config.cache_bytes, disk_reserve_bytes: config.disk_reserve_bytes, ..EmbeddedOptions::default() };
+    let engine = Embedded::open(&config.store_path.join("store"), options, clock.clone())
+        .with_context(|| format!("the store at {}", config.store_path.display()))?;
+    let rng = Arc::new(SeededRng::new(clock.monotonic_us() ^ clock.unix_ms()));
+    let options = StoreOptions { read_threads: config.read_threads, queue_max: config.queue_max, ..StoreOptions::default() };
+    Ok(Store::new(Arc::new(engine), clock.clone(), rng, options))
+}
+
+/// One listening socket a core, all on the same port.
+fn bind_clients(address: SocketAddr, cores: usize) -> anyhow::Result<Vec<Socket>> {
+    let taken = || format!("client.listen: can't bind {address}. Is another gateway running? Choose another port with --client-listen");
+    // SO_REUSEPORT would share the port with another process silently: look first.
+    drop(TcpListener::bind(address).with_context(taken)?);
+    let mut address = address;
+    let mut sockets = Vec::new();
+    for _ in 0..cores {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into()).with_context(taken)?;
+        socket.listen(BACKLOG)?;
+        address = local_address(&socket)?; // with port 0: the one that was given
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+fn local_address(socket: &Socket) -> anyhow::Result<SocketAddr> {
+    socket.local_addr()?.as_socket().context("the listening socket has no address")
+}
+
+/// Starts a thread a core; each reports its end.
+fn start_cores(shared: &Arc<Shared>, listeners: Vec<Socket>) -> anyhow::Result<mpsc::Receiver<(u16, anyhow::Result<()>)>> {
+    let (report, ended) = mpsc::channel();
+    for (index, listener) in listeners.into_iter().enumerate() {
+        let (shared, report, index) = (shared.clone(), report.clone(), index as u16);
+        std::thread::Builder::new().name(format!("core-{index}")).spawn(move || {
+            let run = std::panic::AssertUnwindSafe(|| shard::run(shared, index, listener));
+            let result = std::panic::catch_unwind(run).unwrap_or_else(|_| Err(anyhow::anyhow!("core {index} panicked")));
+            let _ = report.send((index, result));
+        })?;
+    }
+    Ok(ended)
+}
+
+/// Waits for signals and for cores to end. A core that ends by itself takes the process down.
+fn serve(shared: &Arc<Shared>, files: &Files, signals: &mpsc::Receiver<Signal>, ended: &mpsc::Receiver<(u16, anyhow::Result<()>)>, cores: usize) -> anyhow::Result<()> {
+    const POLL: Duration = Duration::from_millis(50);
+    loop {
+        match signals.recv_timeout(POLL) {
+            Ok(Signal::Reload) => reload(shared, files),
+            Ok(Signal::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return drain(shared, ended, cores),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+        }
+        if let Ok((index, result)) = ended.try_recv() {
+            shared.ready.store(false, Ordering::Release);
+            return result.and_then(|()| anyhow::bail!("core {index} ended by itself"));
+        }
+    }
+}
+
+fn reload(shared: &Shared, files: &Files) {
+    match tls::server_config(&files.cert, &files.key) {
+        Ok(config) => {
+            shared.tls.store(config);
+            tracing::info!(cert = %files.cert.display(), "certificate reloaded; new connections use it");
+        }
+        Err(error) => tracing::error!("certificate not reloaded, the old one stays in use: {error:#}"),
+    }
+}
+
+fn drain(shared: &Shared, ended: &mpsc::Receiver<(u16, anyhow::Result<()>)>, cores: usize) -> anyhow::Result<()> {
+    tracing::info!(connections = shared.connections.load(Ordering::Relaxed), "draining: no new connections, requests in flight are finished");
+    shared.ready.store(false, Ordering::Release);
+    for mailbox in shared.router.mailboxes() {
+        mailbox.put(Mail::Drain);
+    }
+    let limit = Duration::from_millis(shared.config.drain_ms_max) + STOP_GRACE;
+    for _ in 0..cores {
+        match ended.recv_timeout(limit) {
+            Ok((_, result)) => result?,
+            Err(_) => anyhow::bail!("the cores have not stopped in time"),
+        }
+    }
+    tracing::info!("drained");
+    Ok(())
+}

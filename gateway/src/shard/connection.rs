@@ -1,0 +1,505 @@
+//! One client's connection: socket, TLS and protocol state, driven by one task.
+//!
+//! The task is a poll function: write what waits, read what came, until neither goes on. Everything
+//! else (answers, events) puts bytes into the protocol's output and wakes the task, so that whatever
+//! gathers until it runs leaves in one write. No buffer is held while nothing is under way.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    pin::Pin,
+    rc::Rc,
+    sync::atomic::Ordering,
+    task::{Context, Poll, Waker},
+};
+
+use backend::{
+    domain::{Error, send::Sent},
+    store::Versionstamp,
+};
+use futures::{AsyncRead, AsyncWrite};
+use glommio::net::TcpStream;
+use protocol::{
+    EncodedEvent, ErrorCode,
+    connection::{Millis, ServerConnection, ServerEvent},
+    message::SendReply,
+};
+
+use super::{
+    Core, requests,
+    session::{Session, Verdict},
+};
+use crate::{
+    errors::Refusal,
+    mailbox::{ConnectionId, Mail},
+    metrics::tls_failure_kind,
+    tls::{Progress, TlsSession},
+};
+
+/// Turns of reading before others get theirs.
+const READS_PER_TURN_MAX: usize = 8;
+
+/// Pages one client may have read at a time: what bounds the memory of answers it does not take.
+const PAGES_RUNNING_MAX: u32 = 8;
+
+/// How long a closing connection waits for the client to close its side, so that the last frame is
+/// not destroyed by a reset.
+const LINGER_MS: u64 = 1_000;
+
+/// A connection, as its task and everything that sends through it share it.
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    pub(super) core: Rc<Core>,
+    inner: RefCell<Inner>,
+}
+
+struct Inner {
+    id: ConnectionId,
+    protocol: ServerConnection,
+    tls: TlsSession,
+    handshake: Progress,
+    session: Option<Session>,
+    login_running: bool,
+    /// Pages of the log or of a conversation that are being read for this client.
+    pages_running: u32,
+    /// Ciphertext that the socket did not take yet.
+    unsent: Vec<u8>,
+    /// The sending direction has been ended.
+    finished: bool,
+    /// Since when the socket takes nothing.
+    stalled_since: Option<Millis>,
+    draining: bool,
+    phase: Phase,
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Reading and writing.
+    Open,
+    /// Writing what is left, then saying goodbye.
+    Flushing,
+    /// Goodbye is said; waiting for the client's, until then.
+    Lingering(Millis),
+    /// Over.
+    Closed,
+}
+
+/// Starts the task of an accepted connection.
+pub(super) fn start(core: &Rc<Core>, stream: TcpStream) {
+    let Ok(tls) = TlsSession::new(core.shared.tls.load_full()) else {
+        core.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        return;
+    };
+    let now = core.now();
+    let protocol = ServerConnection::new(core.shared.limits.clone(), now);
+    let id = core.next_connection.get();
+    core.next_connection.set(id + 1);
+    if let Some(deadline) = protocol.timeout() {
+        core.watch_deadline(deadline, id);
+    }
+    let inner = Inner {
+        id,
+        protocol,
+        tls,
+        handshake: Progress::Handshaking,
+        session: None,
+        login_running: false,
+        unsent: Vec::new(),
+        finished: false,
+        pages_running: 0,
+        stalled_since: None,
+        draining: false,
+        phase: Phase::Open,
+        waker: None,
+    };
+    let connection = Rc::new(Connection { id, core: core.clone(), inner: RefCell::new(inner) });
+    core.connections.borrow_mut().insert(id, connection.clone());
+    core.metrics.connections.increment(1.0);
+    let registration = Registered { connection: connection.clone() };
+    core.spawn(async move {
+        let _registration = registration;
+        let mut stream = stream;
+        poll_fn(|cx| connection.poll(cx, &mut stream)).await;
+    })
+    .detach();
+}
+
+/// Takes the connection off every table when its task ends, however it ends.
+struct Registered {
+    connection: Rc<Connection>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let Connection { id, core, .. } = &*self.connection;
+        core.connections.borrow_mut().remove(id);
+        core.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        core.metrics.connections.decrement(1.0);
+        if let Ok(mut inner) = self.connection.inner.try_borrow_mut() {
+            inner.phase = Phase::Closed;
+            if let Some(session) = inner.session.take() {
+                core.metrics.sessions.decrement(1.0);
+                let unregister = Mail::Unregister { app: session.app, user: session.user, address: core.address(*id) };
+                core.shared.router.mailbox(session.home).put(unregister);
+            }
+        }
+    }
+}
+
+impl Connection {
+    fn poll(self: &Rc<Self>, cx: &mut Context<'_>, stream: &mut TcpStream) -> Poll<()> {
+        self.inner.borrow_mut().keep_waker(cx);
+        for _ in 0..READS_PER_TURN_MAX {
+            let write_blocked = match self.inner.borrow_mut().poll_write(&self.core, cx, stream) {
+                Poll::Ready(Ok(())) => false,
+                Poll::Ready(Err(Gone)) => return Poll::Ready(()),
+                Poll::Pending => true,
+            };
+            self.watch_stall(write_blocked);
+            if self.inner.borrow().phase == Phase::Closed {
+                return Poll::Ready(());
+            }
+            if write_blocked || !self.inner.borrow().may_read() {
+                return Poll::Pending;
+            }
+            match self.poll_read(cx, stream) {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads once and handles what came. `false`: the connection is over.
+    fn poll_read(self: &Rc<Self>, cx: &mut Context<'_>, stream: &mut TcpStream) -> Poll<bool> {
+        let mut buffer = self.core.read_buffer.borrow_mut();
+        let count = match Pin::new(stream).poll_read(cx, &mut buffer) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(_)) => return Poll::Ready(false),
+            Poll::Ready(Ok(count)) => count,
+        };
+        let mut inner = self.inner.borrow_mut();
+        if count == 0 {
+            return Poll::Ready(inner.handle_end(&self.core));
+        }
+        let bytes = buffer.get_mut(..count).unwrap_or_default();
+        let go_on = inner.handle_bytes(&self.core, bytes);
+        drop(inner);
+        drop(buffer);
+        self.handle_events();
+        Poll::Ready(go_on)
+    }
+
+    fn handle_events(self: &Rc<Self>) {
+        loop {
+            let Some(event) = self.inner.borrow_mut().protocol.poll() else { break };
+            match event {
+                ServerEvent::Hello { version, client } => {
+                    tracing::debug!(connection = self.id, version, client, "hello");
+                    let now_ms = self.core.shared.clock.unix_ms();
+                    self.inner.borrow_mut().protocol.welcome(version, now_ms);
+                }
+                ServerEvent::Request { id, command, payload } => requests::handle(self, id, command, payload),
+                ServerEvent::Ping => self.inner.borrow_mut().pong(),
+                ServerEvent::Closing(code) => {
+                    self.core.metrics.closed(code);
+                    self.inner.borrow_mut().start_closing();
+                }
+            }
+        }
+    }
+
+    /// Runs `change` on the protocol state and has the task write what came of it.
+    pub(super) fn with_protocol<T>(self: &Rc<Self>, change: impl FnOnce(&mut ServerConnection) -> T) -> T {
+        let result = change(&mut self.inner.borrow_mut().protocol);
+        self.after_change();
+        result
+    }
+
+    /// Answers a request with an error.
+    pub(super) fn refuse(self: &Rc<Self>, request: u32, refusal: impl Into<Refusal>) {
+        let Refusal { code, text, retry_after_ms } = refusal.into();
+        self.core.metrics.refused(code);
+        self.with_protocol(|protocol| protocol.refuse(request, code, &text, retry_after_ms));
+    }
+
+    /// Answers a send.
+    pub(super) fn answer_send(self: &Rc<Self>, request: u32, outcome: Result<Sent, Error>) {
+        match outcome {
+            Ok(Sent { seq, time_ms, fresh: _, duplicate }) => {
+                self.core.metrics.messages.increment(1);
+                self.with_protocol(|protocol| protocol.respond(request, &SendReply { seq, time_ms, duplicate }));
+            }
+            Err(error) => self.refuse(request, error),
+        }
+    }
+
+    /// Pushes an event, if the session is live and the client reads what it is sent.
+    pub(super) fn deliver(self: &Rc<Self>, position: Versionstamp, event: Option<EncodedEvent>) {
+        let mut inner = self.inner.borrow_mut();
+        let crowded = inner.waiting_bytes() > self.core.shared.config.push_buffer_bytes_max;
+        let Some(session) = &mut inner.session else { return };
+        if crowded {
+            drop(inner);
+            self.core.metrics.pushes_dropped.increment(1);
+            return self.fall_behind(|_| true);
+        }
+        if session.notice(position, event.is_none()) == Verdict::Push
+            && let Some(event) = event
+        {
+            inner.protocol.push_event(&position.0, &event, None);
+            drop(inner);
+            self.core.metrics.pushes.increment(1);
+            self.wake();
+        }
+    }
+
+    /// Sends the device back to its log, if `concerns` its user's home.
+    pub(super) fn fall_behind(self: &Rc<Self>, concerns: impl Fn(u16) -> bool) {
+        let mut inner = self.inner.borrow_mut();
+        let Some(session) = &mut inner.session else { return };
+        if concerns(session.home) && session.fall_behind() {
+            inner.protocol.push_behind();
+            drop(inner);
+            self.wake();
+        }
+    }
+
+    /// A login is under way from here on. `false`: one is already.
+    pub(super) fn login_started(&self) -> bool {
+        !std::mem::replace(&mut self.inner.borrow_mut().login_running, true)
+    }
+
+    /// The login failed.
+    pub(super) fn login_failed(self: &Rc<Self>, request: u32, refusal: Refusal) {
+        self.inner.borrow_mut().login_running = false;
+        // A failure of the store says nothing about the client.
+        let counts = !refusal.code.is_retryable();
+        self.refuse(request, refusal);
+        if counts {
+            self.with_protocol(ServerConnection::login_failed);
+        }
+    }
+
+    /// The login succeeded and the session is in the online table. `false`: the client is gone.
+    pub(super) fn logged_in(&self, session: Session) -> bool {
+        let mut inner = self.inner.borrow_mut();
+        if inner.phase != Phase::Open {
+            return false;
+        }
+        inner.protocol.logged_in(self.core.now());
+        inner.session = Some(session);
+        self.core.metrics.sessions.increment(1.0);
+        true
+    }
+
+    /// A page is being read from here on. `false`: as many are as may be, or the client takes no answers.
+    pub(super) fn page_started(&self) -> bool {
+        let mut inner = self.inner.borrow_mut();
+        let crowded = inner.waiting_bytes() > self.core.shared.config.push_buffer_bytes_max;
+        let admitted = !crowded && inner.pages_running < PAGES_RUNNING_MAX;
+        inner.pages_running += u32::from(admitted);
+        admitted
+    }
+
+    /// The page has been read.
+    pub(super) fn page_finished(&self) {
+        self.inner.borrow_mut().pages_running -= 1;
+    }
+
+    /// Largest answer the client accepts, in bytes.
+    pub(super) fn answer_bytes_max(&self) -> usize {
+        self.inner.borrow().protocol.peer_frame_bytes_max()
+    }
+
+    /// Looks at or changes the session, if there is one.
+    pub(super) fn with_session<T>(&self, use_it: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        self.inner.borrow_mut().session.as_mut().map(use_it)
+    }
+
+    /// Takes no new requests, answers those in flight, then says goodbye.
+    pub(super) fn drain(self: &Rc<Self>) {
+        self.inner.borrow_mut().draining = true;
+        self.after_change();
+    }
+
+    /// The time `now` has come that was asked for. Returns when to look again.
+    pub(super) fn check_deadline(self: &Rc<Self>, now: Millis) -> Option<Millis> {
+        let mut inner = self.inner.borrow_mut();
+        if let Phase::Lingering(until) = inner.phase {
+            if now >= until {
+                inner.phase = Phase::Closed;
+            }
+            drop(inner);
+            self.wake();
+            return Some(until);
+        }
+        let stall_deadline = inner.stalled_since.map(|since| since + self.core.shared.config.write_stall_ms_max);
+        if stall_deadline.is_some_and(|deadline| now >= deadline) {
+            self.core.metrics.closed(ErrorCode::SLOW_READER);
+            inner.phase = Phase::Closed; // nothing more can be written to it
+            drop(inner);
+            self.wake();
+            return None;
+        }
+        inner.protocol.handle_timeout(now);
+        if inner.handshake == Progress::Handshaking && inner.protocol.timeout().is_none() {
+            self.core.metrics.tls_failed("deadline");
+            inner.phase = Phase::Closed;
+        }
+        let next = inner.protocol.timeout().or_else(|| (inner.phase != Phase::Closed).then_some(now + LINGER_MS));
+        drop(inner);
+        self.handle_events();
+        self.wake();
+        [next, stall_deadline].into_iter().flatten().min()
+    }
+
+    fn watch_stall(&self, blocked: bool) {
+        let mut inner = self.inner.borrow_mut();
+        match (blocked, inner.stalled_since) {
+            (true, None) => {
+                let now = self.core.now();
+                inner.stalled_since = Some(now);
+                self.core.watch_deadline(now + self.core.shared.config.write_stall_ms_max, self.id);
+            }
+            (false, Some(_)) => inner.stalled_since = None,
+            _ => {}
+        }
+    }
+
+    fn after_change(self: &Rc<Self>) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.draining && inner.protocol.in_flight() == 0 {
+            inner.draining = false;
+            inner.protocol.go_away(ErrorCode::SERVER_DRAINING, requests::DRAIN_RETRY_AFTER_MS);
+        }
+        drop(inner);
+        self.handle_events();
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &self.inner.borrow().waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Inner {
+    fn keep_waker(&mut self, cx: &Context<'_>) {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        match self.phase {
+            Phase::Open => !self.draining,
+            Phase::Flushing | Phase::Closed => false,
+            Phase::Lingering(_) => true,
+        }
+    }
+
+    fn waiting_bytes(&mut self) -> usize {
+        self.unsent.len() + self.protocol.output().len()
+    }
+
+    /// Takes in what was read. `false`: the connection is over.
+    fn handle_bytes(&mut self, core: &Core, bytes: &mut [u8]) -> bool {
+        if self.phase != Phase::Open {
+            return true; // lingering: read and thrown away
+        }
+        let now = core.now();
+        let Inner { tls, protocol, .. } = self;
+        let result = tls.receive(bytes, &mut self.unsent, &mut |plaintext| protocol.receive(now, plaintext));
+        match result {
+            Ok(progress) => {
+                if self.handshake == Progress::Handshaking && progress != Progress::Handshaking {
+                    core.metrics.handshake_done(self.tls.resumed());
+                }
+                self.handshake = progress;
+                if progress == Progress::PeerClosed {
+                    self.protocol.receive_end();
+                    self.start_closing();
+                }
+            }
+            Err(error) => {
+                core.metrics.tls_failed(tls_failure_kind(&error));
+                self.start_closing();
+            }
+        }
+        true
+    }
+
+    /// The client sends no more. `false`: the connection is over.
+    fn handle_end(&mut self, core: &Core) -> bool {
+        if matches!(self.phase, Phase::Lingering(_)) {
+            return false;
+        }
+        if self.handshake == Progress::Handshaking {
+            core.metrics.tls_failed("end_of_stream");
+            return false;
+        }
+        self.protocol.receive_end();
+        self.start_closing();
+        true
+    }
+
+    fn start_closing(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Flushing;
+        }
+    }
+
+    fn pong(&mut self) {
+        let session = self.session.as_mut();
+        let (cursor, behind) = session.map_or((None, false), |session| (session.untold_cursor(), session.is_behind()));
+        self.protocol.pong(cursor.as_ref().map(|cursor| &cursor.0[..]), behind);
+    }
+
+    /// Writes what waits. Ready: all of it is out. An error means that the connection is over.
+    fn poll_write(&mut self, core: &Core, cx: &mut Context<'_>, stream: &mut TcpStream) -> Poll<Result<(), Gone>> {
+        loop {
+            while !self.unsent.is_empty() {
+                let Poll::Ready(result) = Pin::new(&mut *stream).poll_write(cx, &self.unsent) else { return Poll::Pending };
+                let written = result.map_err(|_| Gone)?;
+                self.stalled_since = None;
+                self.unsent.drain(..written);
+            }
+            core.keep_buffer(&mut self.unsent);
+            if !self.protocol.output().is_empty() && self.handshake != Progress::Handshaking {
+                self.encrypt_output(core)?;
+            } else if self.phase == Phase::Flushing {
+                self.say_goodbye(core)?;
+            } else if matches!(self.phase, Phase::Lingering(_)) && !self.finished {
+                // Everything is out, the goodbye too: end the sending direction.
+                self.finished = true;
+                let _ = Pin::new(&mut *stream).poll_close(cx);
+            } else {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    fn encrypt_output(&mut self, core: &Core) -> Result<(), Gone> {
+        core.lend_buffer(&mut self.unsent);
+        let output = std::mem::take(self.protocol.output());
+        self.tls.encrypt(&output, &mut self.unsent).map_err(|_| Gone)
+    }
+
+    fn say_goodbye(&mut self, core: &Core) -> Result<(), Gone> {
+        let until = core.now() + LINGER_MS;
+        self.phase = Phase::Lingering(until);
+        core.watch_deadline(until, self.id);
+        match self.handshake {
+            Progress::Handshaking => Ok(()),
+            Progress::Open | Progress::PeerClosed => self.tls.close(&mut self.unsent).map_err(|_| Gone),
+        }
+    }
+}
+
+/// The connection is over: nothing more can be written to it.
+struct Gone;

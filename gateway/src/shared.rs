@@ -1,0 +1,34 @@
+//! What all cores share. Everything in it is immutable, atomic, or a bounded queue.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize},
+};
+
+use arc_swap::ArcSwap;
+use backend::{domain::send_queue::SendQueue, env::Clock, store::Store};
+use protocol::connection::ServerLimits;
+use rustls::ServerConfig;
+
+use crate::{config::Config, router::Router};
+
+/// What all cores share.
+pub struct Shared {
+    pub config: Config,
+    /// Limits of every connection.
+    pub limits: Arc<ServerLimits>,
+    /// Connections on all cores together, at the most.
+    pub connections_max: usize,
+    pub clock: Arc<dyn Clock>,
+    pub store: Store,
+    pub sends: SendQueue<Router>,
+    pub router: Router,
+    /// The present certificate: swapped on SIGHUP, read at accept.
+    pub tls: ArcSwap<ServerConfig>,
+    /// A development start: the development application may be used.
+    pub development: bool,
+    /// Connections now.
+    pub connections: AtomicUsize,
+    /// Serving, and not draining: what /readyz answers.
+    pub ready: AtomicBool,
+}
