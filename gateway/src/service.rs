@@ -19,7 +19,7 @@ use backend::{
         send_queue::{SendLimits, SendQueue},
     },
     env::{Clock, SeededRng, SystemClock},
-    store::{Store, StoreOptions, embedded::{Embedded, EmbeddedOptions}},
+    store::{Embedded, EmbeddedOptions, Store, StoreOptions},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
