@@ -141,7 +141,6 @@ impl Talker {
                 self.with_findings(|findings| findings.error(|| lost(error)));
                 return false;
             }
-            self.with_findings(|findings| findings.note(|| lost(error)));
             if let Err(error) = self.come_back().await {
                 self.with_findings(|findings| findings.error(|| lost(error)));
                 return false;
