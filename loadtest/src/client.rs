@@ -19,6 +19,7 @@ use futures::io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 use prost::Message;
 use protocol::{
+    ErrorCode,
     command::Command,
     connection::{ClientConfig, ClientConnection, ClientEvent},
     message::{Login, LoginReply, Platform, Sync, SyncReply},
@@ -38,6 +39,9 @@ const SCRATCH_BYTES: usize = 128 * 1024;
 /// Whoever waits for a single answer or a handshake gives up after this time.
 pub(crate) const PATIENCE_US: Micros = 30 * SECOND_US;
 
+/// Between two tries of a request that the server is too busy for.
+const BUSY_WAIT_US: Micros = SECOND_US / 20;
+
 thread_local! {
     /// What is read goes through here; a connection keeps only what is no whole record yet.
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH_BYTES]);
@@ -49,6 +53,12 @@ pub(crate) struct User {
     pub(crate) sdkappid: u32,
     pub(crate) name: String,
     pub(crate) usersig: String,
+}
+
+/// How a request ended.
+enum Answer {
+    Reply(Bytes),
+    Refused(ErrorCode, String),
 }
 
 pub(crate) struct Client {
@@ -119,24 +129,39 @@ impl Client {
         }
     }
 
-    /// Sends one request and waits for its reply; whatever comes before it is skipped.
+    /// Sends one request and waits for its reply; whatever comes before it is skipped. A server that is busy
+    /// is asked again.
     pub(crate) async fn call<Reply: Message + Default>(
         &mut self,
         command: Command,
         payload: &impl Message,
     ) -> Result<Reply> {
-        let call_id = self.request(self.clock.now_us(), command, payload);
-        let deadline_us = self.clock.now_us() + PATIENCE_US;
+        let mut now_us = self.clock.now_us();
+        let deadline_us = now_us + PATIENCE_US;
+        loop {
+            let id = self.request(now_us, command, payload);
+            match self.answer(id, deadline_us).await? {
+                Answer::Reply(payload) => return Ok(Reply::decode(payload)?),
+                Answer::Refused(code, _) if code.is_retryable() && now_us < deadline_us => {}
+                Answer::Refused(code, text) => bail!("{code} ({text})"),
+            }
+            now_us = self.turn(now_us + BUSY_WAIT_US).await?;
+        }
+    }
+
+    async fn answer(&mut self, request: u32, deadline_us: Micros) -> Result<Answer> {
         loop {
             while let Some(event) = self.next_event()? {
                 match event {
-                    ClientEvent::Response { id, payload } if id == call_id => return Ok(Reply::decode(payload)?),
-                    ClientEvent::Failed { id, code, text, .. } if id == call_id => bail!("{code} ({text})"),
+                    ClientEvent::Response { id, payload } if id == request => return Ok(Answer::Reply(payload)),
+                    ClientEvent::Failed { id, code, text, .. } if id == request => {
+                        return Ok(Answer::Refused(code, text));
+                    }
                     _ => {}
                 }
             }
             if self.turn(deadline_us).await? >= deadline_us {
-                bail!("no answer to {} in time", command.name());
+                bail!("no answer in time");
             }
         }
     }

@@ -21,7 +21,6 @@ mod scenario;
 mod server;
 mod tally;
 mod tls;
-mod usersig;
 mod worker;
 
 use std::{process::ExitCode, sync::Arc};

@@ -62,7 +62,9 @@ impl Report {
     pub(crate) fn new(plan: &Plan, outcome: Outcome) -> Self {
         let Outcome { tally, start, end, .. } = outcome;
         let seconds = plan.options.seconds;
+        // A server that was restarted has no CPU time to compare.
         let cpu_seconds = start.zip(end).map(|(start, end)| end.cpu_seconds - start.cpu_seconds);
+        let cpu_seconds = cpu_seconds.filter(|&seconds| seconds >= 0.0);
         Report {
             scenario: plan.options.scenario.name(),
             connections: plan.options.connections,

@@ -71,6 +71,8 @@ fn follow(plan: &Plan, outcome: &mut Outcome, display: &mut Display) {
         display.update();
         thread::sleep(POLL_INTERVAL);
     }
+    // Where nothing is left to do after the measured time, the threads end with it.
+    outcome.end = outcome.end.or_else(|| server::figures(&options.admin));
 }
 
 fn spawn<W, F>(plan: &Arc<Plan>, index: u32, work: W) -> Result<ExecutorJoinHandle<Tally>>

@@ -41,7 +41,7 @@ pub(crate) fn config(ca: &Path) -> Result<ClientConfig> {
 /// The same configuration with session tickets, kept apart from everybody else's.
 pub(crate) fn with_resumption(config: &ClientConfig) -> ClientConfig {
     let mut config = config.clone();
-    config.resumption = Resumption::in_memory_sessions(256);
+    config.resumption = Resumption::in_memory_sessions(1);
     config
 }
 

@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use backend::domain::usersig;
 use futures::{StreamExt, TryStreamExt};
 use glommio::timer::sleep;
 use rustls_pki_types::ServerName;
@@ -24,7 +25,6 @@ use crate::{
     clock::{Clock, Micros, SECOND_US},
     options::{App, Options},
     tally::Tally,
-    usersig,
 };
 
 /// Handshakes a thread has under way at a time while it sets up its connections.

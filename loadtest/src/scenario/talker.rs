@@ -31,7 +31,7 @@ const DRAIN_PING_US: Micros = SECOND_US;
 const DRAIN_LOOK_US: Micros = SECOND_US / 20;
 /// Waits between attempts to connect again, doubling from the first to the last.
 const BACK_OFF_MS: (u64, u64) = (50, 2_000);
-/// The least wait before a refused send is tried again.
+/// The least wait before a refused request is tried again.
 const RETRY_MS_MIN: u32 = 20;
 
 pub(super) type SharedConversation = Rc<RefCell<Conversation>>;
@@ -66,6 +66,8 @@ pub(super) struct Talker {
     count: u64,
     cursor: Vec<u8>,
     is_syncing: bool,
+    /// When to ask for the next page; never, most of the time.
+    sync_us: Micros,
     last_news_us: Micros,
     last_ping_us: Micros,
 }
@@ -103,6 +105,7 @@ impl Talker {
             count: 0,
             cursor,
             is_syncing: false,
+            sync_us: Micros::MAX,
             last_news_us: 0,
             last_ping_us: 0,
         })
@@ -138,7 +141,6 @@ impl Talker {
                 self.with_findings(|findings| findings.error(|| lost(error)));
                 return false;
             }
-            self.with_findings(|findings| findings.note(|| lost(error)));
             if let Err(error) = self.come_back().await {
                 self.with_findings(|findings| findings.error(|| lost(error)));
                 return false;
@@ -150,6 +152,9 @@ impl Talker {
         let mut now_us = self.worker.plan.clock.now_us();
         self.last_news_us = now_us;
         loop {
+            if now_us >= self.sync_us {
+                self.request_sync(now_us);
+            }
             self.send_due(pace, span, now_us);
             if now_us >= span.end_us && self.is_done(now_us, span) {
                 return Ok(());
@@ -186,12 +191,12 @@ impl Talker {
     /// When to look again if nothing comes.
     fn wake_us(&self, pace: &Pace, span: Span, now_us: Micros) -> Micros {
         if now_us >= span.end_us {
-            return now_us + DRAIN_LOOK_US;
+            return self.sync_us.min(now_us + DRAIN_LOOK_US);
         }
         let has_room = self.unanswered < self.window();
         let due_us = if has_room { pace.wake_us(self.count) } else { Micros::MAX };
         let retry_us = if has_room && !self.again.is_empty() { self.retry_us } else { Micros::MAX };
-        due_us.min(retry_us).min(span.end_us)
+        due_us.min(retry_us).min(self.sync_us).min(span.end_us)
     }
 
     /// After the measured time: whether everything has settled, or nothing comes any more.
@@ -223,6 +228,7 @@ impl Talker {
                 },
                 ClientEvent::Failed { id, code, text, retry_after_ms } => match self.answered(id) {
                     Some(Request::Send(ordinal)) => self.take_refusal(ordinal, code, &text, retry_after_ms, now_us),
+                    Some(Request::Sync) if code.is_retryable() => self.sync_us = retry_us(retry_after_ms, now_us),
                     _ => bail!("request {id} failed: {code} ({text})"),
                 },
                 ClientEvent::Behind => self.catch_up(now_us),
@@ -246,7 +252,7 @@ impl Talker {
         self.with_findings(|findings| findings.error(|| format!("a send was refused: {code} ({text})")));
         if code.is_retryable() {
             self.again.push_back(ordinal);
-            self.retry_us = now_us + u64::from(retry_after_ms.max(RETRY_MS_MIN)) * 1_000;
+            self.retry_us = retry_us(retry_after_ms, now_us);
         }
     }
 
@@ -261,7 +267,7 @@ impl Talker {
         } else if page.events.is_empty() {
             bail!("sync: an empty page says that more follows");
         } else {
-            self.request_sync(now_us);
+            self.sync_us = now_us;
         }
         Ok(())
     }
@@ -287,11 +293,12 @@ impl Talker {
         if !self.is_syncing {
             self.is_syncing = true;
             self.conversation.borrow_mut().begin_catching_up(self.side);
-            self.request_sync(now_us);
+            self.sync_us = now_us;
         }
     }
 
     fn request_sync(&mut self, now_us: Micros) {
+        self.sync_us = Micros::MAX;
         let sync = Sync { cursor: Bytes::copy_from_slice(&self.cursor), limit: 0 };
         let id = self.client.request(now_us, Command::Sync, &sync);
         self.requested(id, Request::Sync);
@@ -364,6 +371,11 @@ impl Talker {
     fn with_findings(&self, report: impl FnOnce(&mut Findings)) {
         report(&mut self.worker.tally.borrow_mut().findings);
     }
+}
+
+/// When to try again what was refused at `now_us`.
+fn retry_us(retry_after_ms: u32, now_us: Micros) -> Micros {
+    now_us + u64::from(retry_after_ms.max(RETRY_MS_MIN)) * 1_000
 }
 
 /// What a message is in the conversation of `numbers` (the viewer's connection and its partner's); `None` if
