@@ -29,6 +29,8 @@ pub(crate) struct Report {
     #[serde(flatten)]
     further: Map<String, Value>,
     #[serde(skip)]
+    own_cpu_seconds: f64,
+    #[serde(skip)]
     notes: Vec<String>,
     #[serde(skip)]
     unverified: u64,
@@ -60,7 +62,7 @@ struct Server {
 
 impl Report {
     pub(crate) fn new(plan: &Plan, outcome: Outcome) -> Self {
-        let Outcome { tally, start, end, .. } = outcome;
+        let Outcome { tally, start, end, own_cpu_seconds, .. } = outcome;
         let seconds = plan.options.seconds;
         // A server that was restarted has no CPU time to compare.
         let cpu_seconds = start.zip(end).map(|(start, end)| end.cpu_seconds - start.cpu_seconds);
@@ -88,6 +90,7 @@ impl Report {
                 bytes_per_connection: None,
             },
             further: Map::new(),
+            own_cpu_seconds,
             notes: tally.findings.notes,
             unverified: tally.unverified,
         }
@@ -153,6 +156,7 @@ impl Report {
         }
         line(String::new());
         line(format!("server      {}", self.server.line(seconds)));
+        line(format!("harness     {}", cpu(self.own_cpu_seconds, seconds)));
         out
     }
 }
@@ -176,14 +180,18 @@ impl Server {
         if let Some(bytes) = self.rss_bytes {
             parts.push(format!("{:.1} MiB resident", bytes as f64 / f64::from(1 << 20)));
         }
-        if let Some(cpu) = self.cpu_seconds {
-            parts.push(format!("{cpu:.2} s of CPU ({:.2} cores)", cpu / seconds));
+        if let Some(used) = self.cpu_seconds {
+            parts.push(cpu(used, seconds));
         }
         if let Some(bytes) = self.bytes_per_connection {
             parts.push(format!("{} bytes a connection", grouped(bytes)));
         }
         if parts.is_empty() { "admin endpoint not reachable".into() } else { parts.join(", ") }
     }
+}
+
+fn cpu(used_seconds: f64, seconds: f64) -> String {
+    format!("{used_seconds:.2} s of CPU ({:.2} cores)", used_seconds / seconds)
 }
 
 /// `1234567` as `1,234,567`.
@@ -243,6 +251,7 @@ mod tests {
             delivery_ms: latencies.1,
             server: Server { rss_bytes: Some(50 << 20), cpu_seconds: Some(2.5), bytes_per_connection: None },
             further: Map::new(),
+            own_cpu_seconds: 0.0,
             notes: Vec::new(),
             unverified: 0,
         }

@@ -24,6 +24,8 @@ use crate::{
     worker::{Span, Worker},
 };
 
+/// What was due before the measured time ended is still sent this much later: a task wakes a little late.
+const LATE_US: Micros = SECOND_US / 50;
 /// While draining: how long nothing may come before what lacks is given up.
 const QUIET_US_MAX: Micros = 10 * SECOND_US;
 /// While draining: how often to ask the server whether it dropped pushes, and to look at the partner.
@@ -170,15 +172,13 @@ impl Talker {
         while self.unanswered < window {
             let ordinal = if now_us >= self.retry_us && !self.again.is_empty() {
                 self.again.pop_front()
-            } else if now_us < span.end_us {
-                let due_us = pace.due_us(self.count, now_us);
-                due_us.map(|due_us| {
+            } else {
+                let due_us = pace.due_us(self.count, now_us).filter(|&due_us| due_us < span.end_us);
+                due_us.filter(|_| now_us < span.end_us + LATE_US).map(|due_us| {
                     self.count += 1;
                     self.worker.tally.borrow_mut().sent += 1;
                     self.conversation.borrow_mut().sent(self.side, due_us)
                 })
-            } else {
-                None
             };
             let Some(ordinal) = ordinal else { break };
             self.composer.compose(MessageKey { sender: self.numbers[0], ordinal }, &mut self.send);
