@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{run::Outcome, worker::Plan};
+use crate::{options::Options, run::Outcome};
 
 /// What `--report json` prints. The names are an interface: scripts and tests read them.
 #[derive(Debug, Serialize)]
@@ -59,15 +59,15 @@ struct Server {
 }
 
 impl Report {
-    pub(crate) fn new(plan: &Plan, outcome: Outcome) -> Self {
+    pub(crate) fn new(options: &Options, outcome: Outcome) -> Self {
         let Outcome { tally, start, end, .. } = outcome;
-        let seconds = plan.options.seconds;
+        let seconds = options.seconds;
         // A server that was restarted has no CPU time to compare.
         let cpu_seconds = start.zip(end).map(|(start, end)| end.cpu_seconds - start.cpu_seconds);
         let cpu_seconds = cpu_seconds.filter(|&seconds| seconds >= 0.0);
         Report {
-            scenario: plan.options.scenario.name(),
-            connections: plan.options.connections,
+            scenario: options.scenario.name(),
+            connections: options.connections,
             seconds,
             sent: tally.sent,
             acked: tally.acked,
