@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{run::Outcome, worker::Plan};
+use crate::{options::Options, run::Outcome};
 
 /// What `--report json` prints. The names are an interface: scripts and tests read them.
 #[derive(Debug, Serialize)]
@@ -29,7 +29,7 @@ pub(crate) struct Report {
     #[serde(flatten)]
     further: Map<String, Value>,
     #[serde(skip)]
-    own_cpu_seconds: f64,
+    own_cpu_seconds: Option<f64>,
     #[serde(skip)]
     notes: Vec<String>,
     #[serde(skip)]
@@ -61,15 +61,15 @@ struct Server {
 }
 
 impl Report {
-    pub(crate) fn new(plan: &Plan, outcome: Outcome) -> Self {
+    pub(crate) fn new(options: &Options, outcome: Outcome) -> Self {
         let Outcome { tally, start, end, own_cpu_seconds, .. } = outcome;
-        let seconds = plan.options.seconds;
+        let seconds = options.seconds;
         // A server that was restarted has no CPU time to compare.
         let cpu_seconds = start.zip(end).map(|(start, end)| end.cpu_seconds - start.cpu_seconds);
         let cpu_seconds = cpu_seconds.filter(|&seconds| seconds >= 0.0);
         Report {
-            scenario: plan.options.scenario.name(),
-            connections: plan.options.connections,
+            scenario: options.scenario.name(),
+            connections: options.connections,
             seconds,
             sent: tally.sent,
             acked: tally.acked,
@@ -156,7 +156,9 @@ impl Report {
         }
         line(String::new());
         line(format!("server      {}", self.server.line(seconds)));
-        line(format!("harness     {}", cpu(self.own_cpu_seconds, seconds)));
+        if let Some(used) = self.own_cpu_seconds {
+            line(format!("harness     {}", cpu(used, seconds)));
+        }
         out
     }
 }
@@ -251,7 +253,7 @@ mod tests {
             delivery_ms: latencies.1,
             server: Server { rss_bytes: Some(50 << 20), cpu_seconds: Some(2.5), bytes_per_connection: None },
             further: Map::new(),
-            own_cpu_seconds: 0.0,
+            own_cpu_seconds: None,
             notes: Vec::new(),
             unverified: 0,
         }

@@ -19,7 +19,7 @@ pub(super) fn run(plan: &Arc<Plan>) -> Result<Report> {
     let are_all_there = outcome.tally.findings.errors == 0;
     let grown = outcome.before.zip(outcome.end).map(|(before, end)| end.rss_bytes.saturating_sub(before.rss_bytes));
     let bytes_per_connection = grown.filter(|_| are_all_there).map(|bytes| bytes / u64::from(plan.options.connections));
-    Ok(Report::new(plan, outcome).with_bytes_per_connection(bytes_per_connection))
+    Ok(Report::new(&plan.options, outcome).with_bytes_per_connection(bytes_per_connection))
 }
 
 async fn work(worker: Rc<Worker>) -> Result<()> {
