@@ -8,6 +8,8 @@
 //!
 //! `DOMAIN_SEED=n` replays one history, `DOMAIN_HISTORIES=n` runs that many.
 
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Condvar, Mutex},
