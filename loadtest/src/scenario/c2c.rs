@@ -40,7 +40,7 @@ async fn work(worker: Rc<Worker>, reconnect: bool) -> Result<()> {
     }
     super::join_all(talkers.into_iter().map(|talker| talker.run(span))).await;
 
-    readback::read_back(&worker, &conversations).await;
+    readback::read_back(&worker, &conversations, reconnect).await;
     let mut tally = worker.tally.borrow_mut();
     for (_, conversation) in &conversations {
         let conversation = conversation.borrow();
