@@ -229,7 +229,7 @@ impl History {
             let limit = PageLimit { entries_max: 1 + self.below(7) as usize, bytes_max: self.below(300) as usize };
             let query = HistoryQuery { from_seq, forward, limit };
             let page = block_on(sync::history(&self.store, APP, user, peer, query)).unwrap();
-            assert!(!page.messages.is_empty() || !page.more, "a page that goes on is not empty");
+            assert!(!page.messages.is_empty() || messages.is_empty(), "the page before said that there is more");
             messages.extend(page.messages);
             let Some(last) = messages.last().filter(|_| page.more) else { return messages };
             from_seq = Some(if forward { last.seq + 1 } else { last.seq - 1 });
@@ -270,6 +270,7 @@ impl History {
         loop {
             let limit = PageLimit { entries_max: 1 + self.below(9) as usize, bytes_max: self.below(400) as usize };
             let page = block_on(sync::events(&self.store, APP, user, cursor, limit)).unwrap();
+            assert!(!page.events.is_empty() || cursor == Versionstamp::ZERO, "the page before said that there is more");
             for event in page.events {
                 assert!(event.position > cursor, "in log order");
                 cursor = event.position;

@@ -67,11 +67,13 @@ async fn read_events(
     limit: PageLimit,
 ) -> Result<SyncPage, Error> {
     let (begin, end) = keys::events_after(app, user, cursor);
-    let query = RangeQuery { begin, end, limit: limit.entries_max.max(1), reverse: false, mode: ReadMode::Snapshot };
-    let entries = tx.range(query).await?;
-    let mut page = SyncPage { events: Vec::new(), cursor, more: entries.more };
+    // One more than the page holds tells whether the log goes on.
+    let entries_max = limit.entries_max.max(1);
+    let query = RangeQuery { begin, end, limit: entries_max + 1, reverse: false, mode: ReadMode::Snapshot };
+    let entries = tx.range(query).await?.pairs;
+    let mut page = SyncPage { events: Vec::new(), cursor, more: entries.len() > entries_max };
     let mut budget = Budget::new(limit.bytes_max);
-    for (key, value) in entries.pairs {
+    for (key, value) in entries.into_iter().take(entries_max) {
         let position = keys::event_position(&key).ok_or_else(|| damaged("event key"))?;
         let message = resolve(tx, app, user, value).await?;
         if !budget.take(message.len() + Versionstamp::LEN) {
@@ -149,17 +151,17 @@ async fn read_history(
         reverse: !query.forward,
         mode: ReadMode::Snapshot,
     };
-    let stored = tx.range(range).await?;
-    let mut page = HistoryPage { messages: Vec::new(), more: stored.more, head_seq };
+    let mut messages = Vec::new();
     let mut budget = Budget::new(query.limit.bytes_max);
-    for (_, message) in stored.pairs {
+    for (_, message) in tx.range(range).await?.pairs {
         if !budget.take(message.len()) {
-            page.more = true;
             break;
         }
-        page.messages.push(decode_message(message)?);
+        messages.push(decode_message(message)?);
     }
-    Ok(page)
+    let end = if query.forward { last } else { first };
+    let more = messages.last().is_some_and(|message: &Message| message.seq != end);
+    Ok(HistoryPage { messages, more, head_seq })
 }
 
 fn decode_message(stored: Bytes) -> Result<Message, Error> {
