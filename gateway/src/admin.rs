@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::{metrics, shared::Shared};
+use crate::{metrics, service::bind_problem, shared::Shared};
 
 /// How often histograms are brought up to date between scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -70,6 +70,6 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
 
 async fn render(State(admin): State<Admin>) -> String {
     metrics::update_process();
-    ::metrics::gauge!("gateway_sends_waiting").set(admin.shared.sends.waiting() as f64);
+    ::metrics::gauge!("gateway_sends_unanswered").set(admin.shared.sends.unanswered() as f64);
     admin.prometheus.render()
 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fmt::{self, Display, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -33,7 +34,7 @@ pub const KEYS: &[Key] = &[
     key(
         "client.connections_max",
         "0",
-        "Connections on all cores together; more are closed at once. 0: as many as the open-files limit allows.",
+        "Connections on all cores together; more are closed at once. 0: as many as the open-files limit allows, up to 100000.",
     ),
     key("client.heartbeat_ms", "60000", "Heartbeat interval of clients that ask for none, in milliseconds."),
     key("client.heartbeat_ms_min", "5000", "Shortest heartbeat interval a client may ask for, in milliseconds."),
@@ -42,6 +43,7 @@ pub const KEYS: &[Key] = &[
     key("client.login_deadline_ms", "15000", "From accept to login, in milliseconds."),
     key("client.frame_bytes_max", "65536", "Largest frame of a logged-in client, in bytes."),
     key("client.in_flight_max", "256", "Requests a client may have unanswered."),
+    key("client.sessions_per_user_max", "32", "Sessions one account may have at a time."),
     key(
         "client.push_buffer_bytes_max",
         "262144",
@@ -93,6 +95,7 @@ pub struct Config {
     pub client_listen: SocketAddr,
     pub connections_max: usize,
     pub limits: ServerLimits,
+    pub sessions_per_user_max: usize,
     pub push_buffer_bytes_max: usize,
     pub write_stall_ms_max: u64,
     /// Certificate and key files of a production start.
@@ -155,14 +158,25 @@ impl Values {
     }
 
     /// Takes `GATEWAY_…` variables. Unknown ones are refused: a typo must not go unnoticed.
-    pub fn read_environment(&mut self, variables: impl Iterator<Item = (String, String)>) -> Result<(), ConfigError> {
+    pub fn read_environment(
+        &mut self,
+        variables: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<(), ConfigError> {
         for (variable, value) in variables {
-            let Some(name) = variable.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
+            // Names and values of others may be anything.
+            let Some(variable) = variable.to_str().filter(|variable| variable.starts_with(ENVIRONMENT_PREFIX)) else {
+                continue;
+            };
             if variable == CONFIG_FILE_VARIABLE {
                 continue;
             }
-            let key = KEYS.iter().find(|key| environment_name(key.name) == variable);
-            let key = key.ok_or_else(|| unknown_key(name))?;
+            let key = KEYS.iter().find(|key| environment_name(key.name) == variable).ok_or_else(|| {
+                ConfigError(format!(
+                    "the environment variable {variable} names no configuration key (`gateway config` prints all \
+                     of them): correct it, or unset it if something else has set it"
+                ))
+            })?;
+            let value = value.into_string().map_err(|_| ConfigError(format!("{variable} is not valid UTF-8")))?;
             self.set(key.name, value)?;
         }
         Ok(())
@@ -191,6 +205,7 @@ impl Values {
             client_listen: self.parse("client.listen", "an address like 0.0.0.0:8443")?,
             connections_max: self.number("client.connections_max", 0, 10_000_000)?,
             limits: self.limits()?,
+            sessions_per_user_max: self.number("client.sessions_per_user_max", 1, 10_000)?,
             push_buffer_bytes_max: self.number("client.push_buffer_bytes_max", 4096, 1 << 30)?,
             write_stall_ms_max: self.number("client.write_stall_ms_max", 100, 3_600_000)?,
             tls,
@@ -201,7 +216,7 @@ impl Values {
             disk_reserve_bytes: self.number("store.disk_reserve_bytes", 0, 1 << 50)?,
             read_threads: self.number("store.read_threads", 1, 256)?,
             queue_max: self.number("store.queue_max", 1, 100_000_000)?,
-            batch_max: self.number("store.batch_max", 1, 10_000)?,
+            batch_max: self.number("store.batch_max", 1, 4096)?,
             message_bytes_max: self.number("message.bytes_max", 1, 65_536)?,
             cores: self.number("cores", 0, 1024)?,
             cores_pinned: self.parse("cores_pinned", "true or false")?,
@@ -360,7 +375,7 @@ mod tests {
     fn later_sources_win_and_typos_in_the_environment_are_refused() {
         let mut values = Values::default();
         values.set("cores", "1".into()).unwrap();
-        let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let variable = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
         values.read_environment([variable("GATEWAY_CORES", "3"), variable("HOME", "/")].into_iter()).unwrap();
         assert_eq!(values.check().unwrap().cores, 3);
         assert!(values.read_environment([variable("GATEWAY_COERS", "3")].into_iter()).is_err());

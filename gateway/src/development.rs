@@ -74,7 +74,9 @@ pub fn is_development_certificate(cert: &Path) -> anyhow::Result<bool> {
 
 /// Writes a file that only this user can read, whole or not at all.
 pub fn write_secret(path: &Path, content: &[u8]) -> anyhow::Result<()> {
-    let partial = path.with_extension("partial");
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(format!(".{}.partial", std::process::id()));
+    let partial = PathBuf::from(partial);
     let write = || {
         match fs::remove_file(&partial) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),

@@ -9,6 +9,9 @@ const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 /// Descriptors for everything that is no client connection: store files, rings, listeners.
 const FILES_RESERVED: u64 = 512;
 
+/// Without a wish, no more than this: some systems allow a thousand million files.
+const CONNECTIONS_UNASKED_MAX: u64 = 100_000;
+
 /// Fewest connections worth starting for.
 const CONNECTIONS_MIN: u64 = 64;
 
@@ -17,7 +20,8 @@ pub fn check(wanted: usize) -> anyhow::Result<usize> {
     check_memlock()?;
     let allowed = raise_open_files();
     let wanted = wanted as u64;
-    let connections = if wanted == 0 { allowed.saturating_sub(FILES_RESERVED) } else { wanted };
+    let possible = allowed.saturating_sub(FILES_RESERVED).min(CONNECTIONS_UNASKED_MAX);
+    let connections = if wanted == 0 { possible } else { wanted };
     if connections < CONNECTIONS_MIN && wanted == 0 || connections + FILES_RESERVED > allowed {
         let needed = connections.max(CONNECTIONS_MIN) + FILES_RESERVED;
         bail!(

@@ -97,7 +97,7 @@ fn configuration(matches: &ArgMatches) -> Result<Config, ConfigError> {
     if let Some(path) = matches.get_one::<String>("config") {
         values.read_file(Path::new(path))?;
     }
-    values.read_environment(std::env::vars())?;
+    values.read_environment(std::env::vars_os())?;
     for key in KEYS {
         if let Some(value) = matches.get_one::<String>(key.name) {
             values.set(key.name, value.clone())?;

@@ -27,6 +27,7 @@ fn describe() {
     describe_gauge!("gateway_connections", "Connections now, by core.");
     describe_gauge!("gateway_sessions", "Logged-in connections now, by core.");
     describe_gauge!("gateway_mailbox_events", "Live events waiting for a core.");
+    describe_gauge!("gateway_sends_unanswered", "Sends handed to the store and not answered yet.");
     describe_counter!("gateway_logins_total", "Successful logins.");
     describe_counter!("gateway_messages_total", "Sends acknowledged.");
     describe_counter!("gateway_pushes_total", "Live events pushed to clients.");
@@ -118,6 +119,7 @@ fn code_label(code: ErrorCode) -> String {
 /// What kind of TLS failure, for the counter.
 pub fn tls_failure_kind(error: &rustls::Error) -> &'static str {
     match error {
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::HandshakePayloadTooLarge) => "too_large",
         rustls::Error::InvalidMessage(_) => "not_tls",
         rustls::Error::PeerIncompatible(_) => "incompatible",
         rustls::Error::AlertReceived(_) => "client_alert",

@@ -32,7 +32,7 @@ pub struct Origin {
 impl Router {
     /// A router between `cores` cores.
     pub fn new(cores: usize, events_max: usize) -> Self {
-        let mailboxes = (0..cores).map(|_| Mailbox::new(events_max)).collect();
+        let mailboxes = (0..cores).map(|_| Mailbox::new(cores, events_max)).collect();
         // Where a user is at home needs to be the same only within the process: random, so that nobody
         // can choose names that all meet on one core.
         Router { mailboxes, hasher: RandomState::new() }
@@ -70,13 +70,12 @@ impl Outbox for Router {
             let answer = SendAnswer { connection: origin.address.connection, request: origin.request, outcome };
             answers[usize::from(origin.address.core)].push(answer);
         }
-        for (mailbox, (answers, published)) in self.mailboxes.iter().zip(answers.into_iter().zip(published)) {
-            if !answers.is_empty() {
-                mailbox.put(Mail::Sent(answers));
-            }
-            if !published.is_empty() {
-                mailbox.put(Mail::Publish(published));
-            }
+        // All answers before any event: a sender's cursor must not pass its send before its answer.
+        for (mailbox, answers) in self.mailboxes.iter().zip(answers).filter(|(_, answers)| !answers.is_empty()) {
+            mailbox.put(Mail::Sent(answers));
+        }
+        for ((mailbox, published), home) in self.mailboxes.iter().zip(published).zip(0..) {
+            mailbox.put_events(published, home, Mail::Publish);
         }
     }
 }

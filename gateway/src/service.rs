@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow, bail};
 use arc_swap::ArcSwap;
 use backend::{
     domain::{
@@ -66,6 +66,10 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let client_address = listeners.first().map_or(Ok(config.client_listen), local_address)?;
     let admin_listener = admin::bind(config.admin_listen)?;
     let admin_address = admin_listener.local_addr()?;
+
+    if config.tls.is_none() && !client_address.ip().is_loopback() {
+        tracing::warn!(%client_address, "development certificate and application on an address that others may reach; name tls.cert, tls.key and app.file");
+    }
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let store = open_store(&config, &clock)?;
@@ -133,13 +137,22 @@ impl Files {
              `gateway app-file PATH` makes one",
             app_file.display()
         );
+        let files = Files { cert: cert.clone(), key: key.clone(), application };
+        files.check_tls(config)?;
+        Ok(files)
+    }
+
+    /// What a production start asks of its certificate, now and at every reload.
+    fn check_tls(&self, config: &Config) -> anyhow::Result<()> {
+        if config.tls.is_none() {
+            return Ok(());
+        }
         anyhow::ensure!(
-            !development::is_development_certificate(cert)?,
+            !development::is_development_certificate(&self.cert)?,
             "tls.cert {} is a development certificate: a production start needs one that clients can trust",
-            cert.display()
+            self.cert.display()
         );
-        application::ensure_private(key).with_context(|| format!("tls.key {}", key.display()))?;
-        Ok(Files { cert: cert.clone(), key: key.clone(), application })
+        application::ensure_private(&self.key).with_context(|| format!("tls.key {}", self.key.display()))
     }
 }
 
@@ -164,11 +177,7 @@ fn open_store(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Store> 
 
 /// One listening socket a core, all on the same port.
 fn bind_clients(address: SocketAddr, cores: usize) -> anyhow::Result<Vec<Socket>> {
-    let taken = || {
-        format!(
-            "client.listen: can't bind {address}. Is another gateway running? Choose another port with --client-listen"
-        )
-    };
+    let taken = || bind_problem("client.listen", address, "--client-listen");
     // SO_REUSEPORT would share the port with another process silently: look first.
     drop(TcpListener::bind(address).with_context(taken)?);
     let mut address = address;
@@ -185,34 +194,48 @@ fn bind_clients(address: SocketAddr, cores: usize) -> anyhow::Result<Vec<Socket>
     Ok(sockets)
 }
 
+/// What to say when an address can't be bound; the cause follows it.
+pub fn bind_problem(key: &str, address: SocketAddr, flag: &str) -> String {
+    format!("{key}: can't bind {address}. If it is in use, another gateway may be running: choose another port with {flag}")
+}
+
 fn local_address(socket: &Socket) -> anyhow::Result<SocketAddr> {
     socket.local_addr()?.as_socket().context("the listening socket has no address")
 }
 
-/// Starts a thread a core; each reports its end.
-fn start_cores(
-    shared: &Arc<Shared>,
-    listeners: Vec<Socket>,
-) -> anyhow::Result<mpsc::Receiver<(u16, anyhow::Result<()>)>> {
+/// How a core ended.
+type CoreEnd = (u16, anyhow::Result<()>);
+
+/// Starts a thread a core and waits until all of them serve. Each reports its end.
+fn start_cores(shared: &Arc<Shared>, listeners: Vec<Socket>) -> anyhow::Result<mpsc::Receiver<CoreEnd>> {
     let (report, ended) = mpsc::channel();
-    for (index, listener) in listeners.into_iter().enumerate() {
-        let (shared, report, index) = (shared.clone(), report.clone(), index as u16);
+    let (up, ups) = mpsc::channel();
+    let cores = listeners.len();
+    for (listener, index) in listeners.into_iter().zip(0..) {
+        let (shared, report, up) = (shared.clone(), report.clone(), up.clone());
         std::thread::Builder::new().name(format!("core-{index}")).spawn(move || {
-            let run = std::panic::AssertUnwindSafe(|| shard::run(shared, index, listener));
-            let result =
-                std::panic::catch_unwind(run).unwrap_or_else(|_| Err(anyhow::anyhow!("core {index} panicked")));
+            let run = std::panic::AssertUnwindSafe(|| shard::run(shared, index, listener, &up));
+            let result = std::panic::catch_unwind(run).unwrap_or_else(|_| Err(anyhow!("core {index} panicked")));
             let _ = report.send((index, result));
         })?;
+    }
+    drop(up);
+    for _ in 0..cores {
+        if ups.recv_timeout(STOP_GRACE).is_err() {
+            let (index, result) = ended.try_recv().context("the cores have not started in time")?;
+            result?;
+            bail!("core {index} ended by itself");
+        }
     }
     Ok(ended)
 }
 
-/// Waits for signals and for cores to end. A core that ends by itself takes the process down.
+/// Waits for signals, for cores to end, and for the store to break: what serves only half ends loudly.
 fn serve(
     shared: &Arc<Shared>,
     files: &Files,
     signals: &mpsc::Receiver<Signal>,
-    ended: &mpsc::Receiver<(u16, anyhow::Result<()>)>,
+    ended: &mpsc::Receiver<CoreEnd>,
     cores: usize,
 ) -> anyhow::Result<()> {
     const POLL: Duration = Duration::from_millis(50);
@@ -224,13 +247,17 @@ fn serve(
         }
         if let Ok((index, result)) = ended.try_recv() {
             shared.ready.store(false, Ordering::Release);
-            return result.and_then(|()| anyhow::bail!("core {index} ended by itself"));
+            return result.and_then(|()| bail!("core {index} ended by itself"));
+        }
+        if let Some(reason) = shared.store.failure() {
+            shared.ready.store(false, Ordering::Release);
+            bail!("the store has failed and acknowledges nothing any more: {reason}. Mend the disk and start again");
         }
     }
 }
 
 fn reload(shared: &Shared, files: &Files) {
-    match tls::server_config(&files.cert, &files.key) {
+    match files.check_tls(&shared.config).and_then(|()| tls::server_config(&files.cert, &files.key)) {
         Ok(config) => {
             shared.tls.store(config);
             tracing::info!(cert = %files.cert.display(), "certificate reloaded; new connections use it");
@@ -239,7 +266,7 @@ fn reload(shared: &Shared, files: &Files) {
     }
 }
 
-fn drain(shared: &Shared, ended: &mpsc::Receiver<(u16, anyhow::Result<()>)>, cores: usize) -> anyhow::Result<()> {
+fn drain(shared: &Shared, ended: &mpsc::Receiver<CoreEnd>, cores: usize) -> anyhow::Result<()> {
     tracing::info!(
         connections = shared.connections.load(Ordering::Relaxed),
         "draining: no new connections, requests in flight are finished"
@@ -252,7 +279,7 @@ fn drain(shared: &Shared, ended: &mpsc::Receiver<(u16, anyhow::Result<()>)>, cor
     for _ in 0..cores {
         match ended.recv_timeout(limit) {
             Ok((_, result)) => result?,
-            Err(_) => anyhow::bail!("the cores have not stopped in time"),
+            Err(_) => bail!("the cores have not stopped in time"),
         }
     }
     tracing::info!("drained");

@@ -8,7 +8,7 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use rustls::{
-    ServerConfig,
+    InvalidMessage, ServerConfig,
     server::UnbufferedServerConnection,
     unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus},
 };
@@ -51,9 +51,12 @@ pub enum Progress {
 /// One connection's TLS.
 pub struct TlsSession {
     connection: UnbufferedServerConnection,
-    /// The start of a record that has not arrived whole.
+    /// The start of a record or handshake message that has not arrived whole.
     partial: Vec<u8>,
 }
+
+/// Most bytes held for what has not arrived whole: the longest handshake message TLS knows, and one record.
+const PARTIAL_BYTES_MAX: usize = 0xffff + 0x4800 + 5;
 
 impl TlsSession {
     /// A connection that was just accepted.
@@ -81,6 +84,10 @@ impl TlsSession {
             joined.drain(..used);
             self.partial = joined;
         }
+        // A handshake message may come in any number of padded records, none of which is used before the last.
+        if self.partial.len() > PARTIAL_BYTES_MAX {
+            return Err(InvalidMessage::HandshakePayloadTooLarge.into());
+        }
         Ok(progress)
     }
 
@@ -92,12 +99,6 @@ impl TlsSession {
     /// Says goodbye.
     pub fn close(&mut self, out: &mut Vec<u8>) -> Result<(), rustls::Error> {
         self.write(Outgoing::CloseNotify, out)
-    }
-
-    /// Whether the client named the protocol (ALPN). One that names another is refused by the handshake;
-    /// this finds the one that names none.
-    pub fn speaks_our_protocol(&self) -> bool {
-        self.connection.alpn_protocol() == Some(protocol::ALPN)
     }
 
     /// How the client and this side agreed, for metrics: the handshake was resumed.
@@ -115,6 +116,10 @@ impl TlsSession {
         let mut peer_closed = false;
         let mut failure = None;
         loop {
+            // A client that names another protocol is refused by the handshake, one that names none here.
+            if self.connection.handshake_kind().is_some() && self.connection.alpn_protocol().is_none() {
+                return Err(rustls::Error::NoApplicationProtocol);
+            }
             let rest = bytes.get_mut(used..).unwrap_or_default();
             let UnbufferedStatus { discard, state, .. } = self.connection.process_tls_records(rest);
             let progress = match state {
@@ -159,16 +164,19 @@ impl TlsSession {
 
     fn write(&mut self, outgoing: Outgoing<'_>, out: &mut Vec<u8>) -> Result<(), rustls::Error> {
         loop {
-            let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
+            // rustls remembers how far it got in what it was given last: it must be given that again.
+            let UnbufferedStatus { discard, state, .. } = self.connection.process_tls_records(&mut self.partial);
+            let mut written = false;
             match state? {
                 ConnectionState::WriteTraffic(mut traffic) => {
-                    return append(out, outgoing.encrypted_len(), &mut |free| {
+                    append(out, outgoing.encrypted_len(), &mut |free| {
                         let written = match outgoing {
                             Outgoing::Data(plaintext) => traffic.encrypt(plaintext, free),
                             Outgoing::CloseNotify => traffic.queue_close_notify(free),
                         };
                         written.map_err(Grow::from)
-                    });
+                    })?;
+                    written = true;
                 }
                 // A ticket or key update that is due goes first.
                 ConnectionState::EncodeTlsData(mut data) => {
@@ -177,6 +185,10 @@ impl TlsSession {
                 ConnectionState::TransmitTlsData(data) => data.done(),
                 ConnectionState::PeerClosed => {}
                 _ => return Err(rustls::Error::HandshakeNotComplete),
+            }
+            self.partial.drain(..discard);
+            if written {
+                return Ok(());
             }
         }
     }

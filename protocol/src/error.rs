@@ -73,6 +73,7 @@ error_table! {
     TOO_MANY_LOGIN_FAILURES = 200010, retry, "too many failed logins on one connection";
     SERVER_DRAINING = 200011, retry, "the server is shutting down";
     CONNECTION_LIMIT = 200012, retry, "the server has as many connections as it is set to take";
+    TOO_MANY_SESSIONS = 200013, final, "the account has as many sessions as it may have";
 
     // Requests.
     COMMAND_UNKNOWN = 200020, final, "unknown command";

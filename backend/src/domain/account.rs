@@ -29,8 +29,12 @@ pub async fn put_application(
     let record = ApplicationRecord { secret: secret.to_owned(), created_ms: clock.unix_ms(), development };
     let put = async move |tx: &Tx| -> Result<(), Error> {
         let existing = application(tx, app).await?;
-        let created_ms = existing.map_or(record.created_ms, |existing| existing.created_ms);
-        tx.set(keys::application(app), ApplicationRecord { created_ms, ..record.clone() }.encode_to_vec());
+        let created_ms = existing.as_ref().map_or(record.created_ms, |existing| existing.created_ms);
+        let wanted = ApplicationRecord { created_ms, ..record.clone() };
+        // A start changes nothing: not even a full disk must keep it from serving what there is.
+        if existing.as_ref() != Some(&wanted) {
+            tx.set(keys::application(app), wanted.encode_to_vec());
+        }
         Ok(())
     };
     store.run(Lane::Write, "put_application", put).await?;

@@ -26,8 +26,10 @@ use crate::{
 pub struct SendLimits {
     /// Longest message body, in bytes.
     pub message_bytes_max: usize,
-    /// Sends waiting for a transaction, at the most; more are refused as busy.
+    /// Sends taken over and not answered yet, at the most; more are refused as busy.
     pub queued_max: usize,
+    /// Bytes of their bodies, at the most.
+    pub queued_bytes_max: usize,
     /// Sends in one transaction, at the most.
     pub batch_max: usize,
     /// Message bytes in one transaction, at the most.
@@ -39,6 +41,7 @@ impl Default for SendLimits {
         SendLimits {
             message_bytes_max: MESSAGE_BYTES_MAX_DEFAULT,
             queued_max: 65_536,
+            queued_bytes_max: 64 << 20,
             batch_max: 512,
             batch_bytes_max: 2 << 20,
         }
@@ -82,7 +85,9 @@ struct Shared<O: Outbox> {
     outbox: O,
     limits: SendLimits,
     waiting: SegQueue<Job<O::Origin>>,
-    waiting_count: AtomicUsize,
+    /// Sends taken over and not answered yet, and the bytes of their bodies.
+    unanswered: AtomicUsize,
+    unanswered_bytes: AtomicUsize,
     /// A transaction is queued at the store that has not taken its sends yet.
     scheduled: AtomicBool,
 }
@@ -103,7 +108,8 @@ impl<O: Outbox> SendQueue<O> {
             outbox,
             limits: SendLimits { batch_max, ..limits },
             waiting: SegQueue::new(),
-            waiting_count: AtomicUsize::new(0),
+            unanswered: AtomicUsize::new(0),
+            unanswered_bytes: AtomicUsize::new(0),
             scheduled: AtomicBool::new(false),
         };
         SendQueue { shared: Arc::new(shared) }
@@ -112,8 +118,11 @@ impl<O: Outbox> SendQueue<O> {
     /// Takes a send over; its outcome goes to the outbox. An error means it was not taken.
     pub fn submit(&self, origin: O::Origin, message: NewMessage) -> Result<(), Error> {
         message.check(self.shared.limits.message_bytes_max)?;
-        if self.shared.waiting_count.fetch_add(1, Ordering::Relaxed) >= self.shared.limits.queued_max {
-            self.shared.waiting_count.fetch_sub(1, Ordering::Relaxed);
+        let (limits, bytes) = (&self.shared.limits, message.body.len());
+        let count = self.shared.unanswered.fetch_add(1, Ordering::Relaxed);
+        let queued_bytes = self.shared.unanswered_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if count >= limits.queued_max || queued_bytes + bytes > limits.queued_bytes_max {
+            self.shared.answered(1, bytes);
             return Err(StoreError::Busy.into());
         }
         self.shared.waiting.push(Job { origin, message });
@@ -121,9 +130,9 @@ impl<O: Outbox> SendQueue<O> {
         Ok(())
     }
 
-    /// Sends waiting for a transaction.
-    pub fn waiting(&self) -> usize {
-        self.shared.waiting_count.load(Ordering::Relaxed)
+    /// Sends taken over and not answered yet.
+    pub fn unanswered(&self) -> usize {
+        self.shared.unanswered.load(Ordering::Relaxed)
     }
 }
 
@@ -159,7 +168,6 @@ impl<O: Outbox> Shared<O> {
             bytes += job.message.body.len();
             jobs.push(job);
         }
-        self.waiting_count.fetch_sub(jobs.len(), Ordering::Relaxed);
         if !self.waiting.is_empty() {
             self.schedule();
         }
@@ -167,9 +175,21 @@ impl<O: Outbox> Shared<O> {
         jobs
     }
 
+    /// Takes everything, without asking the store again, which has just refused.
+    fn take_all_waiting(&self) -> Vec<Job<O::Origin>> {
+        self.scheduled.store(false, Ordering::Release);
+        std::iter::from_fn(|| self.waiting.pop()).collect()
+    }
+
+    fn answered(&self, count: usize, bytes: usize) {
+        self.unanswered.fetch_sub(count, Ordering::Relaxed);
+        self.unanswered_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     fn finish(self: &Arc<Self>, batch: &Batch<O::Origin>, result: Result<(Vec<Outcome>, Committed), Error>) {
-        // A transaction that never started has not taken its sends: they fail with it.
-        let jobs = batch.get_or_init(|| self.take_waiting());
+        // A transaction that never started has not taken its sends: all that wait fail with it.
+        let jobs = batch.get_or_init(|| self.take_all_waiting());
+        self.answered(jobs.len(), jobs.iter().map(|job| job.message.body.len()).sum());
         let complete =
             |job: &Job<O::Origin>, outcome| Completion { origin: job.origin, message: job.message.clone(), outcome };
         let completions = match result {

@@ -144,24 +144,50 @@ async fn read_history(
     if first > last {
         return Ok(HistoryPage { messages: Vec::new(), more: false, head_seq });
     }
-    let range = RangeQuery {
-        begin: keys::message(app, conversation, first),
-        end: keys::message(app, conversation, last + 1),
-        limit: query.limit.entries_max.max(1),
-        reverse: !query.forward,
-        mode: ReadMode::Snapshot,
-    };
-    let mut messages = Vec::new();
-    let mut budget = Budget::new(query.limit.bytes_max);
-    for (_, message) in tx.range(range).await?.pairs {
-        if !budget.take(message.len()) {
-            break;
-        }
-        messages.push(decode_message(message)?);
-    }
+    let messages = read_messages(tx, app, conversation, first, last, query).await?;
     let end = if query.forward { last } else { first };
     let more = messages.last().is_some_and(|message: &Message| message.seq != end);
     Ok(HistoryPage { messages, more, head_seq })
+}
+
+/// Reads a few at a time, so that little is read beyond what the page can hold.
+async fn read_messages(
+    tx: &Tx,
+    app: AppId,
+    conversation: Conversation<'_>,
+    mut first: u64,
+    mut last: u64,
+    query: HistoryQuery,
+) -> Result<Vec<Message>, Error> {
+    const CHUNK: usize = 16;
+    let entries_max = query.limit.entries_max.max(1);
+    let mut budget = Budget::new(query.limit.bytes_max);
+    let mut messages: Vec<Message> = Vec::new();
+    while messages.len() < entries_max && first <= last {
+        let chunk = RangeQuery {
+            begin: keys::message(app, conversation, first),
+            end: keys::message(app, conversation, last + 1),
+            limit: CHUNK.min(entries_max - messages.len()),
+            reverse: !query.forward,
+            mode: ReadMode::Snapshot,
+        };
+        let pairs = tx.range(chunk).await?.pairs;
+        if pairs.is_empty() {
+            break;
+        }
+        for (_, message) in pairs {
+            if !budget.take(message.len()) {
+                return Ok(messages);
+            }
+            let message = decode_message(message)?;
+            match query.forward {
+                true => first = message.seq + 1,
+                false => last = message.seq.saturating_sub(1),
+            }
+            messages.push(message);
+        }
+    }
+    Ok(messages)
 }
 
 fn decode_message(stored: Bytes) -> Result<Message, Error> {

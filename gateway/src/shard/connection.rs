@@ -63,6 +63,8 @@ struct Inner {
     pages_running: u32,
     /// Ciphertext that the socket did not take yet.
     unsent: Vec<u8>,
+    /// How much of it the socket has taken.
+    unsent_from: usize,
     /// The sending direction has been ended.
     finished: bool,
     /// The client sends no more.
@@ -80,8 +82,8 @@ struct Inner {
 enum Phase {
     /// Reading and writing.
     Open,
-    /// Writing what is left, then saying goodbye.
-    Flushing,
+    /// Writing what is left, until then at the latest, then saying goodbye.
+    Flushing(Millis),
     /// Goodbye is said; waiting for the client's, until then.
     Lingering(Millis),
     /// Over.
@@ -106,6 +108,7 @@ pub(super) fn start(core: &Rc<Core>, stream: TcpStream) {
         session: None,
         login_running: false,
         unsent: Vec::new(),
+        unsent_from: 0,
         finished: false,
         ended: false,
         pages_running: 0,
@@ -122,12 +125,11 @@ pub(super) fn start(core: &Rc<Core>, stream: TcpStream) {
     }
     core.metrics.connections.increment(1.0);
     let registration = Registered { connection: connection.clone() };
-    core.spawn(async move {
+    core.spawn_for(&connection.clone(), async move {
         let _registration = registration;
         let mut stream = stream;
         poll_fn(|cx| connection.poll(cx, &mut stream)).await;
-    })
-    .detach();
+    });
 }
 
 /// Takes the connection off every table when its task ends, however it ends.
@@ -156,6 +158,9 @@ impl Connection {
     fn poll(self: &Rc<Self>, cx: &mut Context<'_>, stream: &mut TcpStream) -> Poll<()> {
         self.inner.borrow_mut().keep_waker(cx);
         for _ in 0..READS_PER_TURN_MAX {
+            if self.inner.borrow().phase == Phase::Closed {
+                return Poll::Ready(());
+            }
             let write_blocked = match self.inner.borrow_mut().poll_write(&self.core, cx, stream) {
                 Poll::Ready(Ok(())) => false,
                 Poll::Ready(Err(Gone)) => return Poll::Ready(()),
@@ -164,15 +169,14 @@ impl Connection {
             self.watch_stall(write_blocked);
             let phase = self.inner.borrow().phase;
             match phase {
-                Phase::Closed => return Poll::Ready(()),
-                Phase::Lingering(until) => self.watch_deadline(until),
-                Phase::Open | Phase::Flushing => {}
+                Phase::Flushing(until) | Phase::Lingering(until) => self.watch_deadline(until),
+                Phase::Open | Phase::Closed => {}
             }
             if write_blocked {
                 return Poll::Pending;
             }
             // Frames may have waited until the output had room; their answers go first.
-            if self.handle_events() {
+            if self.handle_events() || matches!(self.inner.borrow().phase, Phase::Flushing(_)) {
                 continue;
             }
             if !self.inner.borrow().may_read() {
@@ -216,7 +220,7 @@ impl Connection {
     fn handle_events(self: &Rc<Self>) -> bool {
         let mut any = false;
         loop {
-            let Some(event) = self.inner.borrow_mut().next_event() else { return any };
+            let Some(event) = self.inner.borrow_mut().next_event(&self.core) else { return any };
             any = true;
             match event {
                 ServerEvent::Hello { version, client } => {
@@ -228,7 +232,7 @@ impl Connection {
                 ServerEvent::Ping => self.inner.borrow_mut().pong(),
                 ServerEvent::Closing(code) => {
                     self.core.metrics.closed(code);
-                    self.inner.borrow_mut().start_closing();
+                    self.inner.borrow_mut().start_closing(&self.core);
                 }
             }
         }
@@ -263,6 +267,9 @@ impl Connection {
     pub(super) fn deliver(self: &Rc<Self>, position: Versionstamp, event: Option<EncodedEvent>) {
         let mut inner = self.inner.borrow_mut();
         let crowded = inner.waiting_bytes() > self.core.shared.config.push_buffer_bytes_max;
+        if inner.phase != Phase::Open {
+            return;
+        }
         let Some(session) = &mut inner.session else { return };
         if crowded {
             drop(inner);
@@ -341,6 +348,13 @@ impl Connection {
         self.inner.borrow_mut().session.as_mut().map(use_it)
     }
 
+    /// Something of the connection has panicked: its state can't be trusted any more.
+    pub(super) fn abort(&self) {
+        self.core.metrics.panics.increment(1);
+        self.inner.borrow_mut().phase = Phase::Closed;
+        self.wake();
+    }
+
     /// Takes no new requests, answers those in flight, then says goodbye.
     pub(super) fn drain(self: &Rc<Self>) {
         self.inner.borrow_mut().draining = true;
@@ -361,7 +375,7 @@ impl Connection {
     /// Closes the connection if one of its deadlines has passed. Returns when to look again.
     fn check_deadlines(&self, now: Millis) -> Option<Millis> {
         let mut inner = self.inner.borrow_mut();
-        if let Phase::Lingering(until) = inner.phase {
+        if let Phase::Flushing(until) | Phase::Lingering(until) = inner.phase {
             if now >= until {
                 inner.phase = Phase::Closed;
             }
@@ -382,7 +396,7 @@ impl Connection {
             self.core.metrics.tls_failed("deadline");
             inner.phase = Phase::Closed;
         }
-        let next = inner.protocol.timeout().or_else(|| (inner.phase != Phase::Closed).then_some(now + LINGER_MS));
+        let next = inner.protocol.timeout();
         drop(inner);
         self.wake();
         [next, stall_deadline].into_iter().flatten().min()
@@ -437,24 +451,25 @@ impl Inner {
     fn may_read(&self) -> bool {
         match self.phase {
             Phase::Open => !self.draining && !self.ended && self.protocol.wants_input(),
-            Phase::Flushing | Phase::Closed => false,
+            Phase::Flushing(_) | Phase::Closed => false,
             Phase::Lingering(_) => true,
         }
     }
 
     fn waiting_bytes(&mut self) -> usize {
-        self.unsent.len() + self.protocol.output().len()
+        self.unsent.len() - self.unsent_from + self.protocol.output().len()
     }
 
     /// The next thing the client did. Once it has said that it sends no more, and has its answers, the
     /// connection is over.
-    fn next_event(&mut self) -> Option<ServerEvent> {
+    fn next_event(&mut self, core: &Core) -> Option<ServerEvent> {
         if self.draining && self.protocol.in_flight() > 0 {
             return None; // what came before the drain is answered, what came after it is not begun
         }
         let event = self.protocol.poll();
-        if event.is_none() && self.ended && self.protocol.in_flight() == 0 {
-            self.start_closing();
+        let settled = self.protocol.in_flight() == 0 && self.protocol.buffered_bytes() == 0;
+        if event.is_none() && self.ended && settled {
+            self.start_closing(core);
         }
         event
     }
@@ -471,10 +486,6 @@ impl Inner {
             Ok(progress) => {
                 if self.handshake == Progress::Handshaking && progress != Progress::Handshaking {
                     core.metrics.handshake_done(self.tls.resumed());
-                    if !self.tls.speaks_our_protocol() {
-                        core.metrics.tls_failed("alpn");
-                        self.start_closing();
-                    }
                 }
                 self.handshake = progress;
                 if progress == Progress::PeerClosed {
@@ -484,7 +495,7 @@ impl Inner {
             }
             Err(error) => {
                 core.metrics.tls_failed(tls_failure_kind(&error));
-                self.start_closing();
+                self.start_closing(core);
             }
         }
     }
@@ -503,9 +514,9 @@ impl Inner {
         true
     }
 
-    fn start_closing(&mut self) {
+    fn start_closing(&mut self, core: &Core) {
         if self.phase == Phase::Open {
-            self.phase = Phase::Flushing;
+            self.phase = Phase::Flushing(core.now() + core.shared.config.write_stall_ms_max);
         }
     }
 
@@ -529,7 +540,7 @@ impl Inner {
             core.keep_buffer(&mut self.unsent);
             if !self.protocol.output().is_empty() && self.handshake != Progress::Handshaking {
                 self.encrypt_output(core)?;
-            } else if self.phase == Phase::Flushing {
+            } else if matches!(self.phase, Phase::Flushing(_)) {
                 self.say_goodbye(core)?;
             } else if matches!(self.phase, Phase::Lingering(_)) && !self.finished {
                 // Everything is out, the goodbye too: end the sending direction.

@@ -24,7 +24,10 @@ pub(super) async fn accept_all(core: Rc<Core>, socket: socket2::Socket) {
     let listener = unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) };
     loop {
         match listener.accept().await {
-            Ok(stream) => admit(&core, stream),
+            Ok(stream) => {
+                admit(&core, stream);
+                glommio::yield_if_needed().await;
+            }
             Err(error) => {
                 core.metrics.accept_errors.increment(1);
                 tracing::warn!(core = core.index, %error, "accepting failed; pausing. Out of file descriptors? Raise the open-files limit.");

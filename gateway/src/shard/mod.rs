@@ -21,18 +21,19 @@ use std::{
     future::poll_fn,
     panic::AssertUnwindSafe,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering, mpsc},
+    task::Poll,
     time::Duration,
 };
 
 use ahash::AHashMap;
-use futures::FutureExt;
+use futures::{FutureExt, task::AtomicWaker};
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle, timer::Timer};
 use protocol::connection::Millis;
 
 use self::{connection::Connection, online::OnlineTable};
 use crate::{
-    mailbox::{Address, ConnectionId, Delivery, Mail, Published, SendAnswer},
+    mailbox::{Address, ConnectionId, Delivery, Mail, Published, Registration, SendAnswer},
     metrics::CoreMetrics,
     shared::Shared,
 };
@@ -42,6 +43,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Reads go through this buffer: the largest TLS record and a little more of the next.
 const READ_BUFFER_BYTES: usize = 32 * 1024;
+
+/// How often it is logged that events were dropped, at the most.
+const LOSS_LOG_INTERVAL_MS: u64 = 10_000;
 
 /// A write buffer that has grown beyond this is not kept.
 const WRITE_BUFFER_BYTES_MAX: usize = 1 << 20;
@@ -62,34 +66,38 @@ pub struct Core {
     /// Ciphertext to write.
     write_buffer: RefCell<Vec<u8>>,
     draining: Cell<bool>,
-    queue: Cell<Option<TaskQueueHandle>>,
+    queue: TaskQueueHandle,
+    /// Wakes the task that takes mail.
+    mail_waker: AtomicWaker,
+    loss_logged: Cell<Millis>,
 }
 
-/// Runs core `index` on the calling thread until it has drained.
-pub fn run(shared: Arc<Shared>, index: u16, listener: socket2::Socket) -> anyhow::Result<()> {
+/// Runs core `index` on the calling thread until all cores have drained. `up` is told once it serves.
+pub fn run(shared: Arc<Shared>, index: u16, listener: socket2::Socket, up: &mpsc::Sender<u16>) -> anyhow::Result<()> {
     let placement = if shared.config.cores_pinned { Placement::Fixed(usize::from(index)) } else { Placement::Unbound };
     let executor = LocalExecutorBuilder::new(placement)
         .name(&format!("core-{index}"))
         // No file goes through this ring: the smallest buffer pool will do.
         .io_memory(64 * 1024)
         .make()
-        .map_err(|error| anyhow::anyhow!("core {index}: no io_uring executor: {error}"))?;
+        .map_err(|error| {
+            anyhow::anyhow!(
+                "core {index}: no io_uring executor: {error}. Does the kernel have io_uring (5.8 or later), is it \
+                 allowed here (a container's seccomp profile, kernel.io_uring_disabled), and are there as many \
+                 processors as `cores` and `cores_pinned` say?"
+            )
+        })?;
     executor.run(async move {
         // A wake from another thread reaches a busy executor at its next preemption only: ask for short turns.
-        let queue = glommio::executor().create_task_queue(
-            Shares::default(),
-            Latency::Matters(Duration::from_millis(1)),
-            "core",
-        );
-        let core = Rc::new(Core::new(shared, index));
-        core.queue.set(Some(queue));
-        let accepting = core.spawn(listener::accept_all(core.clone(), listener));
-        core.spawn(tick_forever(core.clone())).detach();
-        let mail = core.spawn({
-            let core = core.clone();
-            async move { core.handle_mail(accepting).await }
-        });
-        mail.await;
+        let latency = Latency::Matters(Duration::from_millis(1));
+        let queue = glommio::executor().create_task_queue(Shares::default(), latency, "core");
+        let core = Rc::new(Core::new(shared, index, queue));
+        // Without these the core only half serves: a panic in one ends the core, and so the process.
+        let accepting = core.spawn_vital(listener::accept_all(core.clone(), listener));
+        core.spawn_vital(tick_forever(core.clone())).detach();
+        let _ = up.send(index);
+        let mail = core.clone();
+        core.spawn_vital(async move { mail.handle_mail(accepting).await }).await;
     });
     Ok(())
 }
@@ -102,7 +110,7 @@ async fn tick_forever(core: Rc<Core>) {
 }
 
 impl Core {
-    fn new(shared: Arc<Shared>, index: u16) -> Self {
+    fn new(shared: Arc<Shared>, index: u16, queue: TaskQueueHandle) -> Self {
         Core {
             index,
             metrics: CoreMetrics::new(index),
@@ -114,7 +122,9 @@ impl Core {
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES]),
             write_buffer: RefCell::new(Vec::new()),
             draining: Cell::new(false),
-            queue: Cell::new(None),
+            queue,
+            mail_waker: AtomicWaker::new(),
+            loss_logged: Cell::new(0),
         }
     }
 
@@ -123,65 +133,83 @@ impl Core {
         self.shared.clock.monotonic_us() / 1000
     }
 
-    /// Spawns onto this core's task queue. A panic ends the task alone: it is logged and counted.
-    fn spawn(&self, future: impl Future<Output = ()> + 'static) -> glommio::Task<()> {
-        let panics = self.metrics.panics.clone();
+    /// Spawns onto this core's task queue. A panic ends the core.
+    fn spawn_vital(&self, future: impl Future<Output = ()> + 'static) -> glommio::Task<()> {
+        glommio::spawn_local_into(future, self.queue)
+            .unwrap_or_else(|error| unreachable!("the core's own task queue: {error}"))
+    }
+
+    /// Spawns a task of `connection`. A panic ends the connection alone; the panic hook has logged where.
+    fn spawn_for(&self, connection: &Rc<Connection>, future: impl Future<Output = ()> + 'static) {
+        let connection = connection.clone();
         let guarded = async move {
             if AssertUnwindSafe(future).catch_unwind().await.is_err() {
-                panics.increment(1); // the panic hook has logged where
+                connection.abort();
             }
         };
-        match self.queue.get() {
-            Some(queue) => glommio::spawn_local_into(guarded, queue)
-                .unwrap_or_else(|error| unreachable!("the core's own task queue: {error}")),
-            None => glommio::spawn_local(guarded),
+        self.spawn_vital(guarded).detach();
+    }
+
+    /// Does something to a connection, if it is still there. A panic ends the connection alone.
+    fn with_connection(&self, id: ConnectionId, act: impl FnOnce(&Rc<Connection>)) {
+        let Some(connection) = self.connections.borrow().get(&id).cloned() else { return };
+        if std::panic::catch_unwind(AssertUnwindSafe(|| act(&connection))).is_err() {
+            connection.abort();
         }
     }
 
-    /// Takes mail until the core has drained.
+    /// Takes mail until all cores have drained.
     async fn handle_mail(self: &Rc<Self>, accepting: glommio::Task<()>) {
         let mut accepting = Some(accepting);
         let mut drain_deadline = None;
         let mailbox = self.shared.router.mailbox(self.index);
         loop {
             let mail = poll_fn(|cx| {
-                if drain_deadline.is_some_and(|deadline| self.connections.borrow().is_empty() || self.now() >= deadline)
-                {
-                    return std::task::Poll::Ready(None);
+                // Until the last connection anywhere is gone, other cores may need this one's table.
+                let drained = || self.shared.connections.load(Ordering::Relaxed) == 0;
+                if drain_deadline.is_some_and(|deadline| drained() || self.now() >= deadline) {
+                    return Poll::Ready(None);
                 }
+                self.mail_waker.register(cx.waker());
                 mailbox.poll_take(cx).map(Some)
             });
-            let Some(mail) = mail.await else { return };
-            if mailbox.take_events_lost() {
-                self.handle_loss();
-            }
-            match mail {
-                Mail::Sent(answers) => self.answer_sends(answers),
-                Mail::Publish(events) => self.publish(events),
-                Mail::Deliver(events) => self.deliver(events),
-                Mail::Register { app, user, address, registered } => {
-                    self.online.borrow_mut().insert(app, user, address);
-                    // The session may have gone meanwhile; its own Unregister follows.
-                    let _ = registered.send(());
-                }
-                Mail::Unregister { app, user, address } => self.online.borrow_mut().remove(app, &user, address),
-                Mail::Lost { home } => self.fall_behind(|session_home| session_home == home),
-                Mail::Drain => {
+            match mail.await {
+                None => return,
+                Some(Mail::Drain) => {
                     if let Some(accepting) = accepting.take() {
                         accepting.cancel().await;
                     }
                     drain_deadline = Some(self.now() + self.shared.config.drain_ms_max);
                     self.drain();
                 }
+                Some(mail) => self.handle(mail),
             }
+            // Connections and deadlines get their turns however much mail there is.
+            glommio::yield_if_needed().await;
+        }
+    }
+
+    fn handle(&self, mail: Mail) {
+        match mail {
+            Mail::Sent(answers) => self.answer_sends(answers),
+            Mail::Publish(events) => self.publish(events),
+            Mail::Deliver(events) => self.deliver(events),
+            Mail::Register(Registration { app, user, address, registered }) => {
+                let max = self.shared.config.sessions_per_user_max;
+                let admitted = self.online.borrow_mut().insert(app, user, address, max);
+                // The session may have gone meanwhile; its own Unregister follows.
+                let _ = registered.send(admitted);
+            }
+            Mail::Unregister { app, user, address } => self.online.borrow_mut().remove(app, &user, address),
+            Mail::Lost { home } => self.handle_loss(home),
+            Mail::Drain => {}
         }
     }
 
     fn answer_sends(&self, answers: Vec<SendAnswer>) {
         for answer in answers {
-            if let Some(connection) = self.connection(answer.connection) {
-                connection.answer_send(answer.request, answer.outcome);
-            }
+            let SendAnswer { connection, request, outcome } = answer;
+            self.with_connection(connection, |connection| connection.answer_send(request, outcome));
         }
     }
 
@@ -196,56 +224,51 @@ impl Core {
                 by_core[usize::from(address.core)].push(Delivery { connection: address.connection, position, event });
             }
         }
-        for (core, deliveries) in by_core.into_iter().enumerate() {
-            if core == usize::from(self.index) {
+        for (deliveries, core) in by_core.into_iter().zip(0..) {
+            if core == self.index {
                 self.deliver(deliveries);
-            } else if !deliveries.is_empty() {
-                self.shared.router.mailbox(core as u16).put(Mail::Deliver(deliveries));
+            } else {
+                self.shared.router.mailbox(core).put_events(deliveries, self.index, Mail::Deliver);
             }
         }
     }
 
     fn deliver(&self, deliveries: Vec<Delivery>) {
         for delivery in deliveries {
-            if let Some(connection) = self.connection(delivery.connection) {
-                connection.deliver(delivery.position, delivery.event);
-            }
+            let Delivery { connection, position, event } = delivery;
+            self.with_connection(connection, |connection| connection.deliver(position, event));
         }
     }
 
-    /// Events of unknown users were dropped on their way into this core: everyone they may have
-    /// concerned is sent back to the log. That is every session here, and every session elsewhere of a
-    /// user whose home is here.
-    fn handle_loss(&self) {
-        tracing::warn!(
-            core = self.index,
-            "live events were dropped because the core fell behind; sessions will sync from the log"
-        );
-        for (core, mailbox) in self.shared.router.mailboxes().iter().enumerate() {
-            if core != usize::from(self.index) {
-                mailbox.put(Mail::Lost { home: self.index });
-            }
+    /// Events of users at home on `home` were dropped on their way into this core: everyone they may have
+    /// concerned is sent back to the log. If that is this core, sessions elsewhere are concerned too.
+    fn handle_loss(&self, home: u16) {
+        let now = self.now();
+        if now >= self.loss_logged.get() + LOSS_LOG_INTERVAL_MS {
+            self.loss_logged.set(now);
+            tracing::warn!(
+                core = self.index,
+                "live events were dropped because the core fell behind; sessions sync from the log"
+            );
         }
-        self.fall_behind(|_| true);
-    }
-
-    fn fall_behind(&self, concerns: impl Fn(u16) -> bool) {
-        let connections: Vec<_> = self.connections.borrow().values().cloned().collect();
-        for connection in connections {
-            connection.fall_behind(&concerns);
+        if home == self.index {
+            let others = self.shared.router.mailboxes().iter().zip(0..).filter(|(_, core)| *core != self.index);
+            others.for_each(|(mailbox, _)| mailbox.mark_lost(home));
+        }
+        for id in self.connection_ids() {
+            self.with_connection(id, |connection| connection.fall_behind(|session_home| session_home == home));
         }
     }
 
     fn drain(&self) {
         self.draining.set(true);
-        let connections: Vec<_> = self.connections.borrow().values().cloned().collect();
-        for connection in connections {
-            connection.drain();
+        for id in self.connection_ids() {
+            self.with_connection(id, Connection::drain);
         }
     }
 
-    fn connection(&self, id: ConnectionId) -> Option<Rc<Connection>> {
-        self.connections.borrow().get(&id).cloned()
+    fn connection_ids(&self) -> Vec<ConnectionId> {
+        self.connections.borrow().keys().copied().collect()
     }
 
     /// Has the connection looked at when `deadline` has come.
@@ -264,14 +287,11 @@ impl Core {
                 }
             };
             let Some(Reverse((deadline, id))) = due else { break };
-            if let Some(connection) = self.connection(id) {
-                connection.deadline_passed(deadline, now);
-            }
+            self.with_connection(id, |connection| connection.deadline_passed(deadline, now));
         }
         self.metrics.mailbox_events.set(self.shared.router.mailbox(self.index).events_waiting() as f64);
         if self.draining.get() {
-            // The drain's own deadline is looked at when mail comes.
-            self.shared.router.mailbox(self.index).put(Mail::Deliver(Vec::new()));
+            self.mail_waker.wake(); // it looks at the drain's deadline
         }
     }
 

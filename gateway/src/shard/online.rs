@@ -12,9 +12,14 @@ pub(super) struct OnlineTable {
 }
 
 impl OnlineTable {
-    /// Adds a session.
-    pub(super) fn insert(&mut self, app: AppId, user: UserId, address: Address) {
-        self.sessions.entry((app, user)).or_insert_with(|| Vec::with_capacity(1)).push(address);
+    /// Adds a session, unless the user has `max` already.
+    pub(super) fn insert(&mut self, app: AppId, user: UserId, address: Address, max: usize) -> bool {
+        let sessions = self.sessions.entry((app, user)).or_insert_with(|| Vec::with_capacity(1));
+        let admitted = sessions.len() < max;
+        if admitted {
+            sessions.push(address);
+        }
+        admitted
     }
 
     /// Removes a session.
@@ -43,8 +48,9 @@ mod tests {
         let user = UserId::new("anna").unwrap();
         let (one, two) = (Address { core: 0, connection: 1 }, Address { core: 1, connection: 1 });
         let mut table = OnlineTable::default();
-        table.insert(1, user.clone(), one);
-        table.insert(1, user.clone(), two);
+        assert!(table.insert(1, user.clone(), one, 2));
+        assert!(table.insert(1, user.clone(), two, 2));
+        assert!(!table.insert(1, user.clone(), Address { core: 0, connection: 3 }, 2), "as many as may be");
         assert_eq!(table.sessions(1, &user), [one, two]);
         assert!(table.sessions(2, &user).is_empty());
         table.remove(1, &user, one);

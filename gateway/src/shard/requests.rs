@@ -24,7 +24,12 @@ use protocol::{
 };
 
 use super::{connection::Connection, session::Session};
-use crate::{errors::Refusal, mailbox::Mail, router::Origin, shared::Shared};
+use crate::{
+    errors::Refusal,
+    mailbox::{Mail, Registration},
+    router::Origin,
+    shared::Shared,
+};
 
 /// What clients are told when the server drains: spread out, so that they don't all return at once.
 pub(super) const DRAIN_RETRY_AFTER_MS: u32 = 1_000;
@@ -63,21 +68,18 @@ fn start_login(connection: &Rc<Connection>, request: u32, login: Login) -> Resul
     if !connection.login_started() {
         return Err(ErrorCode::ALREADY_LOGGED_IN.into());
     }
-    let connection = connection.clone();
-    connection
-        .core
-        .clone()
-        .spawn(async move {
-            match log_in(&connection, &login).await {
-                Ok(()) => {
-                    connection.core.metrics.logins.increment(1);
-                    let reply = LoginReply { server_time_ms: connection.core.shared.clock.unix_ms() };
-                    connection.with_protocol(|protocol| protocol.respond(request, &reply));
-                }
-                Err(refusal) => connection.login_failed(request, refusal),
+    let task = connection.clone();
+    connection.core.spawn_for(connection, async move {
+        let connection = task;
+        match log_in(&connection, &login).await {
+            Ok(()) => {
+                connection.core.metrics.logins.increment(1);
+                let reply = LoginReply { server_time_ms: connection.core.shared.clock.unix_ms() };
+                connection.with_protocol(|protocol| protocol.respond(request, &reply));
             }
-        })
-        .detach();
+            Err(refusal) => connection.login_failed(request, refusal),
+        }
+    });
     Ok(())
 }
 
@@ -90,9 +92,12 @@ async fn log_in(connection: &Rc<Connection>, login: &Login) -> Result<(), Refusa
     let home = core.shared.router.home(login.sdkappid, &user);
     let (registered, done) = oneshot::channel();
     let address = core.address(connection.id);
-    let (app, table_user) = (login.sdkappid, user.clone());
-    core.shared.router.mailbox(home).put(Mail::Register { app, user: table_user, address, registered });
-    done.await.map_err(|_| ErrorCode::SERVER_DRAINING)?;
+    let app = login.sdkappid;
+    let registration = Registration { app, user: user.clone(), address, registered };
+    core.shared.router.mailbox(home).put(Mail::Register(registration));
+    if !done.await.map_err(|_| ErrorCode::SERVER_DRAINING)? {
+        return Err(ErrorCode::TOO_MANY_SESSIONS.into());
+    }
     if !connection.logged_in(Session::new(app, user.clone(), home)) {
         core.shared.router.mailbox(home).put(Mail::Unregister { app, user, address });
     }
@@ -102,7 +107,10 @@ async fn log_in(connection: &Rc<Connection>, login: &Login) -> Result<(), Refusa
 fn start_send(connection: &Rc<Connection>, request: u32, send: Send) -> Result<(), Refusal> {
     let to = UserId::new(&send.to_user).ok_or(ErrorCode::USER_INVALID)?;
     let (app, from) = identity(connection)?;
-    let message = NewMessage { app, from, to, client_message_id: send.client_message_id, body: send.body };
+    // Copied out of what was read, which may be much larger and would live as long as the message waits.
+    let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+    let (client_message_id, body) = (own(&send.client_message_id), own(&send.body));
+    let message = NewMessage { app, from, to, client_message_id, body };
     let origin = Origin { address: connection.core.address(connection.id), request };
     Ok(connection.core.shared.sends.submit(origin, message)?)
 }
@@ -119,35 +127,32 @@ fn start_sync(connection: &Rc<Connection>, request: u32, sync: Sync) -> Result<(
         connection.page_finished();
         return Err(ErrorCode::BUSY.into());
     }
-    let connection = connection.clone();
-    connection
-        .core
-        .clone()
-        .spawn(async move {
-            let page = sync::events(&connection.core.shared.store, app, &user, cursor, limit).await;
-            connection.page_finished();
-            match page {
-                Ok(page) => {
-                    let more = connection.with_session(|session| session.sync_finished(page.cursor, page.more));
-                    let events = page.events.into_iter().map(|event| Event {
-                        position: Bytes::copy_from_slice(&event.position.0),
-                        what: Some(What::Message(event.message)),
-                    });
-                    let cursor = if page.cursor == Versionstamp::ZERO {
-                        Bytes::new()
-                    } else {
-                        Bytes::copy_from_slice(&page.cursor.0)
-                    };
-                    let reply = SyncReply { events: events.collect(), cursor, more: more.unwrap_or(true) };
-                    connection.with_protocol(|protocol| protocol.respond(request, &reply));
-                }
-                Err(error) => {
-                    connection.with_session(Session::sync_failed);
-                    connection.refuse(request, error);
-                }
+    let task = connection.clone();
+    connection.core.spawn_for(connection, async move {
+        let connection = task;
+        let page = sync::events(&connection.core.shared.store, app, &user, cursor, limit).await;
+        connection.page_finished();
+        match page {
+            Ok(page) => {
+                let more = connection.with_session(|session| session.sync_finished(page.cursor, page.more));
+                let events = page.events.into_iter().map(|event| Event {
+                    position: Bytes::copy_from_slice(&event.position.0),
+                    what: Some(What::Message(event.message)),
+                });
+                let cursor = if page.cursor == Versionstamp::ZERO {
+                    Bytes::new()
+                } else {
+                    Bytes::copy_from_slice(&page.cursor.0)
+                };
+                let reply = SyncReply { events: events.collect(), cursor, more: more.unwrap_or(true) };
+                connection.with_protocol(|protocol| protocol.respond(request, &reply));
             }
-        })
-        .detach();
+            Err(error) => {
+                connection.with_session(Session::sync_failed);
+                connection.refuse(request, error);
+            }
+        }
+    });
     Ok(())
 }
 
@@ -160,22 +165,19 @@ fn start_history(connection: &Rc<Connection>, request: u32, history: History) ->
         limit: page_limit(connection, history.limit)?,
     };
     start_page(connection)?;
-    let connection = connection.clone();
-    connection
-        .core
-        .clone()
-        .spawn(async move {
-            let page = sync::history(&connection.core.shared.store, app, &user, &peer, query).await;
-            connection.page_finished();
-            match page {
-                Ok(page) => {
-                    let reply = HistoryReply { messages: page.messages, more: page.more, head_seq: page.head_seq };
-                    connection.with_protocol(|protocol| protocol.respond(request, &reply));
-                }
-                Err(error) => connection.refuse(request, error),
+    let task = connection.clone();
+    connection.core.spawn_for(connection, async move {
+        let connection = task;
+        let page = sync::history(&connection.core.shared.store, app, &user, &peer, query).await;
+        connection.page_finished();
+        match page {
+            Ok(page) => {
+                let reply = HistoryReply { messages: page.messages, more: page.more, head_seq: page.head_seq };
+                connection.with_protocol(|protocol| protocol.respond(request, &reply));
             }
-        })
-        .detach();
+            Err(error) => connection.refuse(request, error),
+        }
+    });
     Ok(())
 }
 

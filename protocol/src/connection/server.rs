@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 
-use super::{Millis, OUTPUT_BYTES_HIGH, SILENT_INTERVALS_MAX, frame_limit};
+use super::{FRAME_BYTES_MIN, Millis, OUTPUT_BYTES_HIGH, SILENT_INTERVALS_MAX, frame_limit};
 use crate::{
     ErrorCode, VERSION_MAX, VERSION_MIN,
     command::{Access, Command, Topic},
@@ -232,7 +232,9 @@ impl ServerConnection {
     /// Answers a request.
     pub fn respond(&mut self, id: u32, reply: &impl Message) {
         self.answered(id);
-        self.put(Kind::Response, Prefix::Pair(id, 0), reply);
+        // Never compressed: a page holds what different people wrote, and the compressed length of one's
+        // own words beside another's tells what the other's are.
+        self.put_plain(Kind::Response, Prefix::Pair(id, 0), reply);
     }
 
     /// Answers a request with an error.
@@ -370,7 +372,9 @@ impl ServerConnection {
             // Not `clamp`, which panics on limits that are the wrong way round.
             wish => wish.max(limits.heartbeat_ms_min).min(limits.heartbeat_ms_max),
         };
-        self.peer_frame_bytes_max = frame_limit(hello.frame_bytes_max) as u32;
+        // The client's wish bounds what it is sent, not what the server is ready to make.
+        let own_limit = limits.frame_bytes_max.max(FRAME_BYTES_MIN as usize);
+        self.peer_frame_bytes_max = frame_limit(hello.frame_bytes_max).min(own_limit) as u32;
         self.deflate = hello.deflate && limits.deflate;
         // The deadline for login counts from the start of the connection, whenever hello came.
         self.deadline = self.started.saturating_add(limits.login_deadline_ms);
@@ -449,6 +453,12 @@ impl ServerConnection {
     fn put(&mut self, kind: Kind, prefix: Prefix, payload: &impl frame::Payload) {
         if self.state != State::Closing {
             frame::put(&mut self.output, kind, prefix, payload, self.deflate);
+        }
+    }
+
+    fn put_plain(&mut self, kind: Kind, prefix: Prefix, payload: &impl frame::Payload) {
+        if self.state != State::Closing {
+            frame::put(&mut self.output, kind, prefix, payload, false);
         }
     }
 
