@@ -24,7 +24,9 @@ struct Admin {
 /// Binds the endpoint.
 pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).with_context(|| {
-        format!("admin.listen: can't bind {address}. Is another gateway running? Choose another port with --admin-listen")
+        format!(
+            "admin.listen: can't bind {address}. Is another gateway running? Choose another port with --admin-listen"
+        )
     })?;
     listener.set_nonblocking(true)?;
     Ok(listener)

@@ -40,7 +40,12 @@ impl Application {
         let text = fs::read_to_string(path).with_context(at)?;
         // The parser's message is not shown: it may quote the secret.
         let application: Application = serde_json::from_str(&text)
-            .map_err(|error| anyhow::anyhow!("line {}: must be JSON like {{\"sdkappid\": 1400000001, \"secret\": \"…\"}}", error.line()))
+            .map_err(|error| {
+                anyhow::anyhow!(
+                    "line {}: must be JSON like {{\"sdkappid\": 1400000001, \"secret\": \"…\"}}",
+                    error.line()
+                )
+            })
             .with_context(at)?;
         ensure!(application.sdkappid != 0, "{}: sdkappid must not be 0", at());
         ensure!(application.secret.len() >= 16, "{}: secret must have at least 16 characters", at());

@@ -30,7 +30,11 @@ const fn key(name: &'static str, default: &'static str, meaning: &'static str) -
 /// Every key there is.
 pub const KEYS: &[Key] = &[
     key("client.listen", "127.0.0.1:8443", "Address and port for clients. Port 0 takes any free one."),
-    key("client.connections_max", "0", "Connections on all cores together; more are closed at once. 0: as many as the open-files limit allows."),
+    key(
+        "client.connections_max",
+        "0",
+        "Connections on all cores together; more are closed at once. 0: as many as the open-files limit allows.",
+    ),
     key("client.heartbeat_ms", "60000", "Heartbeat interval of clients that ask for none, in milliseconds."),
     key("client.heartbeat_ms_min", "5000", "Shortest heartbeat interval a client may ask for, in milliseconds."),
     key("client.heartbeat_ms_max", "300000", "Longest heartbeat interval a client may ask for, in milliseconds."),
@@ -38,19 +42,43 @@ pub const KEYS: &[Key] = &[
     key("client.login_deadline_ms", "15000", "From accept to login, in milliseconds."),
     key("client.frame_bytes_max", "65536", "Largest frame of a logged-in client, in bytes."),
     key("client.in_flight_max", "256", "Requests a client may have unanswered."),
-    key("client.push_buffer_bytes_max", "262144", "Unsent bytes for a client above which live pushes to it are dropped; it syncs later."),
-    key("client.write_stall_ms_max", "30000", "A client that takes nothing of what waits for it for so long is closed, in milliseconds."),
+    key(
+        "client.push_buffer_bytes_max",
+        "262144",
+        "Unsent bytes for a client above which live pushes to it are dropped; it syncs later.",
+    ),
+    key(
+        "client.write_stall_ms_max",
+        "30000",
+        "A client that takes nothing of what waits for it for so long is closed, in milliseconds.",
+    ),
     key("client.deflate", "true", "Compress and accept compressed payloads of 1 KiB or more, if the client can."),
     key("tls.cert", "", "Certificate chain, PEM. Empty: a development start with a certificate made by itself."),
     key("tls.key", "", "Private key of the certificate, PEM. Must not be readable by others."),
-    key("app.file", "", "Application to serve: a JSON file with sdkappid and secret, not readable by others. Empty: the development application."),
-    key("admin.listen", "127.0.0.1:8080", "Address and port of /healthz, /readyz and /metrics: keep it off public networks."),
+    key(
+        "app.file",
+        "",
+        "Application to serve: a JSON file with sdkappid and secret, not readable by others. Empty: the development application.",
+    ),
+    key(
+        "admin.listen",
+        "127.0.0.1:8080",
+        "Address and port of /healthz, /readyz and /metrics: keep it off public networks.",
+    ),
     key("store.engine", "embedded", "Where data lives: embedded (this machine, one process)."),
     key("store.path", "./data", "Folder of the embedded store and of development files."),
     key("store.cache_bytes", "134217728", "Block cache of the embedded store, in bytes."),
-    key("store.disk_reserve_bytes", "67108864", "Free space below which sends are refused instead of filling the disk, in bytes."),
+    key(
+        "store.disk_reserve_bytes",
+        "67108864",
+        "Free space below which sends are refused instead of filling the disk, in bytes.",
+    ),
     key("store.read_threads", "2", "Threads that read the embedded store."),
-    key("store.queue_max", "65536", "Sends and, apart from them, other store requests waiting at the most; more are refused as busy."),
+    key(
+        "store.queue_max",
+        "65536",
+        "Sends and, apart from them, other store requests waiting at the most; more are refused as busy.",
+    ),
     key("store.batch_max", "512", "Sends in one transaction."),
     key("message.bytes_max", "12288", "Longest message body, in bytes."),
     key("cores", "0", "Cores to serve on; 0 takes all this process may run on."),
@@ -153,8 +181,11 @@ impl Values {
         }
         let app_file = path("app.file");
         if tls.is_some() && app_file.is_none() {
-            return Err(ConfigError("app.file is empty: a production start (tls.cert is set) names its application, \
-                 a JSON file with sdkappid and secret".into()));
+            return Err(ConfigError(
+                "app.file is empty: a production start (tls.cert is set) names its application, \
+                 a JSON file with sdkappid and secret"
+                    .into(),
+            ));
         }
         Ok(Config {
             client_listen: self.parse("client.listen", "an address like 0.0.0.0:8443")?,
@@ -218,14 +249,18 @@ impl Config {
     fn check_together(self, values: &Values) -> Result<Self, ConfigError> {
         let limits = &self.limits;
         if !(limits.heartbeat_ms_min..=limits.heartbeat_ms_max).contains(&limits.heartbeat_ms_default) {
-            return Err(values.wrong("client.heartbeat_ms", "between client.heartbeat_ms_min and client.heartbeat_ms_max"));
+            return Err(
+                values.wrong("client.heartbeat_ms", "between client.heartbeat_ms_min and client.heartbeat_ms_max")
+            );
         }
         if limits.hello_deadline_ms > limits.login_deadline_ms {
             return Err(values.wrong("client.hello_deadline_ms", "no more than client.login_deadline_ms"));
         }
         // The rest of a send frame (ids, recipient, tags) fits into 256 bytes.
         if self.message_bytes_max + 256 > (FRAME_BYTES_MIN as usize).min(limits.frame_bytes_max) {
-            return Err(values.wrong("message.bytes_max", "256 less than 32768, so that every client can take a message"));
+            return Err(
+                values.wrong("message.bytes_max", "256 less than 32768, so that every client can take a message")
+            );
         }
         if self.client_listen == self.admin_listen && self.client_listen.port() != 0 {
             return Err(values.wrong("admin.listen", "another address than client.listen"));
@@ -303,7 +338,10 @@ mod tests {
     #[test]
     fn an_error_names_key_value_and_what_would_be_right() {
         for (pairs, expected) in [
-            (&[("client.listen", "nowhere")][..], "client.listen is \"nowhere\", but must be an address like 0.0.0.0:8443"),
+            (
+                &[("client.listen", "nowhere")][..],
+                "client.listen is \"nowhere\", but must be an address like 0.0.0.0:8443",
+            ),
             (&[("cores", "-1")], "cores is \"-1\", but must be a number from 0 to 1024"),
             (&[("message.bytes_max", "65536")], "message.bytes_max is \"65536\", but must be 256 less than 32768"),
             (&[("tls.cert", "a.pem")], "tls.cert and tls.key go together"),
@@ -332,7 +370,10 @@ mod tests {
     fn the_template_is_the_file_in_the_repository_and_parses() {
         let committed = include_str!("../../gateway.toml");
         assert_eq!(committed, template(), "run `cargo run -p gateway -- config > gateway.toml`");
-        let uncommented: String = template().lines().map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned() + "\n").collect();
+        let uncommented: String = template()
+            .lines()
+            .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned() + "\n")
+            .collect();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gateway.toml");
         std::fs::write(&path, uncommented).unwrap();

@@ -29,9 +29,13 @@ impl Development {
     /// The files of the store at `store_path`, made if they are missing.
     pub fn prepare(store_path: &Path) -> anyhow::Result<Self> {
         let folder = store_path.join("dev");
-        let files = Development { cert: folder.join("cert.pem"), key: folder.join("key.pem"), app: folder.join("app.json") };
+        let files =
+            Development { cert: folder.join("cert.pem"), key: folder.join("key.pem"), app: folder.join("app.json") };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(|| {
-            format!("store.path: can't make the folder {}. Choose a folder this user may write to with --store-path", folder.display())
+            format!(
+                "store.path: can't make the folder {}. Choose a folder this user may write to with --store-path",
+                folder.display()
+            )
         })?;
         if !(files.cert.exists() && files.key.exists()) {
             files.make_certificate()?;

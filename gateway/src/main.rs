@@ -60,10 +60,11 @@ fn main() -> ExitCode {
 fn command_line() -> Command {
     let keys = KEYS.iter().map(|key| {
         let default = if key.default.is_empty() { "none" } else { key.default };
-        Arg::new(key.name)
-            .long(flag_name(key.name))
-            .value_name("VALUE")
-            .help(format!("{} [default: {default}] [env: {}]", key.meaning, environment_name(key.name)))
+        Arg::new(key.name).long(flag_name(key.name)).value_name("VALUE").help(format!(
+            "{} [default: {default}] [env: {}]",
+            key.meaning,
+            environment_name(key.name)
+        ))
     });
     Command::new("gateway")
         .about("The gateway of a self-hosted instant-messaging service")
@@ -106,8 +107,9 @@ fn configuration(matches: &ArgMatches) -> Result<Config, ConfigError> {
 }
 
 fn start(config: Config) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log)
-        .map_err(|error| anyhow::anyhow!("log is \"{}\", but must be a level or a tracing filter: {error}", config.log))?;
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log).map_err(|error| {
+        anyhow::anyhow!("log is \"{}\", but must be a level or a tracing filter: {error}", config.log)
+    })?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     service::run(config, signals()?)

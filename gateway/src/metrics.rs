@@ -7,7 +7,8 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use protocol::ErrorCode;
 
 /// Buckets of everything measured in seconds.
-const SECONDS_BUCKETS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+const SECONDS_BUCKETS: &[f64] =
+    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 /// Buckets of everything counted.
 const COUNT_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
@@ -29,12 +30,21 @@ fn describe() {
     describe_counter!("gateway_logins_total", "Successful logins.");
     describe_counter!("gateway_messages_total", "Sends acknowledged.");
     describe_counter!("gateway_pushes_total", "Live events pushed to clients.");
-    describe_counter!("gateway_events_dropped_total", "Live events dropped, by reason; the clients concerned sync from their log.");
+    describe_counter!(
+        "gateway_events_dropped_total",
+        "Live events dropped, by reason; the clients concerned sync from their log."
+    );
     describe_counter!("gateway_handshakes_total", "TLS handshakes done, by kind: full or resumed.");
     describe_counter!("gateway_tls_failures_total", "TLS handshakes and connections failed, by kind.");
-    describe_counter!("gateway_connections_refused_total", "Connections closed at accept because of client.connections_max.");
+    describe_counter!(
+        "gateway_connections_refused_total",
+        "Connections closed at accept because of client.connections_max."
+    );
     describe_counter!("gateway_accept_errors_total", "Failures of accept, such as no free descriptors.");
-    describe_counter!("gateway_closed_total", "Connections closed, by the code the client was told; 0 is its own goodbye.");
+    describe_counter!(
+        "gateway_closed_total",
+        "Connections closed, by the code the client was told; 0 is its own goodbye."
+    );
     describe_counter!("gateway_requests_refused_total", "Requests refused, by error code.");
     describe_counter!("gateway_panics_total", "Panics; each closed one connection. Report them.");
     describe_histogram!("send_batch_messages", "Sends that shared a transaction.");
@@ -112,7 +122,9 @@ pub fn tls_failure_kind(error: &rustls::Error) -> &'static str {
         rustls::Error::PeerIncompatible(_) => "incompatible",
         rustls::Error::AlertReceived(_) => "client_alert",
         rustls::Error::NoApplicationProtocol => "alpn",
-        rustls::Error::InappropriateMessage { .. } | rustls::Error::InappropriateHandshakeMessage { .. } => "unexpected_message",
+        rustls::Error::InappropriateMessage { .. } | rustls::Error::InappropriateHandshakeMessage { .. } => {
+            "unexpected_message"
+        }
         rustls::Error::DecryptError => "decrypt",
         _ => "other",
     }

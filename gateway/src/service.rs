@@ -19,13 +19,22 @@ use backend::{
         send_queue::{SendLimits, SendQueue},
     },
     env::{Clock, SeededRng, SystemClock},
-    store::{Store, StoreOptions, embedded::{Embedded, EmbeddedOptions}},
+    store::{Embedded, EmbeddedOptions, Store, StoreOptions},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    admin, application::{self, Application}, config::Config, development::{self, Development}, limits, mailbox::Mail, metrics, router::Router,
-    shard, shared::Shared, tls,
+    admin,
+    application::{self, Application},
+    config::Config,
+    development::{self, Development},
+    limits,
+    mailbox::Mail,
+    metrics,
+    router::Router,
+    shard,
+    shared::Shared,
+    tls,
 };
 
 /// Live events that may wait for one core.
@@ -61,10 +70,21 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let store = open_store(&config, &clock)?;
     let application = &files.application;
-    futures::executor::block_on(account::put_application(&store, &clock, application.sdkappid, &application.secret, application.development))
-        .context("writing the application into the store")?;
+    futures::executor::block_on(account::put_application(
+        &store,
+        &clock,
+        application.sdkappid,
+        &application.secret,
+        application.development,
+    ))
+    .context("writing the application into the store")?;
     let router = Router::new(cores, MAILBOX_EVENTS_MAX);
-    let limits = SendLimits { message_bytes_max: config.message_bytes_max, queued_max: config.queue_max, batch_max: config.batch_max, ..SendLimits::default() };
+    let limits = SendLimits {
+        message_bytes_max: config.message_bytes_max,
+        queued_max: config.queue_max,
+        batch_max: config.batch_max,
+        ..SendLimits::default()
+    };
     let shared = Arc::new(Shared {
         limits: Arc::new(config.limits.clone()),
         connections_max,
@@ -129,17 +149,26 @@ fn core_count(wanted: usize) -> anyhow::Result<usize> {
 }
 
 fn open_store(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Store> {
-    let options = EmbeddedOptions { cache_bytes: config.cache_bytes, disk_reserve_bytes: config.disk_reserve_bytes, ..EmbeddedOptions::default() };
+    let options = EmbeddedOptions {
+        cache_bytes: config.cache_bytes,
+        disk_reserve_bytes: config.disk_reserve_bytes,
+        ..EmbeddedOptions::default()
+    };
     let engine = Embedded::open(&config.store_path.join("store"), options, clock.clone())
         .with_context(|| format!("the store at {}", config.store_path.display()))?;
     let rng = Arc::new(SeededRng::new(clock.monotonic_us() ^ clock.unix_ms()));
-    let options = StoreOptions { read_threads: config.read_threads, queue_max: config.queue_max, ..StoreOptions::default() };
+    let options =
+        StoreOptions { read_threads: config.read_threads, queue_max: config.queue_max, ..StoreOptions::default() };
     Ok(Store::new(Arc::new(engine), clock.clone(), rng, options))
 }
 
 /// One listening socket a core, all on the same port.
 fn bind_clients(address: SocketAddr, cores: usize) -> anyhow::Result<Vec<Socket>> {
-    let taken = || format!("client.listen: can't bind {address}. Is another gateway running? Choose another port with --client-listen");
+    let taken = || {
+        format!(
+            "client.listen: can't bind {address}. Is another gateway running? Choose another port with --client-listen"
+        )
+    };
     // SO_REUSEPORT would share the port with another process silently: look first.
     drop(TcpListener::bind(address).with_context(taken)?);
     let mut address = address;
@@ -161,13 +190,17 @@ fn local_address(socket: &Socket) -> anyhow::Result<SocketAddr> {
 }
 
 /// Starts a thread a core; each reports its end.
-fn start_cores(shared: &Arc<Shared>, listeners: Vec<Socket>) -> anyhow::Result<mpsc::Receiver<(u16, anyhow::Result<()>)>> {
+fn start_cores(
+    shared: &Arc<Shared>,
+    listeners: Vec<Socket>,
+) -> anyhow::Result<mpsc::Receiver<(u16, anyhow::Result<()>)>> {
     let (report, ended) = mpsc::channel();
     for (index, listener) in listeners.into_iter().enumerate() {
         let (shared, report, index) = (shared.clone(), report.clone(), index as u16);
         std::thread::Builder::new().name(format!("core-{index}")).spawn(move || {
             let run = std::panic::AssertUnwindSafe(|| shard::run(shared, index, listener));
-            let result = std::panic::catch_unwind(run).unwrap_or_else(|_| Err(anyhow::anyhow!("core {index} panicked")));
+            let result =
+                std::panic::catch_unwind(run).unwrap_or_else(|_| Err(anyhow::anyhow!("core {index} panicked")));
             let _ = report.send((index, result));
         })?;
     }
@@ -175,7 +208,13 @@ fn start_cores(shared: &Arc<Shared>, listeners: Vec<Socket>) -> anyhow::Result<m
 }
 
 /// Waits for signals and for cores to end. A core that ends by itself takes the process down.
-fn serve(shared: &Arc<Shared>, files: &Files, signals: &mpsc::Receiver<Signal>, ended: &mpsc::Receiver<(u16, anyhow::Result<()>)>, cores: usize) -> anyhow::Result<()> {
+fn serve(
+    shared: &Arc<Shared>,
+    files: &Files,
+    signals: &mpsc::Receiver<Signal>,
+    ended: &mpsc::Receiver<(u16, anyhow::Result<()>)>,
+    cores: usize,
+) -> anyhow::Result<()> {
     const POLL: Duration = Duration::from_millis(50);
     loop {
         match signals.recv_timeout(POLL) {
@@ -201,7 +240,10 @@ fn reload(shared: &Shared, files: &Files) {
 }
 
 fn drain(shared: &Shared, ended: &mpsc::Receiver<(u16, anyhow::Result<()>)>, cores: usize) -> anyhow::Result<()> {
-    tracing::info!(connections = shared.connections.load(Ordering::Relaxed), "draining: no new connections, requests in flight are finished");
+    tracing::info!(
+        connections = shared.connections.load(Ordering::Relaxed),
+        "draining: no new connections, requests in flight are finished"
+    );
     shared.ready.store(false, Ordering::Release);
     for mailbox in shared.router.mailboxes() {
         mailbox.put(Mail::Drain);

@@ -20,7 +20,8 @@ pub fn server_config(cert: &Path, key: &Path) -> anyhow::Result<Arc<ServerConfig
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .with_context(|| format!("certificate {}: not readable as PEM", cert.display()))?;
     anyhow::ensure!(!chain.is_empty(), "certificate {}: the file holds no certificate", cert.display());
-    let key_der = PrivateKeyDer::from_pem_file(key).with_context(|| format!("private key {}: not readable as PEM", key.display()))?;
+    let key_der = PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("private key {}: not readable as PEM", key.display()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -62,7 +63,12 @@ impl TlsSession {
 
     /// Takes bytes from the socket. Plaintext goes to `on_plaintext`, bytes to send are appended to
     /// `out`. After an error `out` holds the alert to send before closing.
-    pub fn receive(&mut self, bytes: &mut [u8], out: &mut Vec<u8>, on_plaintext: &mut dyn FnMut(&[u8])) -> Result<Progress, rustls::Error> {
+    pub fn receive(
+        &mut self,
+        bytes: &mut [u8],
+        out: &mut Vec<u8>,
+        on_plaintext: &mut dyn FnMut(&[u8]),
+    ) -> Result<Progress, rustls::Error> {
         if self.partial.is_empty() {
             let (used, progress) = self.process(bytes, out, on_plaintext)?;
             self.partial.extend_from_slice(bytes.get(used..).unwrap_or_default());
@@ -88,12 +94,23 @@ impl TlsSession {
         self.write(Outgoing::CloseNotify, out)
     }
 
+    /// Whether the client named the protocol (ALPN). One that names another is refused by the handshake;
+    /// this finds the one that names none.
+    pub fn speaks_our_protocol(&self) -> bool {
+        self.connection.alpn_protocol() == Some(protocol::ALPN)
+    }
+
     /// How the client and this side agreed, for metrics: the handshake was resumed.
     pub fn resumed(&self) -> bool {
         self.connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
     }
 
-    fn process(&mut self, bytes: &mut [u8], out: &mut Vec<u8>, on_plaintext: &mut dyn FnMut(&[u8])) -> Result<(usize, Progress), rustls::Error> {
+    fn process(
+        &mut self,
+        bytes: &mut [u8],
+        out: &mut Vec<u8>,
+        on_plaintext: &mut dyn FnMut(&[u8]),
+    ) -> Result<(usize, Progress), rustls::Error> {
         let mut used = 0;
         let mut peer_closed = false;
         let mut failure = None;
@@ -154,7 +171,9 @@ impl TlsSession {
                     });
                 }
                 // A ticket or key update that is due goes first.
-                ConnectionState::EncodeTlsData(mut data) => append(out, 0, &mut |free| data.encode(free).map_err(Grow::from))?,
+                ConnectionState::EncodeTlsData(mut data) => {
+                    append(out, 0, &mut |free| data.encode(free).map_err(Grow::from))?
+                }
                 ConnectionState::TransmitTlsData(data) => data.done(),
                 ConnectionState::PeerClosed => {}
                 _ => return Err(rustls::Error::HandshakeNotComplete),
@@ -175,7 +194,9 @@ impl Outgoing<'_> {
         const RECORD_BYTES_MAX: usize = 16 * 1024;
         const RECORD_OVERHEAD_BYTES: usize = 64;
         match self {
-            Outgoing::Data(plaintext) => plaintext.len() + RECORD_OVERHEAD_BYTES * (plaintext.len() / RECORD_BYTES_MAX + 1),
+            Outgoing::Data(plaintext) => {
+                plaintext.len() + RECORD_OVERHEAD_BYTES * (plaintext.len() / RECORD_BYTES_MAX + 1)
+            }
             Outgoing::CloseNotify => RECORD_OVERHEAD_BYTES,
         }
     }
@@ -208,7 +229,11 @@ impl From<EncryptError> for Grow {
 }
 
 /// Lets `encode` write behind what `out` holds, with `room` bytes or as much as it then asks for.
-fn append(out: &mut Vec<u8>, mut room: usize, encode: &mut dyn FnMut(&mut [u8]) -> Result<usize, Grow>) -> Result<(), rustls::Error> {
+fn append(
+    out: &mut Vec<u8>,
+    mut room: usize,
+    encode: &mut dyn FnMut(&mut [u8]) -> Result<usize, Grow>,
+) -> Result<(), rustls::Error> {
     let start = out.len();
     loop {
         out.resize(start + room, 0);

@@ -39,6 +39,8 @@ mod tests {
         assert_eq!(inflate(&compressed, payload.len() + 1), None, "smaller than announced");
         assert_eq!(inflate(&compressed[..compressed.len() - 1], payload.len()), None, "cut");
         assert_eq!(inflate(&[&compressed[..], b"x"].concat(), payload.len()), None, "trailing bytes");
+        assert_eq!(inflate(&[3, 0], 0), Some(Bytes::new()), "nothing, compressed");
+        assert_eq!(inflate(&[], 0), None, "no data at all");
     }
 
     #[test]

@@ -67,7 +67,7 @@ error_table! {
     FRAME_TRUNCATED = 200004, final, "stream ended inside a frame";
     HELLO_DEADLINE = 200005, retry, "no hello in time";
     LOGIN_DEADLINE = 200006, retry, "no login in time";
-    HEARTBEAT_LOST = 200007, retry, "nothing was received for longer than the heartbeat allows";
+    HEARTBEAT_LOST = 200007, retry, "no frame was received for longer than the heartbeat allows";
     SLOW_READER = 200008, retry, "the client does not read what it is sent";
     TOO_MANY_FRAMES = 200009, final, "too many frames before login";
     TOO_MANY_LOGIN_FAILURES = 200010, retry, "too many failed logins on one connection";

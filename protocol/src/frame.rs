@@ -12,7 +12,7 @@
 //! ```
 //!
 //! One byte of head and one of length is all that a heartbeat takes. A compressed payload is the
-//! payload's size as a varint followed by raw DEFLATE data. What may not live here: which frame is
+//! payload's size as a varint followed by raw DEFLATE data; only requests, responses and pushes may be. What may not live here: which frame is
 //! allowed when (that is [`connection`](crate::connection)'s).
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -21,6 +21,9 @@ use crate::{ErrorCode, deflate, varint};
 
 /// First four bytes of the first frame's body: tells a foreign protocol from an old version.
 pub const MAGIC: &[u8; 4] = b"IMWP";
+
+/// Longest head and length of a frame, in bytes.
+pub(crate) const HEADER_BYTES_MAX: usize = 1 + varint::U32_LEN_MAX;
 
 const FLAG_COMPRESSED: u8 = 0x10;
 const FLAGS_RESERVED: u8 = 0xe0;
@@ -64,6 +67,11 @@ impl Kind {
     fn from_code(code: u8) -> Self {
         Self::TABLE.iter().find(|row| row.1 == code).map_or(Kind::Unknown(code), |row| row.0)
     }
+
+    /// Whether the payload may be compressed. What an unknown kind may is not known: it is skipped anyway.
+    fn may_be_compressed(self) -> bool {
+        matches!(self, Kind::Request | Kind::Response | Kind::Push | Kind::Unknown(_))
+    }
 }
 
 /// One frame cut from the stream. The body shares the decoder's buffer; nothing is copied.
@@ -80,7 +88,7 @@ pub struct Frame {
 /// Why the stream can't be trusted any more. Maps to the code that the peer is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// Reserved flags, an invalid length, or a body without its fixed parts.
+    /// Reserved or misplaced flags, an invalid length, or a body without its fixed parts.
     #[error("bytes are not a frame")]
     Invalid,
     /// The announced length is over the limit of the connection's state.
@@ -127,7 +135,9 @@ impl Decoder {
             self.input = BytesMut::new();
             return Ok(None);
         };
-        if head & FLAGS_RESERVED != 0 {
+        let kind = Kind::from_code(head & KIND_MASK);
+        let compressed = head & FLAG_COMPRESSED != 0;
+        if head & FLAGS_RESERVED != 0 || (compressed && !kind.may_be_compressed()) {
             return Err(FrameError::Invalid);
         }
         let (length, length_len) = match varint::read_u32(rest) {
@@ -138,13 +148,13 @@ impl Decoder {
         if length > body_bytes_max {
             return Err(FrameError::TooLarge { announced: length, limit: body_bytes_max });
         }
-        let header_len = 1 + length_len;
-        if self.input.len() < header_len + length {
+        // Subtracted rather than added: a length near 2^32 must not overflow where `usize` has 32 bits.
+        if rest.len() - length_len < length {
             return Ok(None);
         }
-        self.input.advance(header_len);
+        self.input.advance(1 + length_len);
         let body = self.input.split_to(length).freeze();
-        Ok(Some(Frame { kind: Kind::from_code(head & KIND_MASK), compressed: head & FLAG_COMPRESSED != 0, body }))
+        Ok(Some(Frame { kind, compressed, body }))
     }
 
     /// The stream has ended: an error if that was inside a frame.
@@ -261,10 +271,11 @@ impl<M: prost::Message> Payload for M {
     }
 }
 
-/// Appends a frame. With `deflate`, a payload that is large enough is compressed if that makes it smaller.
+/// Appends a frame. With `deflate`, a payload that is large enough is compressed if that makes it smaller
+/// and the kind allows it.
 pub fn put(out: &mut BytesMut, kind: Kind, prefix: Prefix, payload: &impl Payload, deflate: bool) {
     let payload_len = payload.len();
-    if deflate && payload_len >= deflate::WORTH_BYTES_MIN {
+    if deflate && kind.may_be_compressed() && payload_len >= deflate::WORTH_BYTES_MIN {
         let mut plain = BytesMut::with_capacity(payload_len);
         payload.put(&mut plain);
         match deflate::compress(&plain) {
@@ -291,7 +302,7 @@ fn put_compressed(out: &mut BytesMut, kind: Kind, prefix: Prefix, plain_len: usi
 }
 
 fn put_head(out: &mut BytesMut, kind: Kind, flags: u8, body_len: usize) {
-    out.reserve(1 + varint::U32_LEN_MAX + body_len);
+    out.reserve(HEADER_BYTES_MAX + body_len);
     out.put_u8(kind.code() | flags);
     varint::put_u32(out, body_len as u32);
 }
@@ -319,6 +330,7 @@ mod tests {
             decoder.next_frame(limit)
         };
         assert_eq!(next(&[0x22], LIMIT), Err(FrameError::Invalid), "reserved flag");
+        assert_eq!(next(&[0x15], LIMIT), Err(FrameError::Invalid), "a compressed ping");
         assert_eq!(next(&[2, 0x80, 0x00], LIMIT), Err(FrameError::Invalid), "overlong length");
         assert_eq!(next(&[2, 11], 10), Err(FrameError::TooLarge { announced: 11, limit: 10 }));
         assert_eq!(next(&[2, 3, 0, 0], LIMIT), Ok(None));

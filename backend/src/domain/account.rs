@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use prost::Message;
 
-use super::{AppId, Error, UserId, damaged, keys, records::{AccountRecord, ApplicationRecord}, usersig};
+use super::{
+    AppId, Error, UserId, damaged, keys,
+    records::{AccountRecord, ApplicationRecord},
+    usersig,
+};
 use crate::{
     env::Clock,
     store::{Lane, Store, Tx},
@@ -12,7 +16,13 @@ use crate::{
 
 /// Creates an application, or sets the secret of an existing one. `development`: its secret lies in a
 /// development start's folder, so a production start must not accept it.
-pub async fn put_application(store: &Store, clock: &Arc<dyn Clock>, app: AppId, secret: &str, development: bool) -> Result<(), Error> {
+pub async fn put_application(
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    app: AppId,
+    secret: &str,
+    development: bool,
+) -> Result<(), Error> {
     if app == 0 {
         return Err(Error::Argument("sdkappid is 0"));
     }
@@ -29,7 +39,14 @@ pub async fn put_application(store: &Store, clock: &Arc<dyn Clock>, app: AppId, 
 
 /// Checks who the user is, and creates the account at its first login. Development applications exist
 /// only where `development` is set.
-pub async fn login(store: &Store, clock: &Arc<dyn Clock>, development: bool, app: AppId, user: &UserId, usersig: String) -> Result<(), Error> {
+pub async fn login(
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    development: bool,
+    app: AppId,
+    user: &UserId,
+    usersig: String,
+) -> Result<(), Error> {
     let now_ms = clock.unix_ms();
     let check = {
         let user = user.clone();

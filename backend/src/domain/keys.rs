@@ -22,15 +22,15 @@ use foundationdb_tuple::{Bytes as TupleBytes, TuplePack, pack};
 use super::{AppId, UserId};
 use crate::store::Versionstamp;
 
-const APPLICATION: u8 = 1;
-const ACCOUNT: u8 = 2;
-const CONVERSATION_HEAD: u8 = 3;
-const MESSAGE: u8 = 4;
-const SENT: u8 = 5;
-const EVENT: u8 = 6;
+const APPLICATION: u32 = 1;
+const ACCOUNT: u32 = 2;
+const CONVERSATION_HEAD: u32 = 3;
+const MESSAGE: u32 = 4;
+const SENT: u32 = 5;
+const EVENT: u32 = 6;
 
 /// Kind of a conversation, inside its keys.
-const ONE_TO_ONE: u8 = 1;
+const ONE_TO_ONE: u32 = 1;
 
 /// The tuple layer's type code of a versionstamp.
 const VERSIONSTAMP_TYPE: u8 = 0x33;

@@ -69,7 +69,8 @@ mod tests {
 
     fn check(body: Bytes) -> Result<(), Error> {
         let user = |name| UserId::new(name).unwrap();
-        NewMessage { app: 1, from: user("a"), to: user("b"), client_message_id: Bytes::from_static(b"1"), body }.check(100)
+        NewMessage { app: 1, from: user("a"), to: user("b"), client_message_id: Bytes::from_static(b"1"), body }
+            .check(100)
     }
 
     #[test]
@@ -77,7 +78,10 @@ mod tests {
         assert_eq!(check(text_body("hello")), Ok(()));
         assert_eq!(check(text_body("")), Err(Error::MessageEmpty));
         assert_eq!(check(Bytes::new()), Err(Error::MessageEmpty));
-        assert_eq!(check(Body { elements: vec![Element { kind: None }] }.encode_to_vec().into()), Err(Error::MessageEmpty));
+        assert_eq!(
+            check(Body { elements: vec![Element { kind: None }] }.encode_to_vec().into()),
+            Err(Error::MessageEmpty)
+        );
         assert_eq!(check(Bytes::from_static(b"\xff\xff")), Err(Error::MessageInvalid));
         assert!(matches!(check(text_body(&"x".repeat(100))), Err(Error::MessageTooLong { limit: 100, .. })));
     }

@@ -170,7 +170,8 @@ impl<O: Outbox> Shared<O> {
     fn finish(self: &Arc<Self>, batch: &Batch<O::Origin>, result: Result<(Vec<Outcome>, Committed), Error>) {
         // A transaction that never started has not taken its sends: they fail with it.
         let jobs = batch.get_or_init(|| self.take_waiting());
-        let complete = |job: &Job<O::Origin>, outcome| Completion { origin: job.origin, message: job.message.clone(), outcome };
+        let complete =
+            |job: &Job<O::Origin>, outcome| Completion { origin: job.origin, message: job.message.clone(), outcome };
         let completions = match result {
             Ok((outcomes, committed)) => jobs
                 .iter()

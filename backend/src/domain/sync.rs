@@ -42,7 +42,13 @@ pub struct SyncPage {
 }
 
 /// Reads `user`'s event log behind `cursor`.
-pub async fn events(store: &Store, app: AppId, user: &UserId, cursor: Versionstamp, limit: PageLimit) -> Result<SyncPage, Error> {
+pub async fn events(
+    store: &Store,
+    app: AppId,
+    user: &UserId,
+    cursor: Versionstamp,
+    limit: PageLimit,
+) -> Result<SyncPage, Error> {
     let user = user.clone();
     let read = async move |tx: &Tx| read_events(tx, app, &user, cursor, limit).await;
     let (page, read_at) = store.run(Lane::Read, "sync", read).await?;
@@ -53,7 +59,13 @@ pub async fn events(store: &Store, app: AppId, user: &UserId, cursor: Versionsta
     Ok(page)
 }
 
-async fn read_events(tx: &Tx, app: AppId, user: &UserId, cursor: Versionstamp, limit: PageLimit) -> Result<SyncPage, Error> {
+async fn read_events(
+    tx: &Tx,
+    app: AppId,
+    user: &UserId,
+    cursor: Versionstamp,
+    limit: PageLimit,
+) -> Result<SyncPage, Error> {
     let (begin, end) = keys::events_after(app, user, cursor);
     let query = RangeQuery { begin, end, limit: limit.entries_max.max(1), reverse: false, mode: ReadMode::Snapshot };
     let entries = tx.range(query).await?;
@@ -104,13 +116,24 @@ pub struct HistoryQuery {
 }
 
 /// Reads the conversation of `user` with `peer`.
-pub async fn history(store: &Store, app: AppId, user: &UserId, peer: &UserId, query: HistoryQuery) -> Result<HistoryPage, Error> {
+pub async fn history(
+    store: &Store,
+    app: AppId,
+    user: &UserId,
+    peer: &UserId,
+    query: HistoryQuery,
+) -> Result<HistoryPage, Error> {
     let (user, peer) = (user.clone(), peer.clone());
     let read = async move |tx: &Tx| read_history(tx, app, Conversation::between(&user, &peer), query).await;
     Ok(store.run(Lane::Read, "history", read).await?.0)
 }
 
-async fn read_history(tx: &Tx, app: AppId, conversation: Conversation<'_>, query: HistoryQuery) -> Result<HistoryPage, Error> {
+async fn read_history(
+    tx: &Tx,
+    app: AppId,
+    conversation: Conversation<'_>,
+    query: HistoryQuery,
+) -> Result<HistoryPage, Error> {
     let head_seq = head_seq(tx.snapshot_get(&keys::conversation_head(app, conversation)).await?)?;
     let (first, last) = match (query.from_seq, query.forward) {
         (from, true) => (from.unwrap_or(1), head_seq),

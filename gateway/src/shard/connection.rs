@@ -66,6 +66,8 @@ struct Inner {
     unsent: Vec<u8>,
     /// The sending direction has been ended.
     finished: bool,
+    /// The client sends no more.
+    ended: bool,
     /// Since when the socket takes nothing.
     stalled_since: Option<Millis>,
     draining: bool,
@@ -107,6 +109,7 @@ pub(super) fn start(core: &Rc<Core>, stream: TcpStream) {
         login_running: false,
         unsent: Vec::new(),
         finished: false,
+        ended: false,
         pages_running: 0,
         stalled_since: None,
         draining: false,
@@ -160,7 +163,14 @@ impl Connection {
             if self.inner.borrow().phase == Phase::Closed {
                 return Poll::Ready(());
             }
-            if write_blocked || !self.inner.borrow().may_read() {
+            if write_blocked {
+                return Poll::Pending;
+            }
+            // Frames may have waited until the output had room; their answers go first.
+            if self.handle_events() {
+                continue;
+            }
+            if !self.inner.borrow().may_read() {
                 return Poll::Pending;
             }
             match self.poll_read(cx, stream) {
@@ -183,19 +193,26 @@ impl Connection {
         };
         let mut inner = self.inner.borrow_mut();
         if count == 0 {
-            return Poll::Ready(inner.handle_end(&self.core));
+            let go_on = inner.handle_end(&self.core);
+            drop(inner);
+            drop(buffer);
+            self.handle_events();
+            return Poll::Ready(go_on);
         }
         let bytes = buffer.get_mut(..count).unwrap_or_default();
-        let go_on = inner.handle_bytes(&self.core, bytes);
+        inner.handle_bytes(&self.core, bytes);
         drop(inner);
         drop(buffer);
         self.handle_events();
-        Poll::Ready(go_on)
+        Poll::Ready(true)
     }
 
-    fn handle_events(self: &Rc<Self>) {
+    /// Handles what the client did. Returns whether there was anything.
+    fn handle_events(self: &Rc<Self>) -> bool {
+        let mut any = false;
         loop {
-            let Some(event) = self.inner.borrow_mut().protocol.poll() else { break };
+            let Some(event) = self.inner.borrow_mut().next_event() else { return any };
+            any = true;
             match event {
                 ServerEvent::Hello { version, client } => {
                     tracing::debug!(connection = self.id, version, client, "hello");
@@ -277,11 +294,10 @@ impl Connection {
     pub(super) fn login_failed(self: &Rc<Self>, request: u32, refusal: Refusal) {
         self.inner.borrow_mut().login_running = false;
         // A failure of the store says nothing about the client.
-        let counts = !refusal.code.is_retryable();
-        self.refuse(request, refusal);
-        if counts {
-            self.with_protocol(ServerConnection::login_failed);
+        if !refusal.code.is_retryable() {
+            self.inner.borrow_mut().protocol.login_failed();
         }
+        self.refuse(request, refusal);
     }
 
     /// The login succeeded and the session is in the online table. `false`: the client is gone.
@@ -373,7 +389,6 @@ impl Connection {
     fn after_change(self: &Rc<Self>) {
         let mut inner = self.inner.borrow_mut();
         if inner.draining && inner.protocol.in_flight() == 0 {
-            inner.draining = false;
             inner.protocol.go_away(ErrorCode::SERVER_DRAINING, requests::DRAIN_RETRY_AFTER_MS);
         }
         drop(inner);
@@ -397,7 +412,7 @@ impl Inner {
 
     fn may_read(&self) -> bool {
         match self.phase {
-            Phase::Open => !self.draining,
+            Phase::Open => !self.draining && !self.ended && self.protocol.wants_input(),
             Phase::Flushing | Phase::Closed => false,
             Phase::Lingering(_) => true,
         }
@@ -407,10 +422,23 @@ impl Inner {
         self.unsent.len() + self.protocol.output().len()
     }
 
-    /// Takes in what was read. `false`: the connection is over.
-    fn handle_bytes(&mut self, core: &Core, bytes: &mut [u8]) -> bool {
+    /// The next thing the client did. Once it has said that it sends no more, and has its answers, the
+    /// connection is over.
+    fn next_event(&mut self) -> Option<ServerEvent> {
+        if self.draining && self.protocol.in_flight() > 0 {
+            return None; // what came before the drain is answered, what came after it is not begun
+        }
+        let event = self.protocol.poll();
+        if event.is_none() && self.ended && self.protocol.in_flight() == 0 {
+            self.start_closing();
+        }
+        event
+    }
+
+    /// Takes in what was read.
+    fn handle_bytes(&mut self, core: &Core, bytes: &mut [u8]) {
         if self.phase != Phase::Open {
-            return true; // lingering: read and thrown away
+            return; // lingering: read and thrown away
         }
         let now = core.now();
         let Inner { tls, protocol, .. } = self;
@@ -419,11 +447,15 @@ impl Inner {
             Ok(progress) => {
                 if self.handshake == Progress::Handshaking && progress != Progress::Handshaking {
                     core.metrics.handshake_done(self.tls.resumed());
+                    if !self.tls.speaks_our_protocol() {
+                        core.metrics.tls_failed("alpn");
+                        self.start_closing();
+                    }
                 }
                 self.handshake = progress;
                 if progress == Progress::PeerClosed {
+                    self.ended = true;
                     self.protocol.receive_end();
-                    self.start_closing();
                 }
             }
             Err(error) => {
@@ -431,7 +463,6 @@ impl Inner {
                 self.start_closing();
             }
         }
-        true
     }
 
     /// The client sends no more. `false`: the connection is over.
@@ -443,8 +474,8 @@ impl Inner {
             core.metrics.tls_failed("end_of_stream");
             return false;
         }
+        self.ended = true;
         self.protocol.receive_end();
-        self.start_closing();
         true
     }
 
@@ -464,7 +495,9 @@ impl Inner {
     fn poll_write(&mut self, core: &Core, cx: &mut Context<'_>, stream: &mut TcpStream) -> Poll<Result<(), Gone>> {
         loop {
             while !self.unsent.is_empty() {
-                let Poll::Ready(result) = Pin::new(&mut *stream).poll_write(cx, &self.unsent) else { return Poll::Pending };
+                let Poll::Ready(result) = Pin::new(&mut *stream).poll_write(cx, &self.unsent) else {
+                    return Poll::Pending;
+                };
                 let written = result.map_err(|_| Gone)?;
                 self.stalled_since = None;
                 self.unsent.drain(..written);

@@ -76,7 +76,11 @@ pub fn run(shared: Arc<Shared>, index: u16, listener: socket2::Socket) -> anyhow
         .map_err(|error| anyhow::anyhow!("core {index}: no io_uring executor: {error}"))?;
     executor.run(async move {
         // A wake from another thread reaches a busy executor at its next preemption only: ask for short turns.
-        let queue = glommio::executor().create_task_queue(Shares::default(), Latency::Matters(Duration::from_millis(1)), "core");
+        let queue = glommio::executor().create_task_queue(
+            Shares::default(),
+            Latency::Matters(Duration::from_millis(1)),
+            "core",
+        );
         let core = Rc::new(Core::new(shared, index));
         core.queue.set(Some(queue));
         let accepting = core.spawn(listener::accept_all(core.clone(), listener));
@@ -128,7 +132,8 @@ impl Core {
             }
         };
         match self.queue.get() {
-            Some(queue) => glommio::spawn_local_into(guarded, queue).unwrap_or_else(|error| unreachable!("the core's own task queue: {error}")),
+            Some(queue) => glommio::spawn_local_into(guarded, queue)
+                .unwrap_or_else(|error| unreachable!("the core's own task queue: {error}")),
             None => glommio::spawn_local(guarded),
         }
     }
@@ -140,7 +145,8 @@ impl Core {
         let mailbox = self.shared.router.mailbox(self.index);
         loop {
             let mail = poll_fn(|cx| {
-                if drain_deadline.is_some_and(|deadline| self.connections.borrow().is_empty() || self.now() >= deadline) {
+                if drain_deadline.is_some_and(|deadline| self.connections.borrow().is_empty() || self.now() >= deadline)
+                {
                     return std::task::Poll::Ready(None);
                 }
                 mailbox.poll_take(cx).map(Some)
@@ -211,7 +217,10 @@ impl Core {
     /// concerned is sent back to the log. That is every session here, and every session elsewhere of a
     /// user whose home is here.
     fn handle_loss(&self) {
-        tracing::warn!(core = self.index, "live events were dropped because the core fell behind; sessions will sync from the log");
+        tracing::warn!(
+            core = self.index,
+            "live events were dropped because the core fell behind; sessions will sync from the log"
+        );
         for (core, mailbox) in self.shared.router.mailboxes().iter().enumerate() {
             if core != usize::from(self.index) {
                 mailbox.put(Mail::Lost { home: self.index });

@@ -64,17 +64,20 @@ fn start_login(connection: &Rc<Connection>, request: u32, login: Login) -> Resul
         return Err(ErrorCode::ALREADY_LOGGED_IN.into());
     }
     let connection = connection.clone();
-    connection.core.clone().spawn(async move {
-        match log_in(&connection, &login).await {
-            Ok(()) => {
-                connection.core.metrics.logins.increment(1);
-                let reply = LoginReply { server_time_ms: connection.core.shared.clock.unix_ms() };
-                connection.with_protocol(|protocol| protocol.respond(request, &reply));
+    connection
+        .core
+        .clone()
+        .spawn(async move {
+            match log_in(&connection, &login).await {
+                Ok(()) => {
+                    connection.core.metrics.logins.increment(1);
+                    let reply = LoginReply { server_time_ms: connection.core.shared.clock.unix_ms() };
+                    connection.with_protocol(|protocol| protocol.respond(request, &reply));
+                }
+                Err(refusal) => connection.login_failed(request, refusal),
             }
-            Err(refusal) => connection.login_failed(request, refusal),
-        }
-    })
-    .detach();
+        })
+        .detach();
     Ok(())
 }
 
@@ -117,27 +120,34 @@ fn start_sync(connection: &Rc<Connection>, request: u32, sync: Sync) -> Result<(
         return Err(ErrorCode::BUSY.into());
     }
     let connection = connection.clone();
-    connection.core.clone().spawn(async move {
-        let page = sync::events(&connection.core.shared.store, app, &user, cursor, limit).await;
-        connection.page_finished();
-        match page {
-            Ok(page) => {
-                let more = connection.with_session(|session| session.sync_finished(page.cursor, page.more));
-                let events = page.events.into_iter().map(|event| Event {
-                    position: Bytes::copy_from_slice(&event.position.0),
-                    what: Some(What::Message(event.message)),
-                });
-                let cursor = if page.cursor == Versionstamp::ZERO { Bytes::new() } else { Bytes::copy_from_slice(&page.cursor.0) };
-                let reply = SyncReply { events: events.collect(), cursor, more: more.unwrap_or(true) };
-                connection.with_protocol(|protocol| protocol.respond(request, &reply));
+    connection
+        .core
+        .clone()
+        .spawn(async move {
+            let page = sync::events(&connection.core.shared.store, app, &user, cursor, limit).await;
+            connection.page_finished();
+            match page {
+                Ok(page) => {
+                    let more = connection.with_session(|session| session.sync_finished(page.cursor, page.more));
+                    let events = page.events.into_iter().map(|event| Event {
+                        position: Bytes::copy_from_slice(&event.position.0),
+                        what: Some(What::Message(event.message)),
+                    });
+                    let cursor = if page.cursor == Versionstamp::ZERO {
+                        Bytes::new()
+                    } else {
+                        Bytes::copy_from_slice(&page.cursor.0)
+                    };
+                    let reply = SyncReply { events: events.collect(), cursor, more: more.unwrap_or(true) };
+                    connection.with_protocol(|protocol| protocol.respond(request, &reply));
+                }
+                Err(error) => {
+                    connection.with_session(Session::sync_failed);
+                    connection.refuse(request, error);
+                }
             }
-            Err(error) => {
-                connection.with_session(Session::sync_failed);
-                connection.refuse(request, error);
-            }
-        }
-    })
-    .detach();
+        })
+        .detach();
     Ok(())
 }
 
@@ -151,24 +161,29 @@ fn start_history(connection: &Rc<Connection>, request: u32, history: History) ->
     };
     start_page(connection)?;
     let connection = connection.clone();
-    connection.core.clone().spawn(async move {
-        let page = sync::history(&connection.core.shared.store, app, &user, &peer, query).await;
-        connection.page_finished();
-        match page {
-            Ok(page) => {
-                let reply = HistoryReply { messages: page.messages, more: page.more, head_seq: page.head_seq };
-                connection.with_protocol(|protocol| protocol.respond(request, &reply));
+    connection
+        .core
+        .clone()
+        .spawn(async move {
+            let page = sync::history(&connection.core.shared.store, app, &user, &peer, query).await;
+            connection.page_finished();
+            match page {
+                Ok(page) => {
+                    let reply = HistoryReply { messages: page.messages, more: page.more, head_seq: page.head_seq };
+                    connection.with_protocol(|protocol| protocol.respond(request, &reply));
+                }
+                Err(error) => connection.refuse(request, error),
             }
-            Err(error) => connection.refuse(request, error),
-        }
-    })
-    .detach();
+        })
+        .detach();
     Ok(())
 }
 
 /// Who the client is. The protocol lets nobody here before login.
 fn identity(connection: &Connection) -> Result<(u32, UserId), Refusal> {
-    connection.with_session(|session| (session.app, session.user.clone())).ok_or_else(|| ErrorCode::NOT_LOGGED_IN.into())
+    connection
+        .with_session(|session| (session.app, session.user.clone()))
+        .ok_or_else(|| ErrorCode::NOT_LOGGED_IN.into())
 }
 
 fn start_page(connection: &Connection) -> Result<(), Refusal> {

@@ -15,6 +15,8 @@ use crate::{
 
 /// Until the welcome names one, a client waits this long for the server.
 const WELCOME_DEADLINE_MS: u64 = 15_000;
+/// A client sends heartbeats no faster than this, whatever the welcome says.
+const HEARTBEAT_MS_FLOOR: u32 = 100;
 
 /// What a client says of itself in its hello.
 #[derive(Clone, Debug)]
@@ -34,7 +36,7 @@ pub struct ClientConfig {
 pub enum ClientEvent {
     /// The server speaks the protocol.
     Welcome(Welcome),
-    /// A request succeeded; the payload is its reply.
+    /// A request succeeded; the payload is its reply. An id that is not outstanding is to be ignored.
     Response {
         /// The number [`ClientConnection::request`] returned.
         id: u32,
@@ -80,8 +82,10 @@ pub struct ClientConnection {
     deflate: bool,
     heartbeat_ms: Option<u32>,
     next_id: u32,
+    started: Millis,
     last_sent: Millis,
     last_received: Millis,
+    ended: bool,
     closed: bool,
 }
 
@@ -108,46 +112,54 @@ impl ClientConnection {
             deflate: false,
             heartbeat_ms: None,
             next_id: 1,
+            started: now,
             last_sent: now,
             last_received: now,
+            ended: false,
             closed: false,
         }
     }
 
-    /// Sends a request; its answer comes as an event with the returned number.
+    /// Sends a request; its answer comes as an event with the returned number. Once the connection is
+    /// over nothing is sent, and no answer comes.
     pub fn request(&mut self, now: Millis, command: Command, payload: &impl Message) -> u32 {
         let id = self.next_id;
         self.next_id = self.next_id.checked_add(1).unwrap_or(1);
-        self.last_sent = now;
-        frame::put(&mut self.output, Kind::Request, Prefix::Pair(id, command.code()), payload, self.deflate);
+        if !self.closed {
+            self.last_sent = now;
+            frame::put(&mut self.output, Kind::Request, Prefix::Pair(id, command.code()), payload, self.deflate);
+        }
         id
     }
 
     /// Sends a heartbeat. [`Self::handle_timeout`] does so by itself when it is due.
     pub fn ping(&mut self, now: Millis) {
-        self.last_sent = now;
-        frame::put(&mut self.output, Kind::Ping, Prefix::None, &(), false);
+        if !self.closed {
+            self.last_sent = now;
+            frame::put(&mut self.output, Kind::Ping, Prefix::None, &(), false);
+        }
     }
 
     /// Bytes came from the server.
     pub fn receive(&mut self, now: Millis, bytes: &[u8]) {
+        if self.closed || bytes.is_empty() {
+            return;
+        }
         self.last_received = now;
         self.decoder.feed(bytes);
-        while !self.closed {
-            match self.decoder.next_frame(self.frame_bytes_max) {
-                Ok(Some(frame)) => {
-                    if let Err(error) = self.handle_frame(frame) {
-                        self.close(error.code(), error.to_string(), 0);
-                    }
-                }
-                Ok(None) => break,
-                Err(error) => self.close(error.code(), error.to_string(), 0),
-            }
-        }
+        self.cut_frames();
     }
 
-    /// The next thing to handle.
+    /// The server closed its sending direction. An end between two frames is no event: the caller saw it.
+    pub fn receive_end(&mut self) {
+        self.ended = true;
+        self.cut_frames();
+    }
+
+    /// The next thing to handle. Frames are cut one event at a time: poll until there is none before more
+    /// bytes are received.
     pub fn poll(&mut self) -> Option<ClientEvent> {
+        self.cut_frames();
         self.events.pop_front()
     }
 
@@ -156,11 +168,12 @@ impl ClientConnection {
         &mut self.output
     }
 
-    /// When to call [`Self::handle_timeout`].
+    /// When to call [`Self::handle_timeout`]; never, once the connection is over.
     pub fn timeout(&self) -> Millis {
         match self.heartbeat_ms {
-            None => self.last_received + WELCOME_DEADLINE_MS,
-            Some(interval) => (self.last_sent + u64::from(interval)).min(self.silence_deadline(interval)),
+            _ if self.closed => Millis::MAX,
+            None => self.started.saturating_add(WELCOME_DEADLINE_MS),
+            Some(interval) => self.ping_due(interval).min(self.silence_deadline(interval)),
         }
     }
 
@@ -171,9 +184,14 @@ impl ClientConnection {
             Some(interval) if now >= self.silence_deadline(interval) => {
                 self.close(ErrorCode::HEARTBEAT_LOST, "the server is silent".into(), 0);
             }
-            Some(interval) if now >= self.last_sent + u64::from(interval) => self.ping(now),
+            Some(interval) if now >= self.ping_due(interval) => self.ping(now),
             _ => {}
         }
+    }
+
+    /// Bytes of input that are held: an unfinished frame, or frames that wait to be polled.
+    pub fn buffered_bytes(&self) -> usize {
+        self.decoder.buffered_bytes()
     }
 
     /// Heartbeat interval agreed on, in milliseconds, once the welcome is there.
@@ -183,7 +201,25 @@ impl ClientConnection {
 
     fn silence_deadline(&self, interval_ms: u32) -> Millis {
         // A quiet server is only heard through answers to pings, so one interval more than it grants.
-        self.last_received + u64::from(interval_ms) * (SILENT_INTERVALS_MAX + 1)
+        self.last_received.saturating_add(u64::from(interval_ms) * (SILENT_INTERVALS_MAX + 1))
+    }
+
+    fn ping_due(&self, interval_ms: u32) -> Millis {
+        self.last_sent.saturating_add(u64::from(interval_ms))
+    }
+
+    fn cut_frames(&mut self) {
+        while self.events.is_empty() && !self.closed {
+            let handled = match self.decoder.next_frame(self.frame_bytes_max) {
+                Ok(Some(frame)) => self.handle_frame(frame),
+                Ok(None) if self.ended && self.decoder.buffered_bytes() > 0 => Err(FrameError::Truncated),
+                Ok(None) => return,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = handled {
+                self.close(error.code(), error.to_string(), 0);
+            }
+        }
     }
 
     fn handle_frame(&mut self, frame: Frame) -> Result<(), FrameError> {
@@ -213,7 +249,7 @@ impl ClientConnection {
         if self.heartbeat_ms.is_some() || !(VERSION_MIN..=VERSION_MAX).contains(&welcome.version) {
             return Err(FrameError::Invalid);
         }
-        self.heartbeat_ms = Some(welcome.heartbeat_ms.max(1));
+        self.heartbeat_ms = Some(welcome.heartbeat_ms.max(HEARTBEAT_MS_FLOOR));
         self.deflate = self.wants_deflate && welcome.deflate;
         self.events.push_back(ClientEvent::Welcome(welcome));
         Ok(())
@@ -258,7 +294,22 @@ impl ClientConnection {
     fn close(&mut self, code: ErrorCode, text: String, retry_after_ms: u32) {
         if !self.closed {
             self.closed = true;
+            self.decoder = Decoder::default();
             self.events.push_back(ClientEvent::Closing { code, text, retry_after_ms });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_start_again_at_one_and_are_never_zero() {
+        let config = ClientConfig { heartbeat_ms: 0, frame_bytes_max: 0, deflate: false, client: String::new() };
+        let mut client = ClientConnection::new(config, 0);
+        client.next_id = u32::MAX;
+        let ids = [(); 3].map(|()| client.request(0, Command::Sync, &Pong::default()));
+        assert_eq!(ids, [u32::MAX, 1, 2]);
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 
-use super::{Millis, SILENT_INTERVALS_MAX, frame_limit};
+use super::{Millis, OUTPUT_BYTES_HIGH, SILENT_INTERVALS_MAX, frame_limit};
 use crate::{
     ErrorCode, VERSION_MAX, VERSION_MIN,
     command::{Access, Command, Topic},
@@ -13,6 +13,8 @@ use crate::{
     message::{Failure, GoAway, Hello, Pong, Welcome},
     push::{EncodedEvent, EventPush},
 };
+
+const CLIENT_NAME_BYTES_MAX: usize = 64;
 
 /// What a server allows its clients. One instance is shared by all connections.
 #[derive(Clone, Debug)]
@@ -65,14 +67,16 @@ impl Default for ServerLimits {
 /// What the server must know of what the client did.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ServerEvent {
-    /// The connection speaks the protocol; `client` is the software's own name.
+    /// The connection speaks the protocol. To be answered with [`ServerConnection::welcome`]: until then
+    /// no further frame is handled.
     Hello {
         /// Agreed version.
         version: u32,
-        /// Name and version of the client software.
+        /// Name and version of the client software, in its own words.
         client: String,
     },
-    /// To be answered with [`ServerConnection::respond`] or [`ServerConnection::refuse`], once.
+    /// To be answered with [`ServerConnection::respond`] or [`ServerConnection::refuse`], once. While a
+    /// login is unanswered no further frame is handled: what a client sent behind it waits for it.
     Request {
         /// The client's number for it.
         id: u32,
@@ -90,6 +94,8 @@ pub enum ServerEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     AwaitHello,
+    /// The hello was right and the caller has not called `welcome` yet.
+    AwaitWelcome,
     AwaitLogin,
     Open,
     Closing,
@@ -109,6 +115,11 @@ pub struct ServerConnection {
     in_flight: u32,
     frames_before_login: u32,
     login_failures: u32,
+    /// The id of a login that is unanswered.
+    login: Option<u32>,
+    /// The client will send nothing more.
+    ended: bool,
+    started: Millis,
     deadline: Millis,
 }
 
@@ -116,7 +127,8 @@ impl ServerConnection {
     /// A connection that was accepted at `now`.
     pub fn new(limits: Arc<ServerLimits>, now: Millis) -> Self {
         ServerConnection {
-            deadline: now + limits.hello_deadline_ms.min(limits.login_deadline_ms),
+            deadline: now.saturating_add(limits.hello_deadline_ms.min(limits.login_deadline_ms)),
+            started: now,
             limits,
             decoder: Decoder::default(),
             output: BytesMut::new(),
@@ -128,36 +140,47 @@ impl ServerConnection {
             in_flight: 0,
             frames_before_login: 0,
             login_failures: 0,
+            login: None,
+            ended: false,
         }
     }
 
-    /// Bytes came from the client.
+    /// Bytes came from the client. Not to be called while [`Self::wants_input`] says no: what comes then
+    /// is kept, and nothing but the caller bounds it.
     pub fn receive(&mut self, now: Millis, bytes: &[u8]) {
-        if self.state == State::Closing {
+        if self.state == State::Closing || bytes.is_empty() {
             return;
         }
-        if self.state == State::Open {
-            self.deadline = now + self.silence_ms_max();
-        }
+        let begun = self.decoder.buffered_bytes() == 0;
         self.decoder.feed(bytes);
-        while self.state != State::Closing {
-            match self.decoder.next_frame(self.body_bytes_max()) {
-                Ok(Some(frame)) => self.handle_frame(now, frame),
-                Ok(None) => break,
-                Err(error) => self.fail(error),
-            }
+        let cut = self.cut_frames();
+        // A byte a second is no sign of life: it takes the beginning of a frame or its end. Frames that
+        // wait for the caller to take an event are not the client's fault.
+        if self.state == State::Open && (begun || cut || !self.events.is_empty()) {
+            self.deadline = now.saturating_add(self.silence_ms_max());
         }
     }
 
-    /// The client closed its sending direction.
+    /// The client closed its sending direction. An end between two frames is no event: the caller, who
+    /// saw it, answers what is in flight and closes.
     pub fn receive_end(&mut self) {
-        if let Err(error) = self.decoder.finish() {
-            self.fail(error);
-        }
+        self.ended = true;
+        self.cut_frames();
     }
 
-    /// The next thing to handle.
+    /// Whether to read from the client. If not, its output has to be written first, or an event handled;
+    /// after either, [`Self::poll`] and ask again.
+    pub fn wants_input(&self) -> bool {
+        self.state != State::Closing
+            && !self.ended
+            && self.output.len() < OUTPUT_BYTES_HIGH
+            && self.decoder.buffered_bytes() < frame::HEADER_BYTES_MAX + self.body_bytes_max()
+    }
+
+    /// The next thing to handle. `None` until something else has happened: bytes received, the output
+    /// written, the welcome given, a login answered, a deadline passed.
     pub fn poll(&mut self) -> Option<ServerEvent> {
+        self.cut_frames();
         let event = self.events.pop_front();
         if event.is_none() && self.events.capacity() > 0 {
             self.events = VecDeque::new(); // an idle connection holds no queue
@@ -182,38 +205,41 @@ impl ServerConnection {
         }
         match self.state {
             State::AwaitHello => self.go_away(ErrorCode::HELLO_DEADLINE, 0),
-            State::AwaitLogin => self.go_away(ErrorCode::LOGIN_DEADLINE, 0),
+            State::AwaitWelcome | State::AwaitLogin => self.go_away(ErrorCode::LOGIN_DEADLINE, 0),
+            // It was not listened to, because it does not take its answers.
+            State::Open if self.output.len() >= OUTPUT_BYTES_HIGH => self.go_away(ErrorCode::SLOW_READER, 0),
             State::Open => self.go_away(ErrorCode::HEARTBEAT_LOST, 0),
             State::Closing => {}
         }
     }
 
-    /// The login was right: from here on the client may do everything.
+    /// The login was right: from here on the client may do everything. Called together with
+    /// [`Self::respond`], before the next [`Self::poll`].
     pub fn logged_in(&mut self, now: Millis) {
         if self.state == State::AwaitLogin {
             self.state = State::Open;
-            self.deadline = now + self.silence_ms_max();
+            self.deadline = now.saturating_add(self.silence_ms_max());
         }
     }
 
-    /// The login was wrong; after a few the connection is closed.
+    /// The login was wrong; after a few the connection is closed, once the last one is refused. Called
+    /// together with [`Self::refuse`], before the next [`Self::poll`].
     pub fn login_failed(&mut self) {
-        self.login_failures += 1;
-        if self.login_failures >= self.limits.login_failures_max {
-            self.go_away(ErrorCode::TOO_MANY_LOGIN_FAILURES, 1_000);
-        }
+        self.login_failures = self.login_failures.saturating_add(1);
+        self.check_login_failures();
     }
 
     /// Answers a request.
     pub fn respond(&mut self, id: u32, reply: &impl Message) {
-        self.in_flight = self.in_flight.saturating_sub(1);
+        self.answered(id);
         self.put(Kind::Response, Prefix::Pair(id, 0), reply);
     }
 
     /// Answers a request with an error.
     pub fn refuse(&mut self, id: u32, code: ErrorCode, text: &str, retry_after_ms: u32) {
-        self.in_flight = self.in_flight.saturating_sub(1);
+        self.answered(id);
         self.put_failure(id, code, text, retry_after_ms);
+        self.check_login_failures();
     }
 
     /// Pushes an entry of the user's event log. `cursor`: everything up to there has now been sent;
@@ -243,20 +269,72 @@ impl ServerConnection {
         self.peer_frame_bytes_max as usize
     }
 
+    /// Bytes of input that are held: an unfinished frame, or frames that have to wait.
+    pub fn buffered_bytes(&self) -> usize {
+        self.decoder.buffered_bytes()
+    }
+
     /// Requests that were handed out and not answered yet.
     pub fn in_flight(&self) -> u32 {
         self.in_flight
     }
 
-    fn handle_frame(&mut self, now: Millis, frame: Frame) {
+    /// Handles frames until one makes an event or has to wait; says whether there was any.
+    fn cut_frames(&mut self) -> bool {
+        let mut cut = false;
+        while !self.is_held() {
+            match self.decoder.next_frame(self.body_bytes_max()) {
+                Ok(Some(frame)) => {
+                    cut = true;
+                    self.handle_frame(frame);
+                }
+                Ok(None) => {
+                    if self.ended
+                        && let Err(error) = self.decoder.finish()
+                    {
+                        self.fail(error);
+                    }
+                    break;
+                }
+                Err(error) => self.fail(error),
+            }
+        }
+        cut
+    }
+
+    /// Whether input has to wait: for the caller to take an event, to give the welcome or to answer a
+    /// login, or for the client to take its output.
+    fn is_held(&self) -> bool {
+        !self.events.is_empty()
+            || matches!(self.state, State::AwaitWelcome | State::Closing)
+            || self.login.is_some()
+            || self.output.len() >= OUTPUT_BYTES_HIGH
+    }
+
+    fn answered(&mut self, id: u32) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if self.login == Some(id) {
+            self.login = None;
+        }
+    }
+
+    fn check_login_failures(&mut self) {
+        let too_many = self.login_failures >= self.limits.login_failures_max.max(1);
+        // An unanswered login is answered first, so that the client learns what was wrong with it.
+        if too_many && self.login.is_none() && self.state == State::AwaitLogin {
+            self.go_away(ErrorCode::TOO_MANY_LOGIN_FAILURES, 1_000);
+        }
+    }
+
+    fn handle_frame(&mut self, frame: Frame) {
         if self.state != State::Open {
-            self.frames_before_login += 1;
+            self.frames_before_login = self.frames_before_login.saturating_add(1);
             if self.frames_before_login > self.limits.frames_before_login_max {
                 return self.go_away(ErrorCode::TOO_MANY_FRAMES, 0);
             }
         }
         let result = match (self.state, frame.kind) {
-            (State::AwaitHello, Kind::Hello) => self.handle_hello(now, frame),
+            (State::AwaitHello, Kind::Hello) => self.handle_hello(frame),
             // A stream that does not begin with a hello is not this protocol, whatever follows.
             (State::AwaitHello, _) => Err(FrameError::Invalid),
             (_, Kind::Request) => self.handle_request(frame),
@@ -276,7 +354,7 @@ impl ServerConnection {
         }
     }
 
-    fn handle_hello(&mut self, now: Millis, frame: Frame) -> Result<(), FrameError> {
+    fn handle_hello(&mut self, frame: Frame) -> Result<(), FrameError> {
         let payload = frame::split_magic(frame.body)?;
         let hello = Hello::decode(payload).map_err(|_| FrameError::Invalid)?;
         let version = hello.version_max.min(VERSION_MAX);
@@ -289,22 +367,25 @@ impl ServerConnection {
         let limits = self.limits.clone();
         self.heartbeat_ms = match hello.heartbeat_ms {
             0 => limits.heartbeat_ms_default,
-            wish => wish.clamp(limits.heartbeat_ms_min, limits.heartbeat_ms_max),
+            // Not `clamp`, which panics on limits that are the wrong way round.
+            wish => wish.max(limits.heartbeat_ms_min).min(limits.heartbeat_ms_max),
         };
         self.peer_frame_bytes_max = frame_limit(hello.frame_bytes_max) as u32;
         self.deflate = hello.deflate && limits.deflate;
         // The deadline for login counts from the start of the connection, whenever hello came.
-        self.deadline = (self.deadline + limits.login_deadline_ms)
-            .saturating_sub(limits.hello_deadline_ms.min(limits.login_deadline_ms))
-            .max(now);
-        self.state = State::AwaitLogin;
-        let client: String = hello.client.chars().filter(|c| !c.is_control()).take(64).collect();
+        self.deadline = self.started.saturating_add(limits.login_deadline_ms);
+        self.state = State::AwaitWelcome;
+        let client = shown(&hello.client);
         self.events.push_back(ServerEvent::Hello { version, client });
         Ok(())
     }
 
     /// Answers the hello. Separate from the event, because the server's wall clock is the caller's to read.
     pub fn welcome(&mut self, version: u32, server_time_ms: u64) {
+        if self.state != State::AwaitWelcome {
+            return; // only a hello is answered so, and once
+        }
+        self.state = State::AwaitLogin;
         let welcome = Welcome {
             version,
             heartbeat_ms: self.heartbeat_ms,
@@ -327,7 +408,10 @@ impl ServerConnection {
         });
         match checked {
             Ok((command, payload)) => {
-                self.in_flight += 1;
+                self.in_flight = self.in_flight.saturating_add(1);
+                if command == Command::Login {
+                    self.login = Some(id);
+                }
                 self.events.push_back(ServerEvent::Request { id, command, payload });
             }
             Err(code) => self.put_failure(id, code, code.text(), 0),
@@ -338,8 +422,8 @@ impl ServerConnection {
     fn check_request(&self, code: u32) -> Result<Command, ErrorCode> {
         let command = Command::from_code(code).ok_or(ErrorCode::COMMAND_UNKNOWN)?;
         match (command.access(), self.state) {
-            (Access::AfterLogin, State::AwaitLogin) => Err(ErrorCode::NOT_LOGGED_IN),
             (Access::BeforeLogin, State::Open) => Err(ErrorCode::ALREADY_LOGGED_IN),
+            (Access::AfterLogin, state) if state != State::Open => Err(ErrorCode::NOT_LOGGED_IN),
             _ if self.in_flight >= self.limits.in_flight_max => Err(ErrorCode::TOO_MANY_IN_FLIGHT),
             _ => Ok(command),
         }
@@ -348,7 +432,7 @@ impl ServerConnection {
     fn body_bytes_max(&self) -> usize {
         match self.state {
             State::AwaitHello => self.limits.hello_bytes_max,
-            State::AwaitLogin => self.limits.login_bytes_max,
+            State::AwaitWelcome | State::AwaitLogin => self.limits.login_bytes_max,
             State::Open | State::Closing => self.limits.frame_bytes_max,
         }
     }
@@ -385,6 +469,18 @@ impl ServerConnection {
             self.events.push_back(ServerEvent::Closing(code));
         }
     }
+}
+
+/// A client's name of itself, fit for a log: no control characters, at most 64 bytes.
+fn shown(client: &str) -> String {
+    let mut shown = String::new();
+    for c in client.chars().filter(|c| !c.is_control()) {
+        if shown.len() + c.len_utf8() > CLIENT_NAME_BYTES_MAX {
+            break;
+        }
+        shown.push(c);
+    }
+    shown
 }
 
 fn inflate_code(error: InflateError) -> ErrorCode {

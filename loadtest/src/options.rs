@@ -1,0 +1,220 @@
+//! The command line, and what it needs from disk: the application's key and the server's certificate.
+
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
+
+/// Puts load on a gateway, measures it, and checks that it kept its promises.
+///
+/// Progress goes to stderr, the result to stdout. Exit status: 0 all is well; 1 something acknowledged
+/// was lost, stored twice or out of order, or could not be verified; 2 the run could not be made.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "loadtest", version)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    pub(crate) scenario: Scenario,
+
+    /// Connections to hold; for `c2c` an even number: they talk in pairs.
+    #[arg(long, global = true, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) connections: u32,
+
+    /// How long to measure, in seconds.
+    #[arg(long, global = true, default_value = "10", value_parser = positive_seconds)]
+    pub(crate) seconds: f64,
+
+    /// Length of a message's text, in bytes.
+    #[arg(long, global = true, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(crate) payload: u32,
+
+    /// Unanswered sends (or pings) a connection may have at a time.
+    #[arg(long, global = true, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) window: u32,
+
+    /// Sends (or pings) a second of all connections together, on a fixed schedule that does not wait for
+    /// answers: a latency counts from the scheduled time. Without it, each window is kept full.
+    #[arg(long, global = true, value_name = "PER_SECOND", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rate: Option<u64>,
+
+    /// The gateway's client port. The certificate must be valid for the host as written here.
+    #[arg(long, global = true, value_name = "HOST:PORT", default_value = "127.0.0.1:8443")]
+    pub(crate) target: String,
+
+    /// The gateway's admin endpoint, for its own figures; they are left out if it is not reachable.
+    #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub(crate) admin: String,
+
+    /// The application to log in to, as JSON: {"sdkappid": 1, "secret": "…"}.
+    /// [default: data/dev/app.json here or in a parent folder]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) app_file: Option<PathBuf>,
+
+    /// Certificates to trust, as PEM. [default: data/dev/cert.pem here or in a parent folder]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+
+    /// Threads to put the load on with; connections are spread over them.
+    #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) threads: u32,
+
+    /// Decides message texts and back-off; random if not given, and printed.
+    #[arg(long, global = true)]
+    pub(crate) seed: Option<u64>,
+
+    /// How to print the result.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) report: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub(crate) enum Scenario {
+    /// Heartbeats through TLS: what the gateway's network side can do at most.
+    Ping,
+    /// Pairs of users sending to each other; checks every message, and reads everything back at the end.
+    C2c {
+        /// Connect again when a connection is lost, send again what was not answered, and go on.
+        #[arg(long)]
+        reconnect: bool,
+    },
+    /// Opens and logs in connections and holds them: what one costs the server in memory.
+    Idle,
+    /// Connects, logs in and closes over and over: half of the time with full TLS handshakes, half resumed.
+    Login,
+    /// The writes of a `c2c` send straight into the embedded engine, without a network.
+    Engine,
+}
+
+impl Scenario {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Scenario::Ping => "ping",
+            Scenario::C2c { .. } => "c2c",
+            Scenario::Idle => "idle",
+            Scenario::Login => "login",
+            Scenario::Engine => "engine",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// One JSON object.
+    Json,
+}
+
+/// The application whose users the harness plays.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct App {
+    pub(crate) sdkappid: u32,
+    pub(crate) secret: String,
+}
+
+impl Options {
+    /// What clap's value parsers can't see.
+    pub(crate) fn check(&self) -> Result<()> {
+        if matches!(self.scenario, Scenario::C2c { .. } | Scenario::Engine) && self.connections % 2 == 1 {
+            bail!("--connections {}: it works in pairs, give an even number", self.connections);
+        }
+        Ok(())
+    }
+
+    /// The application, from `--app-file` or the development folder.
+    pub(crate) fn app(&self) -> Result<App> {
+        let path = development_file(self.app_file.as_deref(), "app.json", "--app-file")?;
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("{} should be {{\"sdkappid\": 1, \"secret\": \"…\"}}", path.display()))
+    }
+
+    /// The file of trusted certificates, from `--ca` or the development folder.
+    pub(crate) fn ca_file(&self) -> Result<PathBuf> {
+        development_file(self.ca.as_deref(), "cert.pem", "--ca")
+    }
+
+    /// The target's host name and one of its addresses.
+    pub(crate) fn target(&self) -> Result<(&str, SocketAddr)> {
+        let (host, _) =
+            self.target.rsplit_once(':').with_context(|| format!("--target {}: give host:port", self.target))?;
+        let address = self
+            .target
+            .to_socket_addrs()
+            .ok()
+            .and_then(|mut addresses| addresses.next())
+            .with_context(|| format!("--target {}: no such host, or not host:port", self.target))?;
+        Ok((host.trim_start_matches('[').trim_end_matches(']'), address))
+    }
+}
+
+fn positive_seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 1e6 => Ok(seconds),
+        _ => Err("give a number above 0".into()),
+    }
+}
+
+/// `named` if it is there, else `data/dev/<name>` in the current folder or the nearest parent that has it.
+fn development_file(named: Option<&Path>, name: &str, option: &str) -> Result<PathBuf> {
+    if let Some(path) = named {
+        if !path.is_file() {
+            bail!("{option} {}: no such file", path.display());
+        }
+        return Ok(path.to_owned());
+    }
+    let here = std::env::current_dir().context("the current folder is gone")?;
+    find_upwards(&here, &Path::new("data/dev").join(name)).with_context(|| {
+        format!(
+            "data/dev/{name} is neither in {} nor in a parent folder: \
+             start the gateway here (cargo run --release -p gateway), or name the file with {option}",
+            here.display()
+        )
+    })
+}
+
+fn find_upwards(start: &Path, relative: &Path) -> Option<PathBuf> {
+    start.ancestors().map(|folder| folder.join(relative)).find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Options::command().debug_assert();
+        let options = Options::parse_from(["loadtest", "c2c", "--reconnect", "--connections", "4", "--rate", "500"]);
+        assert_eq!(options.scenario, Scenario::C2c { reconnect: true });
+        assert_eq!((options.connections, options.rate, options.window), (4, Some(500), 16));
+        assert!(Options::parse_from(["loadtest", "c2c", "--connections", "3"]).check().is_err());
+    }
+
+    #[test]
+    fn development_files_are_found_in_parents() {
+        let root = tempfile::tempdir().unwrap();
+        let deep = root.path().join("a/b");
+        std::fs::create_dir_all(&deep).unwrap();
+        std::fs::create_dir_all(root.path().join("data/dev")).unwrap();
+        let file = root.path().join("data/dev/app.json");
+        std::fs::write(&file, "{}").unwrap();
+        assert_eq!(find_upwards(&deep, Path::new("data/dev/app.json")), Some(file));
+        assert_eq!(find_upwards(&deep, Path::new("data/dev/other.json")), None);
+    }
+
+    #[test]
+    fn targets() {
+        let target = |text: &str| {
+            let options = Options::parse_from(["loadtest", "ping", "--target", text]);
+            options.target().map(|(host, address)| (host.to_owned(), address.port())).ok()
+        };
+        assert_eq!(target("127.0.0.1:8443"), Some(("127.0.0.1".into(), 8443)));
+        assert_eq!(target("[::1]:8443"), Some(("::1".into(), 8443)));
+        assert_eq!(target("localhost:1"), Some(("localhost".into(), 1)));
+        assert_eq!(target("localhost"), None);
+    }
+}

@@ -1,0 +1,39 @@
+//! What can be run. Each scenario is a function from a plan to a report.
+
+mod c2c;
+mod engine;
+mod idle;
+mod login;
+mod ping;
+mod readback;
+mod talker;
+
+use std::{future::Future, sync::Arc};
+
+use anyhow::Result;
+
+use crate::{options::Scenario, report::Report, worker::Plan};
+
+pub(crate) use engine::run as engine;
+
+/// Runs the plan's scenario against a gateway.
+pub(crate) fn run(plan: &Arc<Plan>) -> Result<Report> {
+    match plan.options.scenario {
+        Scenario::Ping => ping::run(plan),
+        Scenario::C2c { reconnect } => c2c::run(plan, reconnect),
+        Scenario::Idle => idle::run(plan),
+        Scenario::Login => login::run(plan),
+        Scenario::Engine => engine(&plan.options),
+    }
+}
+
+/// Runs all of them as tasks of this thread, to their end.
+async fn join_all<F>(futures: impl IntoIterator<Item = F>)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let tasks: Vec<_> = futures.into_iter().map(glommio::spawn_local).collect();
+    for task in tasks {
+        task.await;
+    }
+}

@@ -1,0 +1,140 @@
+//! The last check of `c2c`: every user logs in afresh and reads its event log from the start and the
+//! conversation both ways; each reading must have everything acknowledged exactly once, in order, intact.
+//! Reads page by page: nothing is kept but the ledger.
+
+use std::rc::Rc;
+
+use anyhow::{Result, bail};
+use bytes::Bytes;
+use futures::StreamExt;
+use protocol::{
+    command::Command,
+    message::{History, HistoryReply, Message, event::What},
+};
+
+use super::{
+    c2c::connection_of,
+    talker::{SharedConversation, sighting},
+};
+use crate::{
+    client::Client,
+    ledger::{Reading, Side},
+    payload::{Composer, MessageKey},
+    worker::Worker,
+};
+
+/// Conversations a thread reads at a time.
+const CONCURRENCY: usize = 8;
+
+/// Reads all conversations back. What can't be read counts as unverified.
+pub(super) async fn read_back(worker: &Rc<Worker>, conversations: &[(u32, SharedConversation)]) {
+    futures::stream::iter(conversations)
+        .for_each_concurrent(CONCURRENCY, |(pair, conversation)| async move {
+            for side in [0, 1] {
+                let reader = Reader::new(worker, conversation, *pair, side);
+                if let Err(error) = reader.read().await {
+                    let mut tally = worker.tally.borrow_mut();
+                    tally.unverified += 1;
+                    tally.findings.error(|| format!("user {} can't be read back: {error:#}", reader.names[0]));
+                }
+            }
+        })
+        .await;
+}
+
+/// Reads as one user.
+struct Reader<'a> {
+    worker: &'a Worker,
+    conversation: &'a SharedConversation,
+    side: Side,
+    numbers: [u32; 2],
+    names: [String; 2],
+    composer: Composer,
+}
+
+impl<'a> Reader<'a> {
+    fn new(worker: &'a Worker, conversation: &'a SharedConversation, pair: u32, side: Side) -> Self {
+        let plan = &worker.plan;
+        let numbers = [connection_of(pair, side), connection_of(pair, 1 - side)];
+        let names = numbers.map(|number| plan.user_name(number));
+        let composer = Composer::new(plan.seed, plan.options.payload as usize);
+        Reader { worker, conversation, side, numbers, names, composer }
+    }
+
+    async fn read(&self) -> Result<()> {
+        let mut client = Client::open(self.worker, &self.worker.plan.user(self.numbers[0])).await?;
+        self.read_event_log(&mut client).await?;
+        self.read_history(&mut client, true).await?;
+        self.read_history(&mut client, false).await?;
+        client.close().await
+    }
+
+    async fn read_event_log(&self, client: &mut Client) -> Result<()> {
+        let mut reading = self.begin("event log", true);
+        let mut last_position = Bytes::new();
+        let mut is_unordered = false;
+        client
+            .sync(Bytes::new(), |page| {
+                for event in &page.events {
+                    is_unordered |= event.position <= last_position;
+                    last_position = event.position.clone();
+                    if let Some(What::Message(message)) = &event.what {
+                        self.take(&mut reading, message);
+                    }
+                }
+            })
+            .await?;
+        if is_unordered {
+            let mut tally = self.worker.tally.borrow_mut();
+            tally.findings.reordered += 1;
+            tally.findings.note(|| format!("reordered: positions in the event log of {}", self.names[0]));
+        }
+        self.end(reading);
+        Ok(())
+    }
+
+    async fn read_history(&self, client: &mut Client, forward: bool) -> Result<()> {
+        let mut reading = self.begin(if forward { "history forward" } else { "history backward" }, forward);
+        let mut from_seq = 0;
+        loop {
+            let history = History { user: self.names[1].clone(), from_seq, forward, limit: 0 };
+            let page: HistoryReply = client.call(Command::History, &history).await?;
+            for message in &page.messages {
+                self.take(&mut reading, message);
+            }
+            if !page.more {
+                break;
+            }
+            let Some(last) = page.messages.last() else { bail!("history: an empty page says that more follows") };
+            from_seq = if forward { last.seq + 1 } else { last.seq - 1 };
+            if from_seq == 0 {
+                bail!("history: there is more behind the oldest message");
+            }
+        }
+        self.end(reading);
+        Ok(())
+    }
+
+    fn begin(&self, what: &'static str, forward: bool) -> Reading {
+        Reading::begin(&mut self.conversation.borrow_mut(), what, forward)
+    }
+
+    fn take(&self, reading: &mut Reading, message: &Message) {
+        let mut tally = self.worker.tally.borrow_mut();
+        tally.read_back += 1;
+        let Some(seen) = sighting(&self.composer, message, self.side, self.numbers) else {
+            return tally.findings.error(|| format!("a message that is not of this conversation: {message:?}"));
+        };
+        let sender = usize::from(seen.from != self.side);
+        let key = MessageKey { sender: self.numbers[sender], ordinal: seen.ordinal };
+        let is_intact = message.from == self.names[sender]
+            && message.to == self.names[1 - sender]
+            && self.composer.is_intact(key, &message.body);
+        reading.message(&mut self.conversation.borrow_mut(), seen, is_intact, &mut tally.findings);
+    }
+
+    fn end(&self, reading: Reading) {
+        let mut tally = self.worker.tally.borrow_mut();
+        reading.end(&mut self.conversation.borrow_mut(), &mut tally.findings);
+    }
+}

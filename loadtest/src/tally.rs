@@ -1,0 +1,99 @@
+//! What a run counts and times. Each thread has its own; they are added up at the end.
+
+use hdrhistogram::Histogram;
+
+use crate::{
+    clock::{Micros, SECOND_US},
+    ledger::Findings,
+};
+
+/// Longer latencies count as this one.
+const LATENCY_US_MAX: Micros = 600 * SECOND_US;
+
+#[derive(Debug)]
+pub(crate) struct Tally {
+    pub(crate) sent: u64,
+    pub(crate) acked: u64,
+    pub(crate) delivered: u64,
+    /// Of `acked` and `delivered`, those within the measured time.
+    pub(crate) acked_in_time: u64,
+    pub(crate) delivered_in_time: u64,
+    /// Sends whose ack never came.
+    pub(crate) unknown: u64,
+    /// Sends that the schedule had, and a full window held back to the end.
+    pub(crate) unsent: u64,
+    pub(crate) reconnects: u64,
+    /// Users whose messages could not be read back.
+    pub(crate) unverified: u64,
+    /// Messages read back so far.
+    pub(crate) read_back: u64,
+    /// Connections that are logged in.
+    pub(crate) connected: u64,
+    pub(crate) handshakes_full: u64,
+    pub(crate) handshakes_resumed: u64,
+    pub(crate) ack_us: Histogram<u64>,
+    pub(crate) delivery_us: Histogram<u64>,
+    pub(crate) findings: Findings,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Tally {
+            sent: 0,
+            acked: 0,
+            delivered: 0,
+            acked_in_time: 0,
+            delivered_in_time: 0,
+            unknown: 0,
+            unsent: 0,
+            reconnects: 0,
+            unverified: 0,
+            read_back: 0,
+            connected: 0,
+            handshakes_full: 0,
+            handshakes_resumed: 0,
+            ack_us: histogram(),
+            delivery_us: histogram(),
+            findings: Findings::default(),
+        }
+    }
+}
+
+impl Tally {
+    /// An answer came at `now_us` to what was due at `sent_us`.
+    pub(crate) fn ack(&mut self, sent_us: Micros, now_us: Micros, end_us: Micros) {
+        self.acked += 1;
+        self.acked_in_time += u64::from(now_us <= end_us);
+        self.ack_us.saturating_record(now_us.saturating_sub(sent_us));
+    }
+
+    /// A message reached its recipient at `now_us`.
+    pub(crate) fn delivery(&mut self, sent_us: Micros, now_us: Micros, end_us: Micros) {
+        self.delivered += 1;
+        self.delivered_in_time += u64::from(now_us <= end_us);
+        self.delivery_us.saturating_record(now_us.saturating_sub(sent_us));
+    }
+
+    pub(crate) fn add(&mut self, other: Tally) {
+        self.sent += other.sent;
+        self.acked += other.acked;
+        self.delivered += other.delivered;
+        self.acked_in_time += other.acked_in_time;
+        self.delivered_in_time += other.delivered_in_time;
+        self.unknown += other.unknown;
+        self.unsent += other.unsent;
+        self.reconnects += other.reconnects;
+        self.unverified += other.unverified;
+        self.read_back += other.read_back;
+        self.connected += other.connected;
+        self.handshakes_full += other.handshakes_full;
+        self.handshakes_resumed += other.handshakes_resumed;
+        self.ack_us.add(other.ack_us).expect("same bounds");
+        self.delivery_us.add(other.delivery_us).expect("same bounds");
+        self.findings.add(other.findings);
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("valid bounds")
+}
