@@ -8,6 +8,8 @@
 //!
 //! `DOMAIN_SEED=n` replays one history, `DOMAIN_HISTORIES=n` runs that many.
 
+#![allow(clippy::unwrap_used, reason = "a panic here is the failure of a test")]
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Condvar, Mutex},

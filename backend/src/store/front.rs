@@ -136,7 +136,7 @@ impl Store {
     /// short and must not wait. An error of the domain is an answer too: it is told once all that
     /// the body saw is durable.
     ///
-    /// On [`Lane::Write`] over the embedded engine, `done` is called in the order of the commits.
+    /// On [`Lane::Write`] over the embedded and the memory engine, `done` is called in the order of the commits.
     pub fn run_then<T, E, F, D>(&self, lane: Lane, name: &'static str, body: F, done: D)
     where
         F: AsyncFn(&Tx) -> Result<T, E> + Send + 'static,

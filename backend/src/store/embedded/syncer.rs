@@ -47,6 +47,8 @@ pub(super) struct Durability {
     /// Something was answered.
     room: Condvar,
     durable: AtomicU64,
+    /// Whoever waited for a version up to here has been told.
+    answered: AtomicU64,
     is_full: AtomicBool,
     reserve_bytes: u64,
     unsynced_bytes_max: usize,
@@ -81,6 +83,7 @@ impl Durability {
             wake: Condvar::new(),
             room: Condvar::new(),
             durable: AtomicU64::new(durable),
+            answered: AtomicU64::new(durable),
             is_full: AtomicBool::new(false),
             reserve_bytes,
             unsynced_bytes_max,
@@ -129,7 +132,8 @@ impl Durability {
 
     /// Answers `done` once the version that a transaction saw is durable, after everything older.
     pub(super) fn answer_once_durable(&self, seen: Committed, done: CommitDone) {
-        if seen.version <= self.durable() {
+        // Durable is not enough: the commit itself may be about to be answered on the other thread.
+        if seen.version <= self.answered.load(Ordering::Acquire) {
             return done(Ok(seen));
         }
         self.wait_for_room();
@@ -213,6 +217,7 @@ impl Durability {
             }
             let bytes: usize = waiting.iter().map(|waiting| waiting.bytes).sum();
             waiting.into_iter().for_each(|waiting| (waiting.done)(Ok(waiting.committed)));
+            self.answered.fetch_max(newest, Ordering::AcqRel);
             lock(&self.state).unanswered_bytes -= bytes;
             self.room.notify_all();
         }
