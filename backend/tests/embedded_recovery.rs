@@ -2,8 +2,10 @@
 //! store says why it can't open.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::{Arc, mpsc},
 };
 
@@ -14,6 +16,10 @@ use futures::executor::block_on;
 fn open(folder: &Path) -> Result<Embedded, OpenError> {
     let options = EmbeddedOptions { disk_reserve_bytes: 0, ..EmbeddedOptions::default() };
     Embedded::open(folder, options, Arc::new(SystemClock::default()))
+}
+
+fn mode_of(path: &Path) -> u32 {
+    fs::metadata(path).expect("is there").permissions().mode() & 0o777
 }
 
 fn put(engine: &Embedded, key: &str, value: impl Into<Bytes>) -> Committed {
@@ -93,6 +99,7 @@ fn a_cut_off_first_start_is_begun_again() {
 /// Mechanics: an acknowledged commit's completion holds the sync thread, so that what is committed
 /// behind it stays unsynced; the folder is copied as a crash would leave it, and the copy's journal
 /// cut or garbled behind the acknowledged part.
+/// `STORE_LONG_TESTS=1` tries every offset.
 /// Without the tail being cut, fjall refuses many of these or allocates what garbage announces.
 #[test]
 fn torn_tails_lose_nothing_acknowledged() {
@@ -118,8 +125,10 @@ fn torn_tails_lose_nothing_acknowledged() {
     // Some of the space taken in advance is enough, and quicker to copy.
     let journal = fs::OpenOptions::new().write(true).open(newest_journal(&torn)).expect("opens");
     journal.set_len(end as u64 + 10_000).expect("cuts");
-    let offsets = (synced..synced + 200).chain((synced..end).step_by(2_999)).chain(end - 200..end);
-    for (n, offset) in offsets.enumerate() {
+    let all: Vec<usize> = (synced..synced + 200).chain((synced..end).step_by(2_999)).chain(end - 200..end).collect();
+    // Coprime with the three ways of damage, so that every one of them meets every kind of place.
+    let step = if std::env::var_os("STORE_LONG_TESTS").is_some() { 1 } else { 13 };
+    for (n, offset) in all.into_iter().step_by(step).enumerate() {
         let case = scratch.path().join("case");
         copy_dir(&torn, &case);
         let journal = newest_journal(&case);
@@ -155,6 +164,151 @@ fn damage_in_synced_data_is_refused() {
     fs::write(&journal, bytes).expect("writes");
     let Err(OpenError::Damaged { file, .. }) = open(folder.path()) else { panic!("opened") };
     assert_eq!(file, journal);
+}
+
+/// Goal: journals that fjall is done with but still needs are read too, and damage in one is named.
+/// Mechanics: an empty journal with the next number is what a rotation leaves before the first commit
+/// into it; it makes the one before it a finished one.
+#[test]
+fn finished_journals_are_read_and_their_damage_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for n in 0..4 {
+        put(&open(folder.path()).expect("opens"), &format!("{n}"), "1");
+        let finished = newest_journal(folder.path());
+        let number: u64 = finished.file_stem().and_then(|stem| stem.to_str()?.parse().ok()).expect("a number");
+        fs::write(finished.with_file_name(format!("{}.jnl", number + 1)), [0; 1000]).expect("writes");
+
+        let bytes = fs::read(&finished).expect("reads");
+        let mut damaged = bytes.clone();
+        damaged[40] ^= 0xff;
+        fs::write(&finished, damaged).expect("writes");
+        let Err(OpenError::Damaged { file, .. }) = open(folder.path()) else { panic!("opened") };
+        assert_eq!(file, finished);
+        fs::write(&finished, bytes).expect("writes");
+    }
+    let engine = open(folder.path()).expect("opens");
+    assert!((0..4).all(|n| get(&engine, &format!("{n}")).is_some()));
+}
+
+/// Goal: when fjall moves to a new journal, commits become durable there, and nothing is lost.
+/// Mechanics: it moves when it writes a memtable with more than 64 MB in the journal.
+#[test]
+fn commits_go_on_across_journals() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = EmbeddedOptions { disk_reserve_bytes: 0, memtable_bytes: 4 << 20, ..EmbeddedOptions::default() };
+    let engine = Embedded::open(folder.path(), options, Arc::new(SystemClock::default())).expect("opens");
+    let first = newest_journal(folder.path());
+    let mut commits = 0;
+    while newest_journal(folder.path()) == first {
+        let tx = engine.begin().expect("begins");
+        (0..40).for_each(|n| tx.set(format!("{commits:04}/{n:02}").into(), vec![n; VALUE_BYTES_MAX].into()));
+        let (sender, receiver) = mpsc::channel();
+        tx.commit(Box::new(move |result| sender.send(result).expect("somebody waits")));
+        receiver.recv().expect("answered").expect("commits");
+        commits += 1;
+        assert!(commits < 200, "800 MB and still the same journal");
+    }
+    put(&engine, "last", "1");
+    drop(engine);
+    let engine = open(folder.path()).expect("opens");
+    assert_eq!(get(&engine, "last"), Some("1".into()));
+    for commit in 0..commits {
+        assert!(get(&engine, &format!("{commit:04}/00")).is_some_and(|value| value.len() == VALUE_BYTES_MAX));
+        assert!(get(&engine, &format!("{commit:04}/39")).is_some());
+    }
+}
+
+#[test]
+fn a_folder_open_to_others_is_closed_and_a_foreign_one_is_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ours, foreign) = (folder.path().join("ours"), folder.path().join("foreign"));
+    for path in [&ours, &foreign] {
+        fs::create_dir(path).expect("makes");
+        fs::set_permissions(path, Permissions::from_mode(0o755)).expect("sets");
+    }
+    drop(open(&ours).expect("opens"));
+    assert_eq!(mode_of(&ours), 0o700);
+
+    fs::write(foreign.join("letter.txt"), "dear").expect("writes");
+    let Err(OpenError::NotAStore { found, .. }) = open(&foreign) else { panic!("opened") };
+    assert_eq!(found, "letter.txt");
+    assert_eq!(mode_of(&foreign), 0o755);
+    assert_eq!(fs::read_dir(&foreign).expect("lists").count(), 1, "nothing was put into it");
+}
+
+/// A small file system of its own, gone with this.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// Needs the right to mount; says so and gives none otherwise.
+    fn mount(size: &str) -> Option<SmallDisk> {
+        let disk = SmallDisk(tempfile::tempdir().expect("a folder"));
+        if disk.mount_with(&["-t", "tmpfs"], &format!("size={size}")) {
+            return Some(disk);
+        }
+        println!("skipped: this test mounts a small file system, and this user may not");
+        None
+    }
+
+    fn mount_with(&self, arguments: &[&str], options: &str) -> bool {
+        let mut mount = Command::new("mount");
+        mount.args(arguments).args(["-o", options, "tmpfs"]).arg(self.0.path());
+        mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    }
+
+    fn remount(&self, options: &str) {
+        assert!(self.mount_with(&[], &format!("remount,{options}")), "remounts");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).stderr(Stdio::null()).status(); // at worst it stays
+    }
+}
+
+#[test]
+fn a_read_only_disk_is_named() {
+    let Some(disk) = SmallDisk::mount("64m") else { return };
+    let folder = disk.0.path().join("data");
+    drop(open(&folder).expect("opens"));
+    disk.remount("ro");
+    let Err(error @ OpenError::NotWritable { .. }) = open(&folder) else { panic!("opened") };
+    assert!(error.to_string().contains("write access"), "{error}");
+    disk.remount("rw");
+    put(&open(&folder).expect("opens"), "a", "1");
+}
+
+/// Goal: a disk that is really full, reserve or not, loses nothing that was acknowledged.
+/// Mechanics: no reserve; commits until the journal can't be written; then a larger disk.
+#[test]
+fn a_full_disk_loses_nothing_acknowledged() {
+    let Some(disk) = SmallDisk::mount("16m") else { return };
+    let folder = disk.0.path().join("data");
+    let engine = open(&folder).expect("opens");
+    let mut acknowledged = 0;
+    let error = loop {
+        let (sender, receiver) = mpsc::channel();
+        start_put(&engine, &format!("{acknowledged}"), vec![1; VALUE_BYTES_MAX], move |result| {
+            sender.send(result).expect("somebody waits");
+        });
+        match receiver.recv().expect("answered") {
+            Ok(_) => acknowledged += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(acknowledged > 50, "{acknowledged}");
+    assert_eq!(error, StoreError::MaybeCommitted);
+    let Err(StoreError::Unavailable(reason)) = engine.begin().map(drop) else { panic!("serves") };
+    assert!(reason.contains("disk full"), "{reason}");
+    drop(engine);
+
+    disk.remount("size=200m");
+    let engine = open(&folder).expect("opens");
+    for n in 0..acknowledged {
+        assert!(get(&engine, &format!("{n}")).is_some(), "{n} of {acknowledged}");
+    }
+    put(&engine, "after", "1");
 }
 
 /// The journal without the zeros behind it.

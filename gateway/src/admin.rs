@@ -23,11 +23,8 @@ struct Admin {
 
 /// Binds the endpoint.
 pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).with_context(|| {
-        format!(
-            "admin.listen: can't bind {address}. Is another gateway running? Choose another port with --admin-listen"
-        )
-    })?;
+    let listener =
+        TcpListener::bind(address).with_context(|| bind_problem("admin.listen", address, "--admin-listen"))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

@@ -196,7 +196,9 @@ fn bind_clients(address: SocketAddr, cores: usize) -> anyhow::Result<Vec<Socket>
 
 /// What to say when an address can't be bound; the cause follows it.
 pub fn bind_problem(key: &str, address: SocketAddr, flag: &str) -> String {
-    format!("{key}: can't bind {address}. If it is in use, another gateway may be running: choose another port with {flag}")
+    format!(
+        "{key}: can't bind {address}. If it is in use, another gateway may be running: choose another port with {flag}"
+    )
 }
 
 fn local_address(socket: &Socket) -> anyhow::Result<SocketAddr> {

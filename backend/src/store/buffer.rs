@@ -183,6 +183,9 @@ impl WriteBuffer {
 
     /// Calls `gap` with the parts of `begin..end` whose content this transaction did not decide itself.
     pub(super) fn for_each_gap(&mut self, begin: &[u8], end: &[u8], mut gap: impl FnMut(Bytes, Bytes)) {
+        if begin >= end {
+            return;
+        }
         let mut known: Vec<KeyRange> = Vec::new();
         if !self.points.is_empty() {
             let keys: Vec<Bytes> = self.ordered_keys(begin, end).cloned().collect();
@@ -447,6 +450,7 @@ mod tests {
         buffer.for_each_gap(b"b", b"z", |begin, end| gaps.push((begin, end)));
         let expected: [KeyRange; 3] = [("b".into(), "c".into()), ("c\0".into(), "f".into()), ("h".into(), "z".into())];
         assert_eq!(gaps, expected);
+        buffer.for_each_gap(b"z", b"b", |begin, end| panic!("{begin:?}..{end:?} in nothing"));
     }
 
     #[test]

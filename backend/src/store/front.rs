@@ -126,6 +126,11 @@ impl Store {
         self.inner.context.engine.name()
     }
 
+    /// Why the store has stopped for good, if it has ([`Engine::failure`]).
+    pub fn failure(&self) -> Option<String> {
+        self.inner.context.engine.failure()
+    }
+
     /// A transaction without lane or retry, for tools and tests.
     pub fn begin(&self) -> Result<Tx, StoreError> {
         self.inner.context.begin()
@@ -136,7 +141,7 @@ impl Store {
     /// short and must not wait. An error of the domain is an answer too: it is told once all that
     /// the body saw is durable.
     ///
-    /// On [`Lane::Write`] over the embedded engine, `done` is called in the order of the commits.
+    /// On [`Lane::Write`] over the embedded and the memory engine, `done` is called in the order of the commits.
     pub fn run_then<T, E, F, D>(&self, lane: Lane, name: &'static str, body: F, done: D)
     where
         F: AsyncFn(&Tx) -> Result<T, E> + Send + 'static,

@@ -6,7 +6,7 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     ops::Bound,
     sync::{Arc, Mutex},
 };
@@ -58,6 +58,10 @@ struct State {
     hold_syncs: bool,
     /// Who waits for a version to become durable, in version order.
     waiting: Vec<(Committed, CommitDone)>,
+    /// Answers to give, in this order.
+    answers: VecDeque<(CommitDone, Result<Committed, StoreError>)>,
+    /// A thread is giving them: it takes along what others add.
+    answering: bool,
     /// Counts crashes: a transaction from before one can't commit.
     life: u64,
     stopped: bool,
@@ -80,6 +84,8 @@ impl Memory {
             recent: RecentWrites::new(0, RECENT_BYTES_MAX),
             hold_syncs: false,
             waiting: Vec::new(),
+            answers: VecDeque::new(),
+            answering: false,
             life: 0,
             stopped: false,
         };
@@ -99,27 +105,28 @@ impl Memory {
 
     /// Makes everything committed so far durable and answers whoever waited for that, in order.
     pub fn sync(&self) {
-        let waiting = {
+        {
             let mut state = lock(&self.shared.state);
             state.durable = state.newest;
-            std::mem::take(&mut state.waiting)
-        };
-        waiting.into_iter().for_each(|(committed, done)| done(Ok(committed)));
+            state.answer_durable();
+        }
+        self.shared.answer();
     }
 
     /// Loses what is not durable, and every open transaction. Whoever waited is told `MaybeCommitted`:
     /// after a real crash nobody would be told anything.
     pub fn crash(&self) {
-        let waiting = {
+        {
             let mut state = lock(&self.shared.state);
             let durable = state.durable;
             state.data.forget_after(durable);
             state.newest = durable;
             state.recent = RecentWrites::new(durable, RECENT_BYTES_MAX);
             state.life += 1;
-            std::mem::take(&mut state.waiting)
-        };
-        waiting.into_iter().for_each(|(_, done)| done(Err(StoreError::MaybeCommitted)));
+            let lost = std::mem::take(&mut state.waiting);
+            state.answers.extend(lost.into_iter().map(|(_, done)| (done, Err(StoreError::MaybeCommitted))));
+        }
+        self.shared.answer();
     }
 }
 
@@ -189,9 +196,9 @@ impl EngineTx for MemoryTx {
 
     fn commit(self: Box<Self>, done: CommitDone) {
         let MemoryTx { view, draft } = *self;
-        match view.commit(draft.into_inner()) {
-            Err(error) => done(Err(error)),
-            Ok(committed) => view.shared.answer_once_durable(committed, done),
+        match view.commit(draft.into_inner(), done) {
+            Err((error, done)) => done(Err(error)),
+            Ok(()) => view.shared.answer(),
         }
     }
 }
@@ -204,8 +211,22 @@ struct View {
 }
 
 impl View {
-    fn commit(&self, draft: Draft) -> Result<Committed, StoreError> {
+    /// Commits and takes `done` along, or gives it back with the error. Under one lock, so that answers
+    /// stand in the order of the commits.
+    fn commit(&self, draft: Draft, done: CommitDone) -> Result<(), (StoreError, CommitDone)> {
         let mut state = lock(&self.shared.state);
+        match self.try_commit(&mut state, draft) {
+            Ok(committed) => {
+                let place = state.waiting.partition_point(|(before, _)| before.version <= committed.version);
+                state.waiting.insert(place, (committed, done));
+                state.answer_durable();
+                Ok(())
+            }
+            Err(error) => Err((error, done)),
+        }
+    }
+
+    fn try_commit(&self, state: &mut State, draft: Draft) -> Result<Committed, StoreError> {
         if state.stopped || state.life != self.life {
             return Err(stopped());
         }
@@ -275,19 +296,28 @@ impl Shared {
         None
     }
 
-    fn answer_once_durable(&self, committed: Committed, done: CommitDone) {
+    /// Gives the answers that stand ready, under no lock, unless another thread is doing so.
+    fn answer(&self) {
         let mut state = lock(&self.state);
-        if committed.version > state.durable {
-            let place = state.waiting.partition_point(|(before, _)| before.version <= committed.version);
-            state.waiting.insert(place, (committed, done));
+        if std::mem::replace(&mut state.answering, true) {
             return;
         }
-        drop(state);
-        done(Ok(committed));
+        while let Some((done, outcome)) = state.answers.pop_front() {
+            drop(state);
+            done(outcome);
+            state = lock(&self.state);
+        }
+        state.answering = false;
     }
 }
 
 impl State {
+    fn answer_durable(&mut self) {
+        let durable = self.waiting.partition_point(|(committed, _)| committed.version <= self.durable);
+        let ready = self.waiting.drain(..durable).map(|(committed, done)| (done, Ok(committed)));
+        self.answers.extend(ready);
+    }
+
     fn write(&mut self, mut draft: Draft) -> Result<Committed, StoreError> {
         let committed = Committed { version: self.newest + 1, batch_order: 0 };
         draft.writes.resolve(committed, &Latest(&self.data))?;

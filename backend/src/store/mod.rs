@@ -10,7 +10,7 @@
 //! Two promises hold on every engine:
 //! 1. a transaction is reported committed only once it is durable, and a read-only transaction is
 //!    answered only once everything it saw is durable;
-//! 2. on the embedded engine, completions ([`Store::run_then`]) are called in commit order.
+//! 2. on the engines in this process, completions ([`Store::run_then`]) are called in commit order.
 
 mod attempt;
 mod buffer;

@@ -180,6 +180,11 @@ pub trait Engine: Send + Sync + 'static {
     fn name(&self) -> &'static str;
     /// Starts a transaction on the newest committed state.
     fn begin(&self) -> Result<Box<dyn EngineTx>, StoreError>;
+    /// Why the engine has stopped for good, if it has: it acknowledges nothing any more and must be opened
+    /// again. What passes by itself (a full disk, a lost cluster) is no such failure.
+    fn failure(&self) -> Option<String> {
+        None
+    }
     /// Stops the engine's threads once everything committed is durable. Later calls answer `Unavailable`.
     fn shutdown(&self);
 }

@@ -2,7 +2,6 @@
 
 use std::{
     cell::RefCell,
-    io,
     sync::{Arc, Mutex},
 };
 
@@ -20,22 +19,23 @@ use super::{
         },
     },
     EmbeddedOptions, MARK_KEY,
-    folder::Folder,
     mark::Mark,
+    newest::NewestValues,
     syncer::{Disk, Durability, describe},
 };
 use crate::env::Clock;
 
 /// What all transactions of an open store share.
 pub(super) struct Shared {
-    // Before the folder, whose lock must go last.
+    // Before the disk, with which the folder's lock goes.
     database: Database,
     keyspace: Keyspace,
     head: Mutex<Head>,
     /// One commit at a time. Apart from `head`, so that transactions can begin while one writes.
     commit_lock: Mutex<()>,
+    newest: Arc<NewestValues>,
     durability: Durability,
-    folder: Folder,
+    disk: Box<dyn Disk>,
 }
 
 /// The newest committed state.
@@ -47,7 +47,7 @@ struct Head {
 
 impl Shared {
     pub(super) fn new(
-        folder: Folder,
+        disk: Box<dyn Disk>,
         database: Database,
         keyspace: Keyspace,
         version: Version,
@@ -55,8 +55,21 @@ impl Shared {
     ) -> Self {
         let recent = RecentWrites::new(version, options.recent_writes_bytes_max);
         let head = Head { version, snapshot: database.snapshot(), recent };
-        let durability = Durability::new(version, options.disk_reserve_bytes);
-        Shared { database, keyspace, head: Mutex::new(head), commit_lock: Mutex::new(()), durability, folder }
+        let durability = Durability::new(version, options.disk_reserve_bytes, options.unsynced_bytes_max);
+        Shared {
+            database,
+            keyspace,
+            head: Mutex::new(head),
+            commit_lock: Mutex::new(()),
+            newest: Arc::new(NewestValues::new(version, options.newest_cache_bytes)),
+            durability,
+            disk,
+        }
+    }
+
+    /// What broke for good, if something did.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.durability.failure()
     }
 
     pub(super) fn begin(self: &Arc<Self>) -> Result<EmbeddedTx, StoreError> {
@@ -64,7 +77,8 @@ impl Shared {
         let mut head = lock(&self.head);
         let version = head.version;
         head.recent.opened(version);
-        let view = View { keyspace: self.keyspace.clone(), snapshot: head.snapshot.clone() };
+        let view = self.view(version, head.snapshot.clone());
+        drop(head);
         Ok(EmbeddedTx {
             open: OpenAt { shared: self.clone(), version, is_open: true },
             view,
@@ -77,26 +91,35 @@ impl Shared {
     }
 
     pub(super) fn run_syncer(&self, clock: &Arc<dyn Clock>) {
-        self.durability.run(self, clock);
+        self.durability.run(&*self.disk, clock);
     }
 
-    /// Validates and writes. The answer follows from the durability queue, where commits stand in version order.
+    fn view(&self, version: Version, snapshot: fjall::Snapshot) -> View {
+        View { keyspace: self.keyspace.clone(), newest: self.newest.clone(), version, snapshot }
+    }
+
+    /// Validates and writes. The answer follows from the durability queue, where commits stand in
+    /// version order. No answer is given under the commit lock: it may commit itself.
     fn commit(&self, mut open: OpenAt, mut draft: Draft, done: CommitDone) {
+        self.durability.wait_for_room();
         if let Err(error) = self.durability.check_writable() {
             return done(Err(error));
         }
         let Ok(guard) = self.commit_lock.lock() else {
             self.durability.break_down("a commit panicked".into());
+            self.durability.answer_failed();
             return done(Err(StoreError::Unavailable("a commit panicked".into())));
         };
-        let written = self.prepare(&open, &mut draft).and_then(|(committed, batch)| {
-            self.write(batch)?;
-            Ok(committed)
+        let written = self.prepare(&open, &mut draft).and_then(|prepared| {
+            self.write(prepared.batch)?;
+            self.renew(prepared.committed.version, &draft.writes, &prepared.removed);
+            Ok((prepared.committed, prepared.bytes))
         });
-        let committed = match written {
-            Ok(committed) => committed,
+        let (committed, bytes) = match written {
+            Ok(written) => written,
             Err(error) => {
                 drop(guard);
+                self.durability.answer_failed();
                 return done(Err(error));
             }
         };
@@ -106,36 +129,44 @@ impl Shared {
         open.close(&mut head);
         head.recent.record(committed.version, || draft.writes.into_written());
         drop(head);
-        self.durability.answer_once_durable(committed, done);
+        self.durability.await_sync(committed, bytes, done);
         drop(guard);
+        self.durability.answer_failed();
     }
 
-    fn prepare(&self, open: &OpenAt, draft: &mut Draft) -> Result<(Committed, OwnedWriteBatch), StoreError> {
-        let (newest, snapshot) = {
+    fn prepare(&self, open: &OpenAt, draft: &mut Draft) -> Result<Prepared, StoreError> {
+        let latest = {
             let head = lock(&self.head);
             head.recent.validate(open.version, head.version, &draft.reads)?;
-            (head.version, head.snapshot.clone())
+            self.view(head.version, head.snapshot.clone())
         };
-        let latest = View { keyspace: self.keyspace.clone(), snapshot };
-        let committed = Committed { version: newest + 1, batch_order: 0 };
+        let committed = Committed { version: latest.version + 1, batch_order: 0 };
         draft.writes.resolve(committed, &latest)?;
-        let batch = self.fill_batch(&draft.writes, committed.version, &latest)?;
-        Ok((committed, batch))
+        self.fill_batch(&draft.writes, committed, &latest)
     }
 
-    fn fill_batch(&self, writes: &WriteBuffer, version: Version, latest: &View) -> Result<OwnedWriteBatch, StoreError> {
+    fn fill_batch(&self, writes: &WriteBuffer, committed: Committed, latest: &View) -> Result<Prepared, StoreError> {
         let batch = OwnedWriteBatch::with_capacity(self.database.clone(), writes.points_len() + 1);
-        // Into the operating system with each commit, so that a kill of this process loses nothing.
+        // Into the operating system with each commit, so that a kill of this process loses nothing,
+        // and a sync finds all of it in the file.
         let mut batch = batch.durability(Some(PersistMode::Buffer));
+        let mut removed = Vec::new();
         for (begin, end) in writes.cleared() {
             for pair in latest.scan(begin, end, false) {
                 let (key, _) = pair?;
                 if !writes.has_point(&key) {
                     batch.remove(&self.keyspace, &key[..]);
+                    removed.push(key);
                 }
             }
         }
-        for (key, value) in writes.points() {
+        let mut points: Vec<_> = writes.points().collect();
+        // In order, each search of the memtable begins where the last one left its path in the
+        // processor's caches.
+        points.sort_unstable_by_key(|(key, _)| *key);
+        let mut bytes = removed.iter().map(Bytes::len).sum();
+        for (key, value) in points {
+            bytes += key.len() + value.map_or(0, Bytes::len);
             match value {
                 // Copied on purpose: a value may be a small part of a large network buffer, which
                 // the memtable would keep alive.
@@ -143,9 +174,16 @@ impl Shared {
                 None => batch.remove(&self.keyspace, &key[..]),
             }
         }
-        let mark = Mark { version, durable: self.durability.durable() };
+        let mark = Mark { version: committed.version, durable: self.durability.durable() };
         batch.insert(&self.keyspace, MARK_KEY, mark.to_bytes());
-        Ok(batch)
+        Ok(Prepared { committed, batch, removed, bytes })
+    }
+
+    /// Tells the cache what was written, before anybody can begin at `version`.
+    fn renew(&self, version: Version, writes: &WriteBuffer, removed: &[Bytes]) {
+        self.newest.committing(version);
+        removed.iter().for_each(|key| self.newest.wrote(key, None, version));
+        writes.points().for_each(|(key, value)| self.newest.wrote(key, value.map(|value| &value[..]), version));
     }
 
     fn write(&self, batch: OwnedWriteBatch) -> Result<(), StoreError> {
@@ -163,17 +201,14 @@ impl Shared {
     }
 }
 
-impl Disk for Shared {
-    fn sync(&self) -> io::Result<()> {
-        self.database.persist(PersistMode::SyncData).map_err(|error| match error {
-            fjall::Error::Io(error) => error,
-            other => io::Error::other(other.to_string()),
-        })
-    }
-
-    fn free_bytes(&self) -> io::Result<u64> {
-        self.folder.free_bytes()
-    }
+/// A commit that only has to be written.
+struct Prepared {
+    committed: Committed,
+    batch: OwnedWriteBatch,
+    /// The keys that a cleared range removes.
+    removed: Vec<Bytes>,
+    /// Size of what is written.
+    bytes: usize,
 }
 
 /// A transaction's place among the open ones.
@@ -259,13 +294,20 @@ impl EngineTx for EmbeddedTx {
 /// Committed state at one version.
 struct View {
     keyspace: Keyspace,
+    newest: Arc<NewestValues>,
+    version: Version,
     snapshot: fjall::Snapshot,
 }
 
 impl Snapshot for View {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let value = self.snapshot.get(&self.keyspace, key).map_err(read_error)?;
-        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+        if let Some(value) = self.newest.get(key, self.version) {
+            return Ok(Some(value));
+        }
+        let Some(value) = self.snapshot.get(&self.keyspace, key).map_err(read_error)? else { return Ok(None) };
+        let value = Bytes::copy_from_slice(&value);
+        self.newest.read(key, &value, self.version);
+        Ok(Some(value))
     }
 
     fn scan(&self, begin: &[u8], end: &[u8], reverse: bool) -> impl Iterator<Item = ScanItem> {

@@ -34,6 +34,14 @@ pub enum OpenError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A folder with other things in it, which could become unreadable for others or mixed up.
+    #[error("the folder {} holds other files and no store ({found}): choose an empty or a new folder", .folder.display())]
+    NotAStore {
+        /// The folder.
+        folder: PathBuf,
+        /// One of the other files.
+        found: String,
+    },
     /// No room to open.
     #[error("no space left for the data folder {}: free some space, then start again", .folder.display())]
     OutOfSpace {
@@ -88,7 +96,8 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder if it is missing, keeps others out of it, and locks it.
+    /// Makes the folder if it is missing, locks it, and takes other users' rights to it away: only
+    /// from a folder that is ours, or empty.
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         let in_folder = |source| OpenError::from_io(path, path, source);
         let is_new = !path.exists();
@@ -96,6 +105,7 @@ impl Folder {
         if is_new && let Some(parent) = path.canonicalize().map_err(in_folder)?.parent() {
             sync_dir(parent).map_err(in_folder)?;
         }
+        refuse_foreign(path)?;
         let lock = acquire_lock(path)?;
         fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(in_folder)?;
         Ok(Folder { path: path.to_path_buf(), _lock: lock })
@@ -157,6 +167,25 @@ impl Folder {
     pub(super) fn free_bytes(&self) -> io::Result<u64> {
         let stat = statvfs(&self.path)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+fn refuse_foreign(folder: &Path) -> Result<(), OpenError> {
+    const OURS: [&str; 4] = ["LOCK", "FORMAT", "db", "db.new"];
+    let in_folder = |source| OpenError::from_io(folder, folder, source);
+    let mut foreign = None;
+    for entry in fs::read_dir(folder).map_err(in_folder)? {
+        let name = entry.map_err(in_folder)?.file_name();
+        match name.to_str() {
+            // What else lies in a store's folder is its owner's business.
+            Some("FORMAT") => return Ok(()),
+            Some(name) if OURS.contains(&name) => {}
+            _ => foreign = Some(name.to_string_lossy().into_owned()),
+        }
+    }
+    match foreign {
+        Some(found) => Err(OpenError::NotAStore { folder: folder.to_path_buf(), found }),
+        None => Ok(()),
     }
 }
 

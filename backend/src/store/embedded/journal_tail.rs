@@ -23,9 +23,9 @@
 //! the valid part is the proof that synced data is gone.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, BufReader, ErrorKind, Read, Seek},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use xxhash_rust::xxh3::Xxh3;
@@ -33,6 +33,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     MARK_KEY,
     folder::{Folder, OpenError},
+    journals::list,
     mark::Mark,
 };
 
@@ -45,9 +46,9 @@ const TRAILER: &[u8; 4] = b"FJL\x03";
 /// Checks all journals of the database in `folder` and cuts the newest behind its last valid batch.
 pub(super) fn repair(folder: &Folder) -> Result<(), OpenError> {
     let journals = list(&folder.database()).map_err(|error| folder.io_error(&folder.database(), error))?;
-    let Some((newest, sealed)) = journals.split_last() else { return Ok(()) };
+    let Some(((_, newest), sealed)) = journals.split_last() else { return Ok(()) };
     let mut valid_mark = Mark::default();
-    for path in sealed {
+    for (_, path) in sealed {
         let scan = Journal::scan(path).map_err(|error| folder.io_error(path, error))?;
         if !scan.rest_is_zero {
             return Err(damaged(path, scan.valid_bytes, "no valid batch in a finished journal"));
@@ -73,18 +74,6 @@ pub(super) fn repair(folder: &Folder) -> Result<(), OpenError> {
 
 fn damaged(file: &Path, at: u64, what: &str) -> OpenError {
     OpenError::Damaged { file: file.to_path_buf(), what: format!("{what}, from byte {at} on") }
-}
-
-/// The journals in the order they were written.
-fn list(database: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut journals = Vec::new();
-    for entry in fs::read_dir(database)? {
-        let path = entry?.path();
-        let number = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".jnl")?.parse::<u64>().ok());
-        journals.extend(number.map(|number| (number, path)));
-    }
-    journals.sort();
-    Ok(journals.into_iter().map(|(_, path)| path).collect())
 }
 
 fn cut(path: &Path, len: u64) -> io::Result<()> {

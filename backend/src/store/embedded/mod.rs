@@ -1,18 +1,24 @@
 //! The embedded engine: durable, in this process, in one folder. The default of a fresh checkout.
 //!
 //! fjall keeps the ordered data and the journal; what lives here is what fjall does not do for us:
-//! versions, conflicts ([`super::conflicts`]), one batched sync for many commits ([`syncer`]), a
-//! journal that opens after every crash ([`journal_tail`]), and refusing cleanly when the folder
-//! ([`folder`]) is in use, full, newer or damaged. fjall's own transactions are not used.
+//! versions, conflicts ([`super::conflicts`]), one batched sync for many commits ([`syncer`],
+//! [`journals`]), a cache of much-read keys ([`newest`]), a journal that opens after every crash
+//! ([`journal_tail`]), and refusing cleanly when the folder ([`folder`]) is in use, full, newer or
+//! damaged. fjall's own transactions are not used.
 //!
 //! How it fails: a failed write or sync of the journal is final. Everything after answers
 //! `Unavailable` until the process starts again and reads what really is on the disk.
 
+mod disk;
 mod engine;
 mod folder;
 mod journal_tail;
+mod journals;
 mod mark;
+mod newest;
 mod syncer;
+#[cfg(test)]
+mod tests;
 
 pub use folder::OpenError;
 
@@ -25,7 +31,7 @@ use std::{
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
-use self::{engine::Shared, folder::Folder, mark::Mark};
+use self::{disk::JournalDisk, engine::Shared, folder::Folder, journals::ActiveJournal, mark::Mark, syncer::Disk};
 use super::{
     lock,
     seam::{Engine, EngineTx, StoreError},
@@ -35,12 +41,15 @@ use crate::env::Clock;
 /// Where the newest commit's [`Mark`] is: in the engine's own part of the key space.
 const MARK_KEY: &[u8; 6] = b"\xffstore";
 
-/// Settings of the embedded engine. Memory is about `cache_bytes` + 4 × `memtable_bytes` (fjall halts
-/// writers at four full memtables) + `recent_writes_bytes_max`.
+/// Settings of the embedded engine. Memory is about `cache_bytes` + `newest_cache_bytes` + 4 ×
+/// `memtable_bytes` (fjall halts writers at four full memtables) + `recent_writes_bytes_max` +
+/// `unsynced_bytes_max`.
 #[derive(Clone, Copy, Debug)]
 pub struct EmbeddedOptions {
     /// Cache of blocks read from tables.
     pub cache_bytes: u64,
+    /// Cache of the newest values of small, much-read keys, a look in which spares a search in fjall.
+    pub newest_cache_bytes: u64,
     /// New data kept in memory before it is written as a table.
     pub memtable_bytes: u64,
     /// Journals on the disk; beyond this, memtables are written early. At least 64 MiB.
@@ -51,6 +60,9 @@ pub struct EmbeddedOptions {
     pub open_files_max: usize,
     /// Writes of recent commits kept to validate transactions that began before them.
     pub recent_writes_bytes_max: usize,
+    /// Commits written but not yet synced, beyond which new ones wait: what a disk that stands still
+    /// may cost in memory. Reads of what is not synced count a little as well.
+    pub unsynced_bytes_max: usize,
     /// Writes are refused while less is free on the disk. Room for the tables that are being written
     /// and merged: with less than two memtables they fail, and the store with them.
     pub disk_reserve_bytes: u64,
@@ -60,6 +72,8 @@ impl Default for EmbeddedOptions {
     fn default() -> Self {
         EmbeddedOptions {
             cache_bytes: 64 << 20,
+            // Fifty thousand accounts and heads.
+            newest_cache_bytes: 16 << 20,
             // A larger one means fewer merges, and a longer start after a crash.
             memtable_bytes: 32 << 20,
             // What a start after a crash reads at most.
@@ -69,6 +83,8 @@ impl Default for EmbeddedOptions {
             open_files_max: 256,
             // Two seconds of a full write lane, seen by a transaction that began before.
             recent_writes_bytes_max: 64 << 20,
+            // Half a second of a full write lane.
+            unsynced_bytes_max: 16 << 20,
             disk_reserve_bytes: 64 << 20,
         }
     }
@@ -83,18 +99,35 @@ pub struct Embedded {
 impl Embedded {
     /// Opens the store in the folder `path`, or makes it. Whatever a crash left behind is put right first.
     pub fn open(path: &Path, options: EmbeddedOptions, clock: Arc<dyn Clock>) -> Result<Embedded, OpenError> {
+        Embedded::open_on(path, options, clock, |disk| Box::new(disk))
+    }
+
+    /// [`Self::open`] with something between the engine and its disk: tests make it fail.
+    fn open_on<F>(
+        path: &Path,
+        options: EmbeddedOptions,
+        clock: Arc<dyn Clock>,
+        wrap_disk: F,
+    ) -> Result<Embedded, OpenError>
+    where
+        F: FnOnce(JournalDisk) -> Box<dyn Disk>,
+    {
         let folder = Folder::open(path)?;
         if !folder.database().exists() {
             create_database(&folder, &options)?;
         }
         folder.check_format()?;
         journal_tail::repair(&folder)?;
+        let journal = ActiveJournal::find(folder.database()).map_err(|error| folder.io_error(path, error))?;
+        let no_journal = || OpenError::Damaged { file: folder.database(), what: "it has no journal".into() };
+        let journal = journal.ok_or_else(no_journal)?;
         let (database, keyspace) = open_database(&folder, &folder.database(), &options)?;
         let newest = newest_mark(&folder, &database, &keyspace)?.version;
         // What was found is durable from here on, also where a kill came before its sync.
         database.persist(PersistMode::SyncAll).map_err(|error| engine_error(&folder, error))?;
 
-        let shared = Arc::new(Shared::new(folder, database, keyspace, newest, &options));
+        let disk = wrap_disk(JournalDisk::new(journal, database.clone(), folder));
+        let shared = Arc::new(Shared::new(disk, database, keyspace, newest, &options));
         let thread = std::thread::Builder::new().name("store-sync".into()).spawn({
             let shared = shared.clone();
             move || shared.run_syncer(&clock)
@@ -107,6 +140,10 @@ impl Embedded {
 impl Engine for Embedded {
     fn name(&self) -> &'static str {
         "embedded"
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.shared.failure()
     }
 
     fn begin(&self) -> Result<Box<dyn EngineTx>, StoreError> {
