@@ -111,8 +111,8 @@ fn what_the_welcome_says() {
 }
 
 #[test]
-fn the_peers_frame_limit_is_never_below_the_least() {
-    for (wish, agreed) in [(0, 65_536), (1, 32_768), (32_768, 32_768), (100_000, 100_000)] {
+fn the_peers_frame_limit_is_between_the_least_and_the_servers_own() {
+    for (wish, agreed) in [(0, 65_536), (1, 32_768), (32_768, 32_768), (40_000, 40_000), (100_000, 65_536)] {
         let mut server = server(ServerLimits::default());
         server.receive(START, &hello_bytes(&Hello { frame_bytes_max: wish, ..hello() }));
         assert_eq!(server.peer_frame_bytes_max(), agreed);

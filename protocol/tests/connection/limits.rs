@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 use protocol::{
-    ErrorCode,
+    EncodedEvent, ErrorCode,
     command::Command,
     connection::{ServerConnection, ServerEvent, ServerLimits},
     frame::{self, Kind, Prefix},
@@ -316,14 +316,17 @@ fn deflate_that_was_not_agreed() {
 }
 
 #[test]
-fn only_an_agreed_peer_gets_compressed_answers() {
+fn only_an_agreed_peer_gets_compressed_pushes_and_nobody_compressed_answers() {
     let long = Send { to_user: "x".repeat(5_000), ..Default::default() };
+    let event = EncodedEvent::message(Bytes::from(vec![b'x'; 5_000]));
     let mut agreed = opened(default());
+    agreed.push_event(b"position", &event, None);
     agreed.respond(1, &long);
-    let answers = frames(&mut agreed);
-    assert!(answers[0].compressed && answers[0].body.len() < 200);
+    let sent = frames(&mut agreed);
+    assert!(sent[0].compressed && sent[0].body.len() < 200);
+    assert!(!sent[1].compressed, "an answer may hold what several people wrote");
     let mut plain = opened(ServerLimits { deflate: false, ..default() });
-    plain.respond(1, &long);
+    plain.push_event(b"position", &event, None);
     assert!(!frames(&mut plain)[0].compressed);
 }
 
