@@ -172,7 +172,7 @@ impl TlsSession {
                 }
                 // A ticket or key update that is due goes first.
                 ConnectionState::EncodeTlsData(mut data) => {
-                    append(out, 0, &mut |free| data.encode(free).map_err(Grow::from))?
+                    append(out, 0, &mut |free| data.encode(free).map_err(Grow::from))?;
                 }
                 ConnectionState::TransmitTlsData(data) => data.done(),
                 ConnectionState::PeerClosed => {}

@@ -130,11 +130,38 @@ impl Direction {
     }
 }
 
+/// How a message came to its viewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Push,
+    /// A page of the event log.
+    Page,
+}
+
 /// What one side has been shown.
 #[derive(Debug, Default)]
 struct Viewer {
-    last_seq: u32,
+    pushed_seq: u64,
+    paged_seq: u64,
     catching_up: bool,
+}
+
+impl Viewer {
+    /// Pages are in order among themselves, and so are pushes; while pages fill holes, the two may mix.
+    fn check_order(&mut self, seen: Sighting, way: Way, findings: &mut Findings) {
+        let last_seq = match way {
+            Way::Push => &mut self.pushed_seq,
+            Way::Page => &mut self.paged_seq,
+        };
+        if seen.seq <= *last_seq && !(self.catching_up && way == Way::Push) {
+            findings.reordered += 1;
+            findings.note(|| format!("reordered: {seen:?} came behind seq {last_seq}"));
+        }
+        *last_seq = seen.seq.max(*last_seq);
+        if way == Way::Page {
+            self.pushed_seq = self.pushed_seq.max(seen.seq); // what is pushed from now on is newer
+        }
+    }
 }
 
 /// A 1:1 conversation of two users of this run.
@@ -165,31 +192,35 @@ impl Conversation {
 
     /// From here on `side` is given again what its cursor doesn't cover, in order.
     pub(crate) fn begin_catching_up(&mut self, side: Side) {
-        self.viewers[side] = Viewer { last_seq: 0, catching_up: true };
+        self.viewers[side].paged_seq = 0;
+        self.viewers[side].catching_up = true;
     }
 
-    /// From here on `side` is given what is new.
+    /// From here on `side` is pushed what is new, and nothing twice.
     pub(crate) fn end_catching_up(&mut self, side: Side) {
         self.viewers[side].catching_up = false;
     }
 
     /// `viewer` was given a message. Returns when it was due, if this is its delivery.
-    pub(crate) fn arrived(&mut self, viewer: Side, seen: Sighting, findings: &mut Findings) -> Option<Micros> {
+    pub(crate) fn arrived(
+        &mut self,
+        viewer: Side,
+        seen: Sighting,
+        way: Way,
+        findings: &mut Findings,
+    ) -> Option<Micros> {
         let Some(&state) = self.directions[seen.from].states.get(seen.ordinal as usize) else {
             findings.error(|| format!("a message arrived that was never sent: {seen:?}"));
             return None;
         };
         let is_own = seen.from == viewer;
         let is_again = is_own || state.is(State::DELIVERED);
-        let Viewer { last_seq, catching_up } = &mut self.viewers[viewer];
-        if is_again && !is_own && !*catching_up {
+        if is_again && !is_own && way == Way::Push && !self.viewers[viewer].catching_up {
             findings.duplicated += 1;
             findings.note(|| format!("duplicated: pushed again: {seen:?}"));
-        } else if (*catching_up || !is_again) && seen.seq <= u64::from(*last_seq) {
-            findings.reordered += 1;
-            findings.note(|| format!("reordered: {seen:?} came behind seq {last_seq}"));
+        } else {
+            self.viewers[viewer].check_order(seen, way, findings);
         }
-        *last_seq = (*last_seq).max(seen.seq as u32);
         self.place(seen, findings);
         if is_again {
             return None;

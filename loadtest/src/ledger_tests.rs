@@ -31,9 +31,17 @@ impl Run {
     }
 
     fn push(&mut self, viewer: Side, seqs: impl IntoIterator<Item = u64>) {
+        self.give(viewer, Way::Push, seqs);
+    }
+
+    fn page(&mut self, viewer: Side, seqs: impl IntoIterator<Item = u64>) {
+        self.give(viewer, Way::Page, seqs);
+    }
+
+    fn give(&mut self, viewer: Side, way: Way, seqs: impl IntoIterator<Item = u64>) {
         for seq in seqs {
             let seen = self.sighting(seq);
-            self.conversation.arrived(viewer, seen, &mut self.findings);
+            self.conversation.arrived(viewer, seen, way, &mut self.findings);
         }
     }
 
@@ -195,7 +203,9 @@ fn catching_up_repeats_and_fills_holes() {
     let mut run = Run::new();
     run.push(1, [1, 7]); // 3 and 4 were dropped
     run.conversation.begin_catching_up(1);
-    run.push(1, [2, 3, 4, 5, 6, 7, 8]); // with its own, from the cursor
+    run.page(1, [2, 3, 4]); // with its own, from the cursor
+    run.push(1, [8]);
+    run.page(1, [5, 6, 7, 8]);
     run.conversation.end_catching_up(1);
     run.conversation.finish(0);
     assert!(run.conversation.is_settled_for(1));
@@ -208,8 +218,15 @@ fn catching_up_repeats_and_fills_holes() {
 fn catching_up_is_in_order() {
     let mut run = Run::new();
     run.conversation.begin_catching_up(1);
-    run.push(1, [1, 3, 2]);
+    run.page(1, [1, 3, 2]);
     assert_eq!(run.verdict(), (0, 0, 1, 0));
+
+    let mut run = Run::new();
+    run.conversation.begin_catching_up(1);
+    run.page(1, [1, 2, 4]);
+    run.conversation.end_catching_up(1);
+    run.push(1, [3]);
+    assert_eq!(run.verdict(), (0, 0, 1, 0), "the last page was the log's end");
 }
 
 #[test]
@@ -234,6 +251,6 @@ fn unknown_sends_may_exist_once_or_not() {
 fn what_was_never_sent_is_an_error() {
     let mut run = Run::new();
     let seen = Sighting { from: 0, ordinal: 99, seq: 9 };
-    run.conversation.arrived(1, seen, &mut run.findings);
+    run.conversation.arrived(1, seen, Way::Push, &mut run.findings);
     assert_eq!(run.verdict(), (0, 0, 0, 1));
 }

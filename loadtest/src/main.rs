@@ -31,7 +31,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
     clock::Clock,
-    options::{Format, Options},
+    options::{Format, Options, Scenario},
     worker::{Board, Plan},
 };
 
@@ -57,10 +57,16 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<bool> {
     options.check()?;
     let format = options.report;
-    let plan = Arc::new(plan(options)?);
-    raise_open_files(plan.options.connections)?;
-    eprintln!("seed {}, users {}…", plan.seed, plan.user_name(0));
-    let report = scenario::run(&plan)?;
+    raise_open_files(options.connections)?;
+    let report = match options.scenario {
+        // No gateway takes part: neither its application nor its certificate is needed.
+        Scenario::Engine => scenario::engine(&options)?,
+        _ => {
+            let plan = Arc::new(plan(options)?);
+            eprintln!("seed {}, users {}…", plan.seed, plan.user_name(0));
+            scenario::run(&plan)?
+        }
+    };
     for note in report.notes() {
         eprintln!("  {note}");
     }

@@ -118,8 +118,8 @@ pub(crate) struct App {
 impl Options {
     /// What clap's value parsers can't see.
     pub(crate) fn check(&self) -> Result<()> {
-        if matches!(self.scenario, Scenario::C2c { .. }) && self.connections % 2 == 1 {
-            bail!("--connections {}: c2c works in pairs, give an even number", self.connections);
+        if matches!(self.scenario, Scenario::C2c { .. } | Scenario::Engine) && self.connections % 2 == 1 {
+            bail!("--connections {}: it works in pairs, give an even number", self.connections);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{run::Outcome, worker::Plan};
+use crate::{options::Options, run::Outcome};
 
 /// What `--report json` prints. The names are an interface: scripts and tests read them.
 #[derive(Debug, Serialize)]
@@ -28,6 +28,8 @@ pub(crate) struct Report {
     /// What only some scenarios have.
     #[serde(flatten)]
     further: Map<String, Value>,
+    #[serde(skip)]
+    own_cpu_seconds: Option<f64>,
     #[serde(skip)]
     notes: Vec<String>,
     #[serde(skip)]
@@ -59,15 +61,15 @@ struct Server {
 }
 
 impl Report {
-    pub(crate) fn new(plan: &Plan, outcome: Outcome) -> Self {
-        let Outcome { tally, start, end, .. } = outcome;
-        let seconds = plan.options.seconds;
+    pub(crate) fn new(options: &Options, outcome: Outcome) -> Self {
+        let Outcome { tally, start, end, own_cpu_seconds, .. } = outcome;
+        let seconds = options.seconds;
         // A server that was restarted has no CPU time to compare.
         let cpu_seconds = start.zip(end).map(|(start, end)| end.cpu_seconds - start.cpu_seconds);
         let cpu_seconds = cpu_seconds.filter(|&seconds| seconds >= 0.0);
         Report {
-            scenario: plan.options.scenario.name(),
-            connections: plan.options.connections,
+            scenario: options.scenario.name(),
+            connections: options.connections,
             seconds,
             sent: tally.sent,
             acked: tally.acked,
@@ -88,6 +90,7 @@ impl Report {
                 bytes_per_connection: None,
             },
             further: Map::new(),
+            own_cpu_seconds,
             notes: tally.findings.notes,
             unverified: tally.unverified,
         }
@@ -153,6 +156,9 @@ impl Report {
         }
         line(String::new());
         line(format!("server      {}", self.server.line(seconds)));
+        if let Some(used) = self.own_cpu_seconds {
+            line(format!("harness     {}", cpu(used, seconds)));
+        }
         out
     }
 }
@@ -176,14 +182,18 @@ impl Server {
         if let Some(bytes) = self.rss_bytes {
             parts.push(format!("{:.1} MiB resident", bytes as f64 / f64::from(1 << 20)));
         }
-        if let Some(cpu) = self.cpu_seconds {
-            parts.push(format!("{cpu:.2} s of CPU ({:.2} cores)", cpu / seconds));
+        if let Some(used) = self.cpu_seconds {
+            parts.push(cpu(used, seconds));
         }
         if let Some(bytes) = self.bytes_per_connection {
             parts.push(format!("{} bytes a connection", grouped(bytes)));
         }
         if parts.is_empty() { "admin endpoint not reachable".into() } else { parts.join(", ") }
     }
+}
+
+fn cpu(used_seconds: f64, seconds: f64) -> String {
+    format!("{used_seconds:.2} s of CPU ({:.2} cores)", used_seconds / seconds)
 }
 
 /// `1234567` as `1,234,567`.
@@ -243,6 +253,7 @@ mod tests {
             delivery_ms: latencies.1,
             server: Server { rss_bytes: Some(50 << 20), cpu_seconds: Some(2.5), bytes_per_connection: None },
             further: Map::new(),
+            own_cpu_seconds: None,
             notes: Vec::new(),
             unverified: 0,
         }

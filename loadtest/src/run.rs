@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
     clock::Micros,
@@ -33,6 +34,8 @@ pub(crate) struct Outcome {
     pub(crate) before: Option<Figures>,
     pub(crate) start: Option<Figures>,
     pub(crate) end: Option<Figures>,
+    /// The harness's own processor time while it measured, in seconds: it may share the machine.
+    pub(crate) own_cpu_seconds: Option<f64>,
 }
 
 /// Runs `work` on every thread.
@@ -59,20 +62,34 @@ where
 /// Follows the threads until they have finished.
 fn follow(plan: &Plan, outcome: &mut Outcome, display: &mut Display) {
     let (board, options, clock) = (&plan.board, &plan.options, plan.clock);
+    let take_end = |outcome: &mut Outcome, cpu_before: f64| {
+        outcome.end = server::figures(&options.admin);
+        outcome.own_cpu_seconds = Some(own_cpu_seconds() - cpu_before);
+    };
+    let (mut is_measured, mut cpu_before) = (false, 0.0);
     while board.finished.load(Relaxed) < options.threads {
         let start_us = board.start_us.load(Relaxed);
         if start_us == 0 && board.ready.load(Relaxed) == options.threads {
             outcome.start = server::figures(&options.admin);
+            cpu_before = own_cpu_seconds();
             board.start_us.store(clock.now_us() + START_DELAY_US, Relaxed);
         }
-        if start_us > 0 && outcome.end.is_none() && clock.now_us() >= start_us + plan.measured_us() {
-            outcome.end = server::figures(&options.admin);
+        if start_us > 0 && !is_measured && clock.now_us() >= start_us + plan.measured_us() {
+            is_measured = true;
+            take_end(outcome, cpu_before);
         }
         display.update();
         thread::sleep(POLL_INTERVAL);
     }
-    // Where nothing is left to do after the measured time, the threads end with it.
-    outcome.end = outcome.end.or_else(|| server::figures(&options.admin));
+    if !is_measured {
+        take_end(outcome, cpu_before); // where nothing is left to do after the measured time, the threads end with it
+    }
+}
+
+/// The processor time of this process so far.
+fn own_cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 fn spawn<W, F>(plan: &Arc<Plan>, index: u32, work: W) -> Result<ExecutorJoinHandle<Tally>>

@@ -54,7 +54,6 @@ pub(super) struct Connection {
 }
 
 struct Inner {
-    id: ConnectionId,
     protocol: ServerConnection,
     tls: TlsSession,
     handshake: Progress,
@@ -73,6 +72,8 @@ struct Inner {
     draining: bool,
     phase: Phase,
     waker: Option<Waker>,
+    /// When the connection is looked at next.
+    look_at: Millis,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,11 +98,8 @@ pub(super) fn start(core: &Rc<Core>, stream: TcpStream) {
     let protocol = ServerConnection::new(core.shared.limits.clone(), now);
     let id = core.next_connection.get();
     core.next_connection.set(id + 1);
-    if let Some(deadline) = protocol.timeout() {
-        core.watch_deadline(deadline, id);
-    }
+    let first_deadline = protocol.timeout();
     let inner = Inner {
-        id,
         protocol,
         tls,
         handshake: Progress::Handshaking,
@@ -115,9 +113,13 @@ pub(super) fn start(core: &Rc<Core>, stream: TcpStream) {
         draining: false,
         phase: Phase::Open,
         waker: None,
+        look_at: Millis::MAX,
     };
     let connection = Rc::new(Connection { id, core: core.clone(), inner: RefCell::new(inner) });
     core.connections.borrow_mut().insert(id, connection.clone());
+    if let Some(deadline) = first_deadline {
+        connection.watch_deadline(deadline);
+    }
     core.metrics.connections.increment(1.0);
     let registration = Registered { connection: connection.clone() };
     core.spawn(async move {
@@ -160,8 +162,11 @@ impl Connection {
                 Poll::Pending => true,
             };
             self.watch_stall(write_blocked);
-            if self.inner.borrow().phase == Phase::Closed {
-                return Poll::Ready(());
+            let phase = self.inner.borrow().phase;
+            match phase {
+                Phase::Closed => return Poll::Ready(()),
+                Phase::Lingering(until) => self.watch_deadline(until),
+                Phase::Open | Phase::Flushing => {}
             }
             if write_blocked {
                 return Poll::Pending;
@@ -342,8 +347,19 @@ impl Connection {
         self.after_change();
     }
 
-    /// The time `now` has come that was asked for. Returns when to look again.
-    pub(super) fn check_deadline(self: &Rc<Self>, now: Millis) -> Option<Millis> {
+    /// The time `deadline` has come that was asked for.
+    pub(super) fn deadline_passed(self: &Rc<Self>, deadline: Millis, now: Millis) {
+        if self.inner.borrow().look_at != deadline {
+            return; // superseded by an earlier one
+        }
+        self.inner.borrow_mut().look_at = Millis::MAX;
+        if let Some(next) = self.check_deadlines(now) {
+            self.watch_deadline(next.max(now + 1));
+        }
+    }
+
+    /// Closes the connection if one of its deadlines has passed. Returns when to look again.
+    fn check_deadlines(&self, now: Millis) -> Option<Millis> {
         let mut inner = self.inner.borrow_mut();
         if let Phase::Lingering(until) = inner.phase {
             if now >= until {
@@ -351,7 +367,7 @@ impl Connection {
             }
             drop(inner);
             self.wake();
-            return Some(until);
+            return (now < until).then_some(until);
         }
         let stall_deadline = inner.stalled_since.map(|since| since + self.core.shared.config.write_stall_ms_max);
         if stall_deadline.is_some_and(|deadline| now >= deadline) {
@@ -368,21 +384,29 @@ impl Connection {
         }
         let next = inner.protocol.timeout().or_else(|| (inner.phase != Phase::Closed).then_some(now + LINGER_MS));
         drop(inner);
-        self.handle_events();
         self.wake();
         [next, stall_deadline].into_iter().flatten().min()
     }
 
+    /// Has the connection looked at when `deadline` has come, at the latest. It has one entry among the
+    /// core's deadlines, and a superseded one now and then.
+    fn watch_deadline(&self, deadline: Millis) {
+        let mut inner = self.inner.borrow_mut();
+        if deadline < inner.look_at {
+            inner.look_at = deadline;
+            self.core.watch_deadline(deadline, self.id);
+        }
+    }
+
     fn watch_stall(&self, blocked: bool) {
         let mut inner = self.inner.borrow_mut();
-        match (blocked, inner.stalled_since) {
-            (true, None) => {
-                let now = self.core.now();
-                inner.stalled_since = Some(now);
-                self.core.watch_deadline(now + self.core.shared.config.write_stall_ms_max, self.id);
-            }
-            (false, Some(_)) => inner.stalled_since = None,
-            _ => {}
+        if blocked && inner.stalled_since.is_none() {
+            let now = self.core.now();
+            inner.stalled_since = Some(now);
+            drop(inner);
+            self.watch_deadline(now + self.core.shared.config.write_stall_ms_max);
+        } else if !blocked {
+            inner.stalled_since = None;
         }
     }
 
@@ -392,7 +416,7 @@ impl Connection {
             inner.protocol.go_away(ErrorCode::SERVER_DRAINING, requests::DRAIN_RETRY_AFTER_MS);
         }
         drop(inner);
-        self.handle_events();
+        // The task handles what may have waited for this. Handling it here would nest as deep as a client pipelines.
         self.wake();
     }
 
@@ -526,7 +550,6 @@ impl Inner {
     fn say_goodbye(&mut self, core: &Core) -> Result<(), Gone> {
         let until = core.now() + LINGER_MS;
         self.phase = Phase::Lingering(until);
-        core.watch_deadline(until, self.id);
         match self.handshake {
             Progress::Handshaking => Ok(()),
             Progress::Open | Progress::PeerClosed => self.tls.close(&mut self.unsent).map_err(|_| Gone),

@@ -4,7 +4,7 @@
 //! - [`requests`]: what each command does.
 //! - [`session`]: a logged-in device and its place in the event log.
 //! - [`online`]: who is online, for the users whose home is this core.
-//! - [`listener`]: accepting.
+//! - [`listener`]: where connections are accepted.
 //!
 //! What a core shares with others is in [`crate::shared::Shared`]; what it keeps for itself is [`Core`].
 
@@ -263,11 +263,9 @@ impl Core {
                     _ => None,
                 }
             };
-            let Some(Reverse((_, id))) = due else { break };
-            if let Some(connection) = self.connection(id)
-                && let Some(next) = connection.check_deadline(now)
-            {
-                self.watch_deadline(next.max(now + 1), id);
+            let Some(Reverse((deadline, id))) = due else { break };
+            if let Some(connection) = self.connection(id) {
+                connection.deadline_passed(deadline, now);
             }
         }
         self.metrics.mailbox_events.set(self.shared.router.mailbox(self.index).events_waiting() as f64);

@@ -19,7 +19,7 @@ pub(super) fn run(plan: &Arc<Plan>, reconnect: bool) -> Result<Report> {
     let outcome = on_all_threads(plan, move |worker| work(worker, reconnect))?;
     let (unknown, unsent) = (outcome.tally.unknown, outcome.tally.unsent);
     let (reconnects, unverified) = (outcome.tally.reconnects, outcome.tally.unverified);
-    Ok(Report::new(plan, outcome)
+    Ok(Report::new(&plan.options, outcome)
         .with("unknown", unknown)
         .with("unsent", unsent)
         .with("reconnects", reconnects)
@@ -40,7 +40,7 @@ async fn work(worker: Rc<Worker>, reconnect: bool) -> Result<()> {
     }
     super::join_all(talkers.into_iter().map(|talker| talker.run(span))).await;
 
-    readback::read_back(&worker, &conversations).await;
+    readback::read_back(&worker, &conversations, reconnect).await;
     let mut tally = worker.tally.borrow_mut();
     for (_, conversation) in &conversations {
         let conversation = conversation.borrow();

@@ -15,9 +15,11 @@ use crate::{
 
 pub(super) fn run(plan: &Arc<Plan>) -> Result<Report> {
     let outcome = on_all_threads(plan, work)?;
+    // Connections that were lost would make the others look cheap.
+    let are_all_there = outcome.tally.findings.errors == 0;
     let grown = outcome.before.zip(outcome.end).map(|(before, end)| end.rss_bytes.saturating_sub(before.rss_bytes));
-    let bytes_per_connection = grown.map(|bytes| bytes / u64::from(plan.options.connections));
-    Ok(Report::new(plan, outcome).with_bytes_per_connection(bytes_per_connection))
+    let bytes_per_connection = grown.filter(|_| are_all_there).map(|bytes| bytes / u64::from(plan.options.connections));
+    Ok(Report::new(&plan.options, outcome).with_bytes_per_connection(bytes_per_connection))
 }
 
 async fn work(worker: Rc<Worker>) -> Result<()> {

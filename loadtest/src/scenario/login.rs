@@ -24,7 +24,7 @@ pub(super) fn run(plan: &Arc<Plan>) -> Result<Report> {
         "full": per_second(outcome.tally.handshakes_full),
         "resumed": per_second(outcome.tally.handshakes_resumed),
     });
-    Ok(Report::new(plan, outcome).with("handshakes_per_second", handshakes))
+    Ok(Report::new(&plan.options, outcome).with("handshakes_per_second", handshakes))
 }
 
 async fn work(worker: Rc<Worker>) -> Result<()> {

@@ -14,14 +14,16 @@ use anyhow::Result;
 
 use crate::{options::Scenario, report::Report, worker::Plan};
 
-/// Runs the plan's scenario.
+pub(crate) use engine::run as engine;
+
+/// Runs the plan's scenario against a gateway.
 pub(crate) fn run(plan: &Arc<Plan>) -> Result<Report> {
     match plan.options.scenario {
         Scenario::Ping => ping::run(plan),
         Scenario::C2c { reconnect } => c2c::run(plan, reconnect),
         Scenario::Idle => idle::run(plan),
         Scenario::Login => login::run(plan),
-        Scenario::Engine => engine::run(plan),
+        Scenario::Engine => engine(&plan.options),
     }
 }
 

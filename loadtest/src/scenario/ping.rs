@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub(super) fn run(plan: &Arc<Plan>) -> Result<Report> {
-    Ok(Report::new(plan, on_all_threads(plan, work)?))
+    Ok(Report::new(&plan.options, on_all_threads(plan, work)?))
 }
 
 async fn work(worker: Rc<Worker>) -> Result<()> {

@@ -2,11 +2,12 @@
 //! conversation both ways; each reading must have everything acknowledged exactly once, in order, intact.
 //! Reads page by page: nothing is kept but the ledger.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use anyhow::{Result, bail};
 use bytes::Bytes;
 use futures::StreamExt;
+use glommio::timer::sleep;
 use protocol::{
     command::Command,
     message::{History, HistoryReply, Message, event::What},
@@ -25,18 +26,16 @@ use crate::{
 
 /// Conversations a thread reads at a time.
 const CONCURRENCY: usize = 8;
+/// Tries for each user with `--reconnect`, a second apart.
+const RECONNECT_TRIES: u32 = 10;
 
 /// Reads all conversations back. What can't be read counts as unverified.
-pub(super) async fn read_back(worker: &Rc<Worker>, conversations: &[(u32, SharedConversation)]) {
+pub(super) async fn read_back(worker: &Rc<Worker>, conversations: &[(u32, SharedConversation)], reconnect: bool) {
+    let tries = if reconnect { RECONNECT_TRIES } else { 1 };
     futures::stream::iter(conversations)
         .for_each_concurrent(CONCURRENCY, |(pair, conversation)| async move {
             for side in [0, 1] {
-                let reader = Reader::new(worker, conversation, *pair, side);
-                if let Err(error) = reader.read().await {
-                    let mut tally = worker.tally.borrow_mut();
-                    tally.unverified += 1;
-                    tally.findings.error(|| format!("user {} can't be read back: {error:#}", reader.names[0]));
-                }
+                Reader::new(worker, conversation, *pair, side).read(tries).await;
             }
         })
         .await;
@@ -61,7 +60,21 @@ impl<'a> Reader<'a> {
         Reader { worker, conversation, side, numbers, names, composer }
     }
 
-    async fn read(&self) -> Result<()> {
+    /// Reads everything; from the start again if the connection is lost and there are tries left.
+    async fn read(&self, tries: u32) {
+        for left in (0..tries).rev() {
+            let Err(error) = self.try_to_read().await else { return };
+            if left > 0 {
+                sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+            let mut tally = self.worker.tally.borrow_mut();
+            tally.unverified += 1;
+            tally.findings.error(|| format!("user {} can't be read back: {error:#}", self.names[0]));
+        }
+    }
+
+    async fn try_to_read(&self) -> Result<()> {
         let mut client = Client::open(self.worker, &self.worker.plan.user(self.numbers[0])).await?;
         self.read_event_log(&mut client).await?;
         self.read_history(&mut client, true).await?;

@@ -18,12 +18,14 @@ use super::c2c::connection_of;
 use crate::{
     client::{Client, PATIENCE_US, User},
     clock::{Micros, SECOND_US},
-    ledger::{Conversation, Findings, Side, Sighting},
+    ledger::{Conversation, Findings, Side, Sighting, Way},
     pace::Pace,
     payload::{Composer, MessageKey, mix},
     worker::{Span, Worker},
 };
 
+/// What was due before the measured time ended is still sent this much later: a task wakes a little late.
+const LATE_US: Micros = SECOND_US / 50;
 /// While draining: how long nothing may come before what lacks is given up.
 const QUIET_US_MAX: Micros = 10 * SECOND_US;
 /// While draining: how often to ask the server whether it dropped pushes, and to look at the partner.
@@ -170,15 +172,13 @@ impl Talker {
         while self.unanswered < window {
             let ordinal = if now_us >= self.retry_us && !self.again.is_empty() {
                 self.again.pop_front()
-            } else if now_us < span.end_us {
-                let due_us = pace.due_us(self.count, now_us);
-                due_us.map(|due_us| {
+            } else {
+                let due_us = pace.due_us(self.count, now_us).filter(|&due_us| due_us < span.end_us);
+                due_us.filter(|_| now_us < span.end_us + LATE_US).map(|due_us| {
                     self.count += 1;
                     self.worker.tally.borrow_mut().sent += 1;
                     self.conversation.borrow_mut().sent(self.side, due_us)
                 })
-            } else {
-                None
             };
             let Some(ordinal) = ordinal else { break };
             self.composer.compose(MessageKey { sender: self.numbers[0], ordinal }, &mut self.send);
@@ -218,8 +218,8 @@ impl Talker {
         while let Some(event) = self.client.next_event()? {
             match event {
                 ClientEvent::Event(EventPush { event: Some(event), cursor }) => {
-                    self.take_event(&event, now_us, span);
-                    self.move_cursor(if cursor.is_empty() { &event.position } else { &cursor });
+                    self.take_event(&event, Way::Push, now_us, span);
+                    self.told_cursor(if cursor.is_empty() { &event.position } else { &cursor });
                 }
                 ClientEvent::Response { id, payload } => match self.answered(id) {
                     Some(Request::Send(ordinal)) => self.take_ack(ordinal, &SendReply::decode(payload)?, now_us, span),
@@ -233,7 +233,7 @@ impl Talker {
                 },
                 ClientEvent::Behind => self.catch_up(now_us),
                 ClientEvent::Pong(pong) if pong.behind => self.catch_up(now_us),
-                ClientEvent::Pong(pong) if !pong.cursor.is_empty() => self.move_cursor(&pong.cursor),
+                ClientEvent::Pong(pong) if !pong.cursor.is_empty() => self.told_cursor(&pong.cursor),
                 _ => {}
             }
         }
@@ -258,7 +258,7 @@ impl Talker {
 
     fn take_page(&mut self, page: &SyncReply, now_us: Micros, span: Span) -> Result<()> {
         for event in &page.events {
-            self.take_event(event, now_us, span);
+            self.take_event(event, Way::Page, now_us, span);
         }
         self.move_cursor(&page.cursor);
         if !page.more {
@@ -272,7 +272,7 @@ impl Talker {
         Ok(())
     }
 
-    fn take_event(&mut self, event: &Event, now_us: Micros, span: Span) {
+    fn take_event(&mut self, event: &Event, way: Way, now_us: Micros, span: Span) {
         let Some(What::Message(message)) = &event.what else { return };
         let mut tally = self.worker.tally.borrow_mut();
         self.last_news_us = now_us;
@@ -283,7 +283,7 @@ impl Talker {
         if !self.composer.is_intact(key, &message.body) {
             tally.findings.error(|| format!("wrong content: {seen:?}"));
         }
-        if let Some(sent_us) = self.conversation.borrow_mut().arrived(self.side, seen, &mut tally.findings) {
+        if let Some(sent_us) = self.conversation.borrow_mut().arrived(self.side, seen, way, &mut tally.findings) {
             tally.delivery(sent_us, now_us, span.end_us);
         }
     }
@@ -361,6 +361,13 @@ impl Talker {
     /// Unanswered sends to have; one less than the server allows, which leaves room to sync.
     fn window(&self) -> u32 {
         self.worker.plan.options.window.min(self.client.in_flight_max().saturating_sub(1)).max(1)
+    }
+
+    /// The cursor of a push or a pong. While pages are read it would skip what was dropped.
+    fn told_cursor(&mut self, cursor: &[u8]) {
+        if !self.is_syncing && cursor > &self.cursor[..] {
+            self.move_cursor(cursor);
+        }
     }
 
     fn move_cursor(&mut self, cursor: &[u8]) {
