@@ -119,10 +119,12 @@ impl TlsSession {
             let UnbufferedStatus { discard, state, .. } = self.connection.process_tls_records(rest);
             let progress = match state {
                 Err(error) if failure.is_some() => return Err(failure.unwrap_or(error)),
-                // Once more: the alert that tells the client is waiting to be encoded.
+                // Once more: the alert that tells the client is waiting to be encoded. Without the bytes
+                // that failed: rustls must not meet them twice.
                 Err(error) => {
                     failure = Some(error);
-                    None
+                    used = bytes.len();
+                    continue;
                 }
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(record) = traffic.next_record() {
