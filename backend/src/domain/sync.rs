@@ -150,15 +150,16 @@ async fn read_history(
         mode: ReadMode::Snapshot,
     };
     let stored = tx.range(range).await?;
-    let mut page = HistoryPage { messages: Vec::new(), more: stored.more, head_seq };
+    let mut page = HistoryPage { messages: Vec::new(), more: false, head_seq };
     let mut budget = Budget::new(query.limit.bytes_max);
     for (_, message) in stored.pairs {
         if !budget.take(message.len()) {
-            page.more = true;
             break;
         }
         page.messages.push(decode_message(message)?);
     }
+    // Exactly, because the page after sequence 1 would begin at 0, which stands for the newest message.
+    page.more = page.messages.last().is_some_and(|end| if query.forward { end.seq < head_seq } else { end.seq > 1 });
     Ok(page)
 }
 
