@@ -84,6 +84,10 @@ impl Embedded {
     /// Opens the store in the folder `path`, or makes it. Whatever a crash left behind is put right first.
     pub fn open(path: &Path, options: EmbeddedOptions, clock: Arc<dyn Clock>) -> Result<Embedded, OpenError> {
         let folder = Folder::open(path)?;
+        // Below the reserve every write is refused, those of a start too.
+        if folder.free_bytes().is_ok_and(|free| free < options.disk_reserve_bytes) {
+            return Err(OpenError::OutOfSpace { folder: path.to_path_buf() });
+        }
         if !folder.database().exists() {
             create_database(&folder, &options)?;
         }
