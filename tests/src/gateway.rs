@@ -285,8 +285,9 @@ impl Gateway {
     }
 }
 
-/// A port nobody listens on at the moment.
+/// A port nobody listens on, and that the system gives to nobody who leaves the choice to it: for a
+/// gateway that must come back on the same one.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").port()
+    let mut ports = std::iter::repeat_with(|| rand::random_range(10_000..30_000));
+    ports.find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok()).expect("one of them is free")
 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 pub use admin::{Labels, Metrics};
 pub use client::{Answer, Client, MessageExt, Options, Refusal, text_body, unique_id};
 pub use gateway::{App, Builder, Gateway, free_port};
-pub use process::{Process, skip, target_folder};
+pub use process::{Process, program, skip, target_folder};
 pub use seed::Seed;
 pub use wire::{Config, Wire, tls_config, tls_config_of};
 

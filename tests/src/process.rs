@@ -28,7 +28,7 @@ pub fn target_folder() -> PathBuf {
 }
 
 /// A program of this workspace. `cargo test --workspace` has built it; a run of this package alone builds it here.
-pub(crate) fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     let path = target_folder().join(name);
     if !path.exists() {

@@ -10,6 +10,7 @@ mod bad_input;
 mod disk_full;
 mod drain;
 mod kill;
+mod load;
 mod login;
 mod messages;
 mod production;

@@ -7,12 +7,11 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use protocol::ErrorCode;
-use tests::{App, Builder, Gateway, target_folder};
+use tests::{App, Builder, Gateway, program};
 
 /// Makes an application file the way operators do.
 pub(crate) fn make_app_file(path: &Path, sdkappid: u32) {
-    drop(Gateway::builder()); // nothing to start: only the program is needed
-    let mut command = Command::new(target_folder().join("gateway"));
+    let mut command = Command::new(program("gateway"));
     let made =
         command.arg("app-file").arg(path).arg("--sdkappid").arg(sdkappid.to_string()).output().expect("it starts");
     assert!(made.status.success(), "{made:?}");
@@ -127,7 +126,7 @@ fn an_application_file_is_never_overwritten() {
     make_app_file(&path, 7);
     assert_eq!(fs::metadata(&path).expect("made").permissions().mode() & 0o777, 0o600);
     let before = fs::read(&path).expect("made");
-    let again = Command::new(target_folder().join("gateway")).arg("app-file").arg(&path).output().expect("it starts");
+    let again = Command::new(program("gateway")).arg("app-file").arg(&path).output().expect("it starts");
     assert!(!again.status.success());
     assert!(String::from_utf8_lossy(&again.stderr).contains("exists"), "{again:?}");
     assert_eq!(fs::read(&path).expect("still there"), before);

@@ -94,24 +94,25 @@ fn a_read_only_folder_is_refused() {
 #[test]
 fn a_read_only_store_is_refused() {
     let Some(unprivileged) = as_nobody() else { return };
-    // The folder has been used by another user; development files are there already, and readable.
     let builder = Gateway::start().kill();
     fs::set_permissions(builder.folder(), fs::Permissions::from_mode(0o755)).expect("our own folder");
     let data = builder.folder().join("data");
-    set_modes(&data, 0o555, 0o444);
+    give_away(&data);
     let output = builder.through(&unprivileged).fails();
     assert!(output.contains("Permission denied") || output.contains("not writable"), "{output}");
     assert!(output.contains(&data.display().to_string()), "{output}");
 }
 
-fn set_modes(path: &Path, folders: u32, files: u32) {
-    let mode = if path.is_dir() { folders } else { files };
+/// Takes the right to write from everything below, and hands it to nobody if we are root.
+fn give_away(path: &Path) {
     if path.is_dir() {
-        for entry in fs::read_dir(path).expect("a folder").flatten() {
-            set_modes(&entry.path(), folders, files);
-        }
+        fs::read_dir(path).expect("a folder").flatten().for_each(|entry| give_away(&entry.path()));
     }
+    let mode = if path.is_dir() { 0o500 } else { 0o400 };
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("our own file");
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(path, Some(65534), Some(65534)).expect("root may");
+    }
 }
 
 /// How to start a program without root's right to write everywhere; nothing to add if we are not root.
@@ -125,7 +126,7 @@ fn as_nobody() -> Option<Vec<&'static str>> {
         command.args(&prefix[1..]).arg(program).arg("--version").current_dir("/");
         command.output().is_ok_and(|output| output.status.success())
     };
-    if reaches(&tests::target_folder().join("gateway")) {
+    if reaches(&tests::program("gateway")) {
         return Some(prefix);
     }
     skip("this is root, and setpriv can't start the gateway as another user");
@@ -167,8 +168,8 @@ fn a_damaged_store_is_refused_and_left_alone() {
     for (path, content) in files.iter().zip(&contents) {
         fs::write(path, content).expect("written");
     }
-    let mut anna = builder.start().connect("anna");
-    assert_eq!(anna.log_in_and_sync().len(), 1);
+    let gateway = builder.start();
+    assert_eq!(gateway.connect("anna").log_in_and_sync().len(), 1);
 }
 
 fn files_below(folder: &Path) -> Vec<std::path::PathBuf> {

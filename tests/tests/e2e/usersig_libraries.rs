@@ -22,8 +22,8 @@ const NODE: &str = "
 const PYTHON: &str = "
 import sys, TLSSigAPIv2
 api = TLSSigAPIv2.TLSSigAPIv2(int(sys.argv[1]), sys.argv[2])
-print(api.genUserSig(sys.argv[3], int(sys.argv[4])))
-print(api.genPrivateMapKey(sys.argv[3], int(sys.argv[4]), 10000, 255))
+print(api.gen_sig(sys.argv[3], int(sys.argv[4])))
+print(api.gen_sig_with_userbuf(sys.argv[3], int(sys.argv[4]), b'abc'))
 ";
 
 #[test]
