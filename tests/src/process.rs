@@ -131,6 +131,9 @@ impl Drop for Process {
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("---- {} wrote:\n{}----", self.name, self.output());
+        } else {
+            // It closes one connection only, and would go unnoticed.
+            assert!(!self.output().contains("panicked at"), "{} panicked:\n{}", self.name, self.output());
         }
     }
 }

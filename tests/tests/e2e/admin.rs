@@ -73,7 +73,7 @@ fn the_promised_families_are_there_and_count() {
 fn acc_06_secrets_credentials_and_messages_appear_nowhere() {
     let gateway = Gateway::builder().flag("log", "debug").start();
     let app = gateway.app().clone();
-    let wrong = App { secret: "f".repeat(64), ..app.clone() };
+    let wrong = App { secret: "f".repeat(64), sdkappid: app.sdkappid };
     let text = "for your eyes only";
     let credentials = [app.sign("anna"), wrong.sign("anna"), app.sign_at("anna", 1_600_000_000, 60), app.sign("ben")];
     for usersig in &credentials {

@@ -33,7 +33,7 @@ fn acc_06_each_wrong_credential_gets_its_published_code_and_can_be_mended() {
     let gateway = Gateway::start();
     let app = gateway.app().clone();
     let other_app = App { sdkappid: app.sdkappid + 1, ..app.clone() };
-    let wrong_secret = App { secret: "0".repeat(64), ..app.clone() };
+    let wrong_secret = App { secret: "0".repeat(64), sdkappid: app.sdkappid };
     let good = app.sign("anna");
     let cases = [
         ("expired", app.sdkappid, app.sign_at("anna", 1_600_000_000, 3600), 70001),

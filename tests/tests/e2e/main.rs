@@ -7,6 +7,7 @@
 
 mod admin;
 mod bad_input;
+mod churn;
 mod disk_full;
 mod drain;
 mod kill;
