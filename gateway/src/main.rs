@@ -21,6 +21,7 @@ mod shared;
 mod tls;
 
 use std::{
+    io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::mpsc,
@@ -110,7 +111,8 @@ fn start(config: Config) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log).map_err(|error| {
         anyhow::anyhow!("log is \"{}\", but must be a level or a tracing filter: {error}", config.log)
     })?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     service::run(config, signals()?)
 }

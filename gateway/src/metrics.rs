@@ -26,6 +26,7 @@ pub fn install() -> anyhow::Result<PrometheusHandle> {
 fn describe() {
     describe_gauge!("gateway_connections", "Connections now, by core.");
     describe_gauge!("gateway_sessions", "Logged-in connections now, by core.");
+    describe_gauge!("gateway_sends_waiting", "Sends waiting for a transaction.");
     describe_gauge!("gateway_mailbox_events", "Live events waiting for a core.");
     describe_gauge!("gateway_sends_unanswered", "Sends handed to the store and not answered yet.");
     describe_counter!("gateway_logins_total", "Successful logins.");

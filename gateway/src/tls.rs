@@ -116,6 +116,10 @@ impl TlsSession {
         let mut peer_closed = false;
         let mut failure = None;
         loop {
+            // After a failure there is only the alert to send: rustls must not meet the bytes again.
+            if let Some(error) = failure.take_if(|_| !self.connection.wants_write()) {
+                return Err(error);
+            }
             // A client that names another protocol is refused by the handshake, one that names none here.
             if self.connection.handshake_kind().is_some() && self.connection.alpn_protocol().is_none() {
                 return Err(rustls::Error::NoApplicationProtocol);
@@ -123,11 +127,10 @@ impl TlsSession {
             let rest = bytes.get_mut(used..).unwrap_or_default();
             let UnbufferedStatus { discard, state, .. } = self.connection.process_tls_records(rest);
             let progress = match state {
-                Err(error) if failure.is_some() => return Err(failure.unwrap_or(error)),
-                // Once more: the alert that tells the client is waiting to be encoded.
                 Err(error) => {
-                    failure = Some(error);
-                    None
+                    used = bytes.len();
+                    failure.get_or_insert(error);
+                    continue;
                 }
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(record) = traffic.next_record() {
@@ -153,9 +156,6 @@ impl TlsSession {
                 Ok(_) => Some(Progress::PeerClosed),
             };
             used += discard;
-            if let (Some(error), Some(_)) = (&failure, progress) {
-                return Err(error.clone());
-            }
             if let Some(progress) = progress {
                 return Ok((used, progress));
             }

@@ -145,6 +145,7 @@ async fn read_history(
         return Ok(HistoryPage { messages: Vec::new(), more: false, head_seq });
     }
     let messages = read_messages(tx, app, conversation, first, last, query).await?;
+    // Exactly, because the page after sequence 1 would begin at 0, which stands for the newest message.
     let end = if query.forward { last } else { first };
     let more = messages.last().is_some_and(|message: &Message| message.seq != end);
     Ok(HistoryPage { messages, more, head_seq })

@@ -113,6 +113,10 @@ impl Embedded {
         F: FnOnce(JournalDisk) -> Box<dyn Disk>,
     {
         let folder = Folder::open(path)?;
+        // Below the reserve every write is refused, those of a start too.
+        if folder.free_bytes().is_ok_and(|free| free < options.disk_reserve_bytes) {
+            return Err(OpenError::OutOfSpace { folder: path.to_path_buf() });
+        }
         if !folder.database().exists() {
             create_database(&folder, &options)?;
         }

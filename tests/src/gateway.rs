@@ -1,0 +1,293 @@
+//! A gateway process, and how to start one in every way a test needs.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::{
+    Client, Labels, Metrics, Options, Process, Refusal, Wire, admin, eventually,
+    process::program,
+    wire::{Config, tls_config},
+};
+
+/// An application: who signs the credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct App {
+    /// Its number.
+    pub sdkappid: u32,
+    /// Its key.
+    pub secret: String,
+}
+
+impl App {
+    /// Reads an application file.
+    pub fn read(path: &Path) -> App {
+        let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let json: serde_json::Value = serde_json::from_str(&text).expect("an application file is JSON");
+        let sdkappid = json["sdkappid"].as_u64().and_then(|number| u32::try_from(number).ok()).expect("sdkappid");
+        App { sdkappid, secret: json["secret"].as_str().expect("secret").to_owned() }
+    }
+
+    /// A credential that is valid now, for an hour.
+    pub fn sign(&self, user: &str) -> String {
+        self.sign_at(user, unix_s(), 3600)
+    }
+
+    /// A credential of any time.
+    pub fn sign_at(&self, user: &str, issued_s: u64, expire_s: u64) -> String {
+        backend::domain::usersig::sign(self.sdkappid, &self.secret, user, issued_s, expire_s)
+    }
+}
+
+/// Seconds since the Unix epoch.
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs()
+}
+
+/// How to start a gateway. Ports are the system's choice, the folder is a new one, unless something else is said.
+pub struct Builder {
+    folder: Arc<TempDir>,
+    data: PathBuf,
+    flags: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
+    prefix: Vec<String>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
+        let data = folder.path().join("data");
+        let flags = [("client-listen", "127.0.0.1:0"), ("admin-listen", "127.0.0.1:0")];
+        let flags = flags.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        Builder { folder, data, flags, environment: Vec::new(), prefix: Vec::new() }
+    }
+}
+
+impl Builder {
+    /// Sets a flag; the last one wins.
+    pub fn flag(mut self, name: &str, value: impl ToString) -> Self {
+        self.flags.retain(|(known, _)| known != name);
+        self.flags.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Puts the store there.
+    pub fn data(mut self, folder: &Path) -> Self {
+        self.data = folder.to_path_buf();
+        self
+    }
+
+    /// Starts it through another program, such as `prlimit`.
+    pub fn through(mut self, prefix: &[&str]) -> Self {
+        self.prefix = prefix.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// A folder for the test's own files, gone when the gateway is.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts it and waits for the line that says it serves.
+    pub fn start(self) -> Gateway {
+        let mut process = Process::start(self.command());
+        let Some(ready_line) = process.line() else {
+            let status = process.wait();
+            panic!("the gateway ended with {status}:\n{}", process.output());
+        };
+        let address = |before: &str| {
+            let (_, behind) = ready_line.split_once(before)?;
+            behind.split(',').next()?.parse::<SocketAddr>().ok()
+        };
+        let (Some(client), Some(admin)) = (address("client tls://"), address("admin http://")) else {
+            panic!("not a ready line: {ready_line}");
+        };
+        let flag =
+            |name: &str| self.flags.iter().find(|(known, _)| known == name).map(|(_, value)| PathBuf::from(value));
+        let app = App::read(&flag("app-file").unwrap_or_else(|| self.data.join("dev/app.json")));
+        let certificate = flag("tls-cert").unwrap_or_else(|| self.data.join("dev/cert.pem"));
+        Gateway { process, builder: self, ready_line, client, admin, app, certificate }
+    }
+
+    /// Starts it, expecting it to end by itself with an error and without ever serving. Returns what it wrote.
+    pub fn fails(&self) -> String {
+        let mut process = Process::start(self.command());
+        if let Some(line) = process.line() {
+            panic!("this start should fail, but: {line}");
+        }
+        let status = process.wait();
+        let output = process.output();
+        assert_eq!(status.code(), Some(1), "{output}");
+        assert!(!output.contains("panicked"), "{output}");
+        output
+    }
+
+    fn command(&self) -> Command {
+        let gateway = program("gateway");
+        let mut command = match self.prefix.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(gateway);
+                command
+            }
+            None => Command::new(gateway),
+        };
+        for (variable, _) in std::env::vars().filter(|(name, _)| name.starts_with("GATEWAY_")) {
+            command.env_remove(variable);
+        }
+        command.arg("--store-path").arg(&self.data).current_dir(self.folder.path());
+        command.args(self.flags.iter().flat_map(|(name, value)| [format!("--{name}"), value.clone()]));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+/// A gateway that serves.
+pub struct Gateway {
+    process: Process,
+    builder: Builder,
+    ready_line: String,
+    client: SocketAddr,
+    admin: SocketAddr,
+    app: App,
+    certificate: PathBuf,
+}
+
+impl Gateway {
+    /// One with default settings on a new folder.
+    pub fn start() -> Gateway {
+        Builder::default().start()
+    }
+
+    /// What to start one with.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Starts again with the same settings on the same folder, on ports of the system's choice.
+    pub fn restart(self) -> Gateway {
+        let Gateway { mut process, builder, .. } = self;
+        process.kill();
+        builder.start()
+    }
+
+    /// Kills it with a signal it can't handle, and gives back what it was started with.
+    pub fn kill(self) -> Builder {
+        let Gateway { mut process, builder, .. } = self;
+        process.kill();
+        builder
+    }
+
+    /// Tells it to drain and end; how that went, what it wrote, and what it was started with.
+    pub fn stop(self) -> (ExitStatus, String, Builder) {
+        let Gateway { mut process, builder, .. } = self;
+        process.signal(Signal::TERM);
+        let status = process.wait();
+        (status, process.output(), builder)
+    }
+
+    /// A device of `user` that is logged in and has read its log to the end: pushes come from here on.
+    pub fn login(&self, user: &str) -> Client {
+        let mut client = self.connect(user);
+        client.log_in_and_sync();
+        client
+    }
+
+    /// A connection of `user` that has not logged in.
+    pub fn connect(&self, user: &str) -> Client {
+        self.connect_with(user, Options::default())
+    }
+
+    /// A connection with settings of its own.
+    pub fn connect_with(&self, user: &str, options: Options) -> Client {
+        self.try_connect(user, options).unwrap_or_else(|error| panic!("{user} can't connect: {error:?}"))
+    }
+
+    /// A connection, if there can be one.
+    pub fn try_connect(&self, user: &str, options: Options) -> Result<Client, Refusal> {
+        Client::connect(self.client, self.tls(), user, &self.app, options)
+    }
+
+    /// A connection for bytes of any kind.
+    pub fn wire(&self) -> Wire {
+        Wire::open(self.client, self.tls()).expect("a TLS connection")
+    }
+
+    /// What a client trusts and offers.
+    pub fn tls(&self) -> Config {
+        tls_config(&self.certificate)
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.client
+    }
+
+    /// Where the admin endpoint is.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The application it serves.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> &Path {
+        &self.builder.data
+    }
+
+    /// The line it said that it serves with.
+    pub fn ready_line(&self) -> &str {
+        &self.ready_line
+    }
+
+    /// What it was started with.
+    pub fn built_from(&self) -> &Builder {
+        &self.builder
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Gets a path of the admin endpoint.
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        admin::get(self.admin, path)
+    }
+
+    /// A scrape.
+    pub fn metrics(&self) -> Metrics {
+        let (status, body) = self.get("/metrics").expect("the admin endpoint answers");
+        assert_eq!(status, 200);
+        Metrics(body)
+    }
+
+    /// Waits until a metric has at least this value.
+    pub fn wait_metric(&self, name: &str, labels: Labels<'_>, at_least: f64) {
+        eventually(&format!("{name}{labels:?} of {at_least}"), || self.metrics().sum(name, labels) >= at_least);
+    }
+}
+
+/// A port nobody listens on, and that the system gives to nobody who leaves the choice to it: for a
+/// gateway that must come back on the same one.
+pub fn free_port() -> u16 {
+    let mut ports = std::iter::repeat_with(|| rand::random_range(10_000..30_000));
+    ports.find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok()).expect("one of them is free")
+}

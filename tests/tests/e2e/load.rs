@@ -1,0 +1,64 @@
+//! The load harness against a real gateway, one that is killed included.
+//!
+//! Goal: what the README tells a newcomer to run works, and its verdict holds when the gateway dies under
+//! it. Mechanics: the `loadtest` program as a child; kill -9 and a new start on the same ports while it runs.
+//! Without it the harness could report success on a gateway that loses messages, or failure on a good one.
+
+use std::process::Command;
+
+use tests::{Gateway, Process, free_port, program};
+
+/// Runs a scenario against the gateway; the child, to be waited for.
+fn loadtest(gateway: &Gateway, arguments: &[&str]) -> Process {
+    let mut command = Command::new(program("loadtest"));
+    command.args(arguments).args(["--report", "json", "--target", &gateway.address().to_string()]);
+    command.arg("--admin").arg(format!("http://{}", gateway.admin_address()));
+    command.arg("--app-file").arg(gateway.data().join("dev/app.json"));
+    command.arg("--ca").arg(gateway.data().join("dev/cert.pem"));
+    Process::start(command)
+}
+
+/// Waits for the end of a run that must be good; its report.
+fn report(mut run: Process) -> serde_json::Value {
+    let line = run.line().unwrap_or_default();
+    let status = run.wait();
+    assert_eq!(status.code(), Some(0), "{}", run.output());
+    serde_json::from_str(&line).unwrap_or_else(|error| panic!("no JSON on one line: {error}: {}", run.output()))
+}
+
+fn assert_nothing_lost(report: &serde_json::Value) {
+    for broken in ["lost", "duplicated", "reordered"] {
+        assert_eq!(report[broken], 0, "{broken}: {report}");
+    }
+    assert!(report["acked"].as_u64() > Some(0), "{report}");
+}
+
+#[test]
+fn each_scenario_reports_what_was_promised() {
+    let gateway = Gateway::start();
+    for scenario in ["c2c", "ping", "idle", "login"] {
+        let report = report(loadtest(&gateway, &[scenario, "--seconds", "1", "--connections", "4"]));
+        assert_eq!(report["scenario"], scenario);
+        for field in
+            ["connections", "seconds", "sent", "acked", "delivered", "errors", "per_second", "ack_ms", "server"]
+        {
+            assert!(report.get(field).is_some(), "{field} is missing in {report}");
+        }
+        if scenario == "c2c" {
+            assert_nothing_lost(&report);
+            assert!(report["server"]["rss_bytes"].as_f64() > Some(1e6), "{report}");
+        }
+    }
+}
+
+#[test]
+fn msg_04_c2c_finds_nothing_lost_across_kill_9() {
+    let port = || format!("127.0.0.1:{}", free_port());
+    let mut gateway = Gateway::builder().flag("client-listen", port()).flag("admin-listen", port()).start();
+    let run = loadtest(&gateway, &["c2c", "--reconnect", "--seconds", "6", "--connections", "8"]);
+    for _ in 0..2 {
+        gateway.wait_metric("gateway_messages_total", &[], 200.0);
+        gateway = gateway.restart();
+    }
+    assert_nothing_lost(&report(run));
+}
