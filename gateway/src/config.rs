@@ -43,7 +43,7 @@ pub const KEYS: &[Key] = &[
     key("client.login_deadline_ms", "15000", "From accept to login, in milliseconds."),
     key("client.frame_bytes_max", "65536", "Largest frame of a logged-in client, in bytes."),
     key("client.in_flight_max", "256", "Requests a client may have unanswered."),
-    key("client.sessions_per_user_max", "32", "Sessions one account may have at a time."),
+    key("client.sessions_per_user_max", "100", "Sessions one account may have at a time."),
     key(
         "client.push_buffer_bytes_max",
         "262144",

@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used)]
 
 mod admin;
+mod attacks;
 mod bad_input;
 mod churn;
 mod disk_full;
