@@ -53,7 +53,7 @@ fn the_promised_families_are_there_and_count() {
         assert!(metrics.has("gateway_connections", &[("core", &core.to_string())]), "core {core}");
     }
     assert!(metrics.has("gateway_events_dropped_total", &[("reason", "slow_reader")]));
-    for queue in ["gateway_mailbox_events", "gateway_sends_waiting", "store_queue_depth"] {
+    for queue in ["gateway_mailbox_events", "gateway_sends_unanswered", "store_queue_depth"] {
         assert!(metrics.has(queue, &[]), "{queue} is missing");
     }
     for histogram in ["store_commit_seconds", "store_sync_seconds", "store_sync_batch_commits", "send_batch_messages"] {

@@ -36,7 +36,7 @@ fn configuration_errors_name_key_value_and_what_is_right_before_anything_is_boun
         refused(&builder, &[expected]);
         assert!(!builder.folder().join("data").exists(), "{flag}: nothing should have been made");
     }
-    refused(&start().environment("GATEWAY_CLIENT_LISTN", "x"), &["CLIENT_LISTN is no configuration key"]);
+    refused(&start().environment("GATEWAY_CLIENT_LISTN", "x"), &["GATEWAY_CLIENT_LISTN names no configuration key"]);
     let builder = start();
     let file = builder.folder().join("gateway.toml");
     fs::write(&file, "[client]\nlisten_on = 1\n").expect("written");
@@ -50,7 +50,7 @@ fn a_port_that_is_taken_is_named_with_the_flag_that_changes_it() {
     let address = taken.local_addr().expect("bound").to_string();
     for (flag, key) in [("client-listen", "client.listen"), ("admin-listen", "admin.listen")] {
         let builder = Gateway::builder().flag(flag, &address);
-        refused(&builder, &[key, &address, "Is another gateway running?", &format!("--{flag}")]);
+        refused(&builder, &[key, &address, "another gateway may be running", &format!("--{flag}")]);
     }
 }
 
