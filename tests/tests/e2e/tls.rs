@@ -78,8 +78,10 @@ fn the_protocol_must_be_named() {
     }
     let mut config = tls_config_of(&certificate(&gateway), rustls::ALL_VERSIONS);
     config.alpn_protocols = Vec::new();
-    let mut silent = Wire::open(gateway.address(), Arc::new(config)).expect("the handshake itself can be done");
-    silent.closed();
+    // A client may be done with its side of the handshake when it is refused.
+    if let Ok(mut silent) = Wire::open(gateway.address(), Arc::new(config)) {
+        silent.closed();
+    }
     gateway.wait_metric(TLS_FAILURES, &[("kind", "alpn")], 3.0);
     gateway.login("anna").ping();
 }
