@@ -121,8 +121,8 @@ impl TlsSession {
                 return Err(error);
             }
             // A client that names another protocol is refused by the handshake, one that names none here.
-            let agreed = self.connection.handshake_kind().is_some();
-            if failure.is_none() && agreed && self.connection.alpn_protocol().is_none() {
+            let agreed = failure.is_none() && self.connection.handshake_kind().is_some();
+            if agreed && self.connection.alpn_protocol().is_none() {
                 return Err(rustls::Error::NoApplicationProtocol);
             }
             let rest = bytes.get_mut(used..).unwrap_or_default();

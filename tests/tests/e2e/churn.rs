@@ -15,7 +15,7 @@ use protocol::{
     message::GoAway,
 };
 use socket2::SockRef;
-use tests::{Gateway, Options, eventually};
+use tests::{Gateway, eventually};
 
 /// Ends a connection with a reset instead of an orderly end.
 fn reset(socket: &TcpStream) {
@@ -76,17 +76,19 @@ fn a_goodbye_of_the_client_is_counted_by_a_known_code() {
 }
 
 #[test]
-fn many_devices_of_one_user_come_go_and_all_get_every_message() {
-    let gateway = Gateway::start();
+fn many_devices_of_one_user_come_and_go_and_each_gets_every_message() {
+    let gateway = Gateway::builder().flag("client-sessions-per-user-max", 20).start();
     let mut anna = gateway.login("anna");
-    let mut devices: Vec<_> = (0..50).map(|_| gateway.login("ben")).collect();
-    for round in 1..=5 {
-        devices.truncate(50 - 5 * round);
+    let mut devices: Vec<_> = (0..20).map(|_| gateway.login("ben")).collect();
+    let one_more = gateway.connect("ben").try_login().expect_err("a session over the limit");
+    assert_eq!(one_more.code(), Some(ErrorCode::TOO_MANY_SESSIONS));
+    for left in [20, 15, 10, 5] {
+        devices.truncate(left);
         let seq = anna.send("ben", "to all").seq;
         for device in &mut devices {
             assert_eq!(device.next_message().seq, seq);
         }
     }
-    eventually("those that left are gone", || gateway.metrics().sum("gateway_sessions", &[]) == 26.0);
-    assert!(gateway.try_connect("ben", Options::default()).is_ok());
+    eventually("those that left are gone", || gateway.metrics().sum("gateway_sessions", &[]) == 6.0);
+    eventually("there is room again", || gateway.connect("ben").try_login().is_ok());
 }

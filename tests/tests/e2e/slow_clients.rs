@@ -88,13 +88,15 @@ fn send_until(gateway: &Gateway, anna: &mut Client, enough: impl Fn(&Gateway) ->
     panic!("4,000 messages and the gateway still pushes");
 }
 
-/// Takes pushes up to the one with this text.
+/// Takes messages up to the one with this text, as an attentive client does: pushes, and the log where
+/// it was too slow for a moment.
 fn seqs_until(client: &mut Client, last: &str) -> Vec<u64> {
     let mut seqs = Vec::new();
     loop {
-        let message = client.next_message();
-        seqs.push(message.seq);
-        if message.text() == last {
+        let push = client.next_push().expect("the connection is kept");
+        let messages = push.map_or_else(|| client.catch_up(), |message| vec![message]);
+        seqs.extend(messages.iter().map(|message| message.seq));
+        if messages.last().is_some_and(|message| message.text() == last) {
             return seqs;
         }
     }
