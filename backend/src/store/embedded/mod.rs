@@ -15,6 +15,7 @@ mod folder;
 mod journal_tail;
 mod journals;
 mod mark;
+mod memtables;
 mod newest;
 mod syncer;
 #[cfg(test)]
@@ -31,7 +32,10 @@ use std::{
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
-use self::{disk::JournalDisk, engine::Shared, folder::Folder, journals::ActiveJournal, mark::Mark, syncer::Disk};
+use self::{
+    disk::JournalDisk, engine::Shared, folder::Folder, journals::ActiveJournal, mark::Mark, memtables::Freeing,
+    syncer::Disk,
+};
 use super::{
     lock,
     seam::{Engine, EngineTx, StoreError},
@@ -94,6 +98,7 @@ impl Default for EmbeddedOptions {
 pub struct Embedded {
     shared: Arc<Shared>,
     syncer: Mutex<Option<JoinHandle<()>>>,
+    freeing: Mutex<Option<Freeing>>,
 }
 
 impl Embedded {
@@ -131,13 +136,15 @@ impl Embedded {
         database.persist(PersistMode::SyncAll).map_err(|error| engine_error(&folder, error))?;
 
         let disk = wrap_disk(JournalDisk::new(journal, database.clone(), folder));
+        let no_thread = |source| OpenError::Io { file: path.to_path_buf(), source };
+        let freeing = Freeing::start(keyspace.clone()).map_err(no_thread)?;
         let shared = Arc::new(Shared::new(disk, database, keyspace, newest, &options));
         let thread = std::thread::Builder::new().name("store-sync".into()).spawn({
             let shared = shared.clone();
             move || shared.run_syncer(&clock)
         });
-        let syncer = thread.map_err(|source| OpenError::Io { file: path.to_path_buf(), source })?;
-        Ok(Embedded { shared, syncer: Mutex::new(Some(syncer)) })
+        let syncer = Mutex::new(Some(thread.map_err(no_thread)?));
+        Ok(Embedded { shared, syncer, freeing: Mutex::new(Some(freeing)) })
     }
 }
 
@@ -161,6 +168,9 @@ impl Engine for Embedded {
             && thread.join().is_err()
         {
             tracing::error!("the store's sync thread died");
+        }
+        if let Some(freeing) = lock(&self.freeing).take() {
+            freeing.stop();
         }
     }
 }
