@@ -2,7 +2,7 @@
 //! lost, stored twice or out of order.
 //!
 //! - [`options`]: the command line. [`scenario`]: what can be run. [`report`]: what comes out.
-//! - [`run`], [`worker`]: threads, the measured time, the server's figures around it.
+//! - [`mod@run`], [`worker`]: threads, the measured time, the server's figures around it.
 //! - [`client`], [`tls`], [`alarm`]: a connection, cheap enough that a core drives thousands.
 //! - [`payload`], [`ledger`]: messages that can be checked, and the checking.
 //! - [`pace`], [`tally`], [`clock`]: when to send, and what is counted and timed.

@@ -4,7 +4,7 @@
 //! every engine, limits included, so that what passes on one passes on the other. Everything above
 //! the seam sees [`Store`] and [`Tx`]; an engine implements [`Engine`] and [`EngineTx`].
 //!
-//! What lives here: the seam's types ([`seam`]), its front ([`Store`], [`Tx`]: limits, retry, worker
+//! What lives here: the seam's types (`seam`), its front ([`Store`], [`Tx`]: limits, retry, worker
 //! threads) and the engines ([`Embedded`], [`Memory`]). What may not: any knowledge of what the keys mean.
 //!
 //! Two promises hold on every engine:
