@@ -1,8 +1,8 @@
 //! How fast the embedded engine takes the domain's sends, and what they cost.
 //!
-//! Runs transactions of the shape of `domain::send` through `run_then` on the write lane: for each
-//! message three reads (idempotency record: absent; account: there; conversation head) and five
-//! writes. Prints durable messages a second and the processor time per message of each thread, which
+//! Runs transactions of nearly the shape of `domain::send` (which also reads what the recipient says of the
+//! sender) through `run_then` on the write lane: for each message three reads (idempotency record: absent;
+//! account: there; conversation head) and five writes. Prints durable messages a second and the processor time per message of each thread, which
 //! says more than the rate on a machine that is not quiet.
 //!
 //! ```text

@@ -1,10 +1,11 @@
-//! Goal: sending, syncing and history keep their promises whatever the store does (invariants 1 to 4 of
-//! ARCHITECTURE.md; MSG-04, MSG-05).
+//! Goal: sending, syncing, history and retention keep their promises whatever the store does (invariants
+//! 1 to 4 of ARCHITECTURE.md; MSG-03, MSG-04, MSG-05).
 //!
 //! Mechanics: seeded histories on the memory engine. Users send to each other and to themselves, send the
-//! same message again, and one id to two people; meanwhile commits conflict, get lost, end with unknown
-//! outcome, wait for durability, or die in a crash. Then everything is read back and compared with what
-//! was acknowledged.
+//! same message again, and one id to two people, while days pass and what has expired is removed;
+//! meanwhile commits conflict, get lost, end with unknown outcome, wait for durability, or die in a crash.
+//! Then everything is read back and compared with what was acknowledged: what has not expired is there,
+//! what has expired is gone.
 //!
 //! `DOMAIN_SEED=n` replays one history, `DOMAIN_HISTORIES=n` runs that many.
 
@@ -12,26 +13,35 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
     time::Duration,
 };
 
 use backend::{
     domain::{
-        AppId, Error, UserId, account,
+        AppId, Error, UserId,
+        account::{self, NewApplication},
+        act::{Act, Answer, News, Notice, Outcome},
+        history::{self, HistoryQuery, Start},
+        keys,
         message::NewMessage,
-        send::Sent,
+        retention::{Keep, Retention},
         send_queue::{Completion, Outbox, SendLimits, SendQueue},
-        sync::{self, HistoryQuery, PageLimit},
+        sync::{self, From, PageLimit, SyncPage},
+        unsettled::Late,
         usersig,
     },
-    env::{Clock, Rng, SeededRng, SystemClock},
-    store::{Faults, Memory, Store, StoreOptions, Versionstamp},
+    env::{Clock, Rng, SeededRng, UnixMillis},
+    store::{Faults, Memory, RangeQuery, ReadMode, Store, StoreOptions, Versionstamp},
 };
 use bytes::Bytes;
 use futures::executor::block_on;
 use prost::Message as _;
-use protocol::message::{Body, Element, Message, Text, element::Kind};
+use protocol::message::{Body, Element, Event, Message, Text, element::Kind, event::What};
 
 const APP: AppId = 7;
 const OTHER_APP: AppId = 8;
@@ -40,6 +50,11 @@ const USERS: [&str; 4] = ["anna", "ben", "cleo", "dan"];
 const STEPS: u64 = 120;
 const HISTORIES_DEFAULT: u64 = 300;
 const PATIENCE: Duration = Duration::from_secs(60);
+const HOUR_MS: u64 = 3_600_000;
+const KEEP: Keep = Keep { message_days: 3, event_days: 3 };
+const KEPT_MS: u64 = 3 * 24 * HOUR_MS;
+/// From one pass over the event logs to the next, and for the moment that tells their age.
+const EVENTS_LATE_MS: u64 = 8 * HOUR_MS;
 
 #[test]
 fn promises_hold_in_seeded_histories() {
@@ -65,25 +80,56 @@ impl Drop for Replay {
 
 /// Collects what the queue finished, in the order it came.
 #[derive(Clone, Default)]
-struct Finished(Arc<(Mutex<Vec<Completion<usize>>>, Condvar)>);
+struct Finished(Arc<(Mutex<Results>, Condvar)>);
+
+#[derive(Default)]
+struct Results {
+    completions: Vec<Completion<usize>>,
+    /// What sessions that are online would be pushed.
+    pushes: Vec<Notice>,
+}
 
 impl Outbox for Finished {
     type Origin = usize;
 
     fn complete(&self, batch: Vec<Completion<usize>>) {
-        let (finished, changed) = &*self.0;
-        finished.lock().unwrap().extend(batch);
+        let (results, changed) = &*self.0;
+        let mut results = results.lock().unwrap();
+        for completion in &batch {
+            let Ok(outcome) = &completion.outcome else { continue };
+            assert_eq!(outcome.notices.is_empty(), outcome.is_duplicate());
+            results.pushes.extend(outcome.notices.iter().cloned());
+        }
+        results.completions.extend(batch);
         changed.notify_all();
+    }
+
+    fn late(&self, acts: Vec<Late>) {
+        self.0.0.lock().unwrap().pushes.extend(acts.into_iter().flat_map(|late| late.notices));
     }
 }
 
 impl Finished {
-    fn wait_for(&self, count: usize) -> Vec<Completion<usize>> {
-        let (finished, changed) = &*self.0;
-        let waiting = changed.wait_timeout_while(finished.lock().unwrap(), PATIENCE, |finished| finished.len() < count);
-        let (mut finished, timeout) = waiting.unwrap();
-        assert!(!timeout.timed_out(), "{} of {count} sends were answered", finished.len());
-        std::mem::take(&mut finished)
+    fn wait_for(&self, count: usize) -> Results {
+        let (results, changed) = &*self.0;
+        let waiting =
+            changed.wait_timeout_while(results.lock().unwrap(), PATIENCE, |results| results.completions.len() < count);
+        let (mut results, timeout) = waiting.unwrap();
+        assert!(!timeout.timed_out(), "{} of {count} sends were answered", results.completions.len());
+        std::mem::take(&mut results)
+    }
+}
+
+/// A clock that goes only when told to.
+struct HandClock(AtomicU64);
+
+impl Clock for HandClock {
+    fn unix_ms(&self) -> UnixMillis {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn monotonic_us(&self) -> u64 {
+        0
     }
 }
 
@@ -91,10 +137,15 @@ struct History {
     rng: SeededRng,
     memory: Memory,
     store: Store,
+    clock: Arc<HandClock>,
+    retention: Retention,
+    /// Removals under way: they may have to wait until what they do is durable.
+    removing: Vec<JoinHandle<()>>,
     queue: SendQueue<Finished>,
     finished: Finished,
     users: Vec<UserId>,
     submitted: Vec<NewMessage>,
+    answered: usize,
 }
 
 impl History {
@@ -105,18 +156,36 @@ impl History {
             history.step();
         }
         history.memory.set_faults(Faults::default());
-        let completions = history.settle();
-        history.check(&completions);
+        let mut results = history.settle();
+        // A last one settles what the faults have left in doubt.
+        history.send_new();
+        let last = history.settle();
+        results.completions.extend(last.completions);
+        results.pushes.extend(last.pushes);
+        history.remove_all_expired();
+        // What has just expired may be gone, what has not must not.
+        history.check(&results);
+        // One pass over the event logs may be under way since a while ago: then another.
+        for _ in 0..2 {
+            history.clock.0.fetch_add(EVENTS_LATE_MS, Ordering::Relaxed);
+            history.remove_all_expired();
+        }
+        history.check(&results);
+        history.check_nothing_overdue();
         history.store.shutdown();
     }
 
     fn new(seed: u64) -> Self {
         let memory = Memory::new(seed, Faults::default());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let options = StoreOptions { retry_backoff_us_max: 0, read_threads: 1, ..StoreOptions::default() };
+        let hand = Arc::new(HandClock(AtomicU64::new(20_000 * 24 * HOUR_MS + seed % HOUR_MS)));
+        let clock: Arc<dyn Clock> = hand.clone();
+        // Some give up early, with outcomes unknown.
+        let retry_attempts_max = [20, 20, 1, 0][seed as usize % 4];
+        let options =
+            StoreOptions { retry_backoff_us_max: 0, retry_attempts_max, read_threads: 1, ..StoreOptions::default() };
         let store = Store::new(Arc::new(memory.clone()), clock.clone(), Arc::new(SeededRng::new(seed)), options);
         for app in [APP, OTHER_APP] {
-            block_on(account::put_application(&store, &clock, app, SECRET, false)).unwrap();
+            block_on(account::put_application(&store, &clock, NewApplication::new(app, SECRET))).unwrap();
         }
         let users: Vec<UserId> = USERS.iter().map(|name| UserId::new(name).unwrap()).collect();
         for user in &users {
@@ -125,14 +194,29 @@ impl History {
         }
         let finished = Finished::default();
         let limits = SendLimits { batch_max: 8, ..SendLimits::default() };
-        let queue = SendQueue::new(store.clone(), clock, limits, finished.clone());
-        History { rng: SeededRng::new(!seed), memory, store, queue, finished, users, submitted: Vec::new() }
+        let queue = SendQueue::new(store.clone(), clock.clone(), limits, finished.clone());
+        let retention = Retention::new(store.clone(), clock, &SeededRng::new(seed), KEEP);
+        History {
+            rng: SeededRng::new(!seed),
+            memory,
+            store,
+            clock: hand,
+            retention,
+            removing: Vec::new(),
+            queue,
+            finished,
+            users,
+            submitted: Vec::new(),
+            answered: 0,
+        }
     }
 
     fn step(&mut self) {
         match self.below(100) {
-            0..60 => self.send_new(),
-            60..80 => self.send_again(None),
+            0..50 => self.send_new(),
+            50..70 => self.send_again(None),
+            70..74 => self.pass_time(),
+            74..80 => self.remove_expired(),
             80..84 => {
                 let to = self.user();
                 self.send_again(Some(to));
@@ -146,14 +230,9 @@ impl History {
     fn send_new(&mut self) {
         let number = self.submitted.len();
         let text = Text { text: format!("message {number}") };
-        let body = Body { elements: vec![Element { kind: Some(Kind::Text(text)) }] };
-        let message = NewMessage {
-            app: APP,
-            from: self.user(),
-            to: self.user(),
-            client_message_id: Bytes::from(format!("{number:08}")),
-            body: body.encode_to_vec().into(),
-        };
+        let body = Body { elements: vec![Element { kind: Some(Kind::Text(text)) }], ..Body::default() };
+        let id = Bytes::from(format!("{number:08}"));
+        let message = NewMessage::new(APP, self.user(), self.user(), id, body.encode_to_vec().into());
         self.submit(message);
     }
 
@@ -166,40 +245,69 @@ impl History {
         self.submit(NewMessage { to, ..earlier });
     }
 
+    fn pass_time(&self) {
+        self.clock.0.fetch_add(self.below(40) * HOUR_MS / 2, Ordering::Relaxed);
+    }
+
+    fn remove_expired(&mut self) {
+        let retention = self.retention.clone();
+        self.removing.push(std::thread::spawn(move || drop(block_on(retention.round())))); // may fail
+    }
+
     fn submit(&mut self, message: NewMessage) {
-        self.queue.submit(self.submitted.len(), message.clone()).unwrap();
+        self.queue.submit(self.submitted.len(), Act::Send(message.clone())).unwrap();
         self.submitted.push(message);
     }
 
-    /// Waits until every send has been answered, making durable what waits for that.
-    fn settle(&mut self) -> Vec<Completion<usize>> {
-        let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let syncing = std::thread::spawn({
-            let (memory, done) = (self.memory.clone(), done.clone());
-            move || {
-                while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                    memory.sync();
-                    std::thread::yield_now();
-                }
-            }
-        });
-        let completions = self.finished.wait_for(self.submitted.len());
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
-        syncing.join().unwrap();
-        self.memory.sync();
-        completions
+    /// Waits until every send has been answered, and no removal is under way.
+    fn settle(&mut self) -> Results {
+        let removing = std::mem::take(&mut self.removing);
+        let unanswered = self.submitted.len() - std::mem::replace(&mut self.answered, self.submitted.len());
+        self.while_syncing(|| {
+            let results = self.finished.wait_for(unanswered);
+            removing.into_iter().for_each(|removing| removing.join().unwrap());
+            results
+        })
     }
 
-    fn check(&self, completions: &[Completion<usize>]) {
+    fn remove_all_expired(&self) {
+        self.while_syncing(|| while block_on(self.retention.round()).unwrap().more {});
+    }
+
+    /// Makes durable whatever `act` waits for.
+    fn while_syncing<T>(&self, act: impl FnOnce() -> T) -> T {
+        let done = AtomicBool::new(false);
+        let result = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    self.memory.sync();
+                    std::thread::yield_now();
+                }
+            });
+            // Whatever happens, the other thread must end.
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+            done.store(true, Ordering::Relaxed);
+            result
+        });
+        self.memory.sync();
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    fn check(&self, results: &Results) {
+        let Results { completions, pushes } = results;
         let origins: HashSet<usize> = completions.iter().map(|completion| completion.origin).collect();
         assert_eq!(origins.len(), self.submitted.len(), "every send is answered once");
-        check_commit_order(completions);
         let stored = self.read_conversations();
         self.check_answers(completions, &stored);
         for user in &self.users {
-            self.check_event_log(user, &stored, completions);
+            self.check_event_log(user, &stored, pushes);
         }
         self.check_isolation();
+    }
+
+    /// Before, all has expired; from then on, nothing.
+    fn expired_ms(&self) -> u64 {
+        self.clock.unix_ms() - KEPT_MS
     }
 
     /// Every conversation, each read in both directions with pages of random sizes.
@@ -212,7 +320,8 @@ impl History {
                 backward.reverse();
                 assert_eq!(forward, backward);
                 let seqs: Vec<u64> = forward.iter().map(|message| message.seq).collect();
-                assert_eq!(seqs, (1..=forward.len() as u64).collect::<Vec<_>>(), "no gap, no repeat");
+                let (floor, head) = self.bounds(one, other);
+                assert_eq!(seqs, (floor..=head).collect::<Vec<_>>(), "no gap, no repeat");
                 conversations.insert((one.clone(), other.clone()), forward);
             }
         }
@@ -222,34 +331,55 @@ impl History {
         conversations
     }
 
+    /// First and last sequence of what is kept.
+    fn bounds(&self, one: &UserId, other: &UserId) -> (u64, u64) {
+        let limit = PageLimit { entries_max: 1, bytes_max: 1 };
+        let query = HistoryQuery { start: Start::End, forward: true, limit };
+        let page = block_on(history::page(&self.store, APP, one, other, query)).unwrap();
+        (page.first_seq, page.head_seq)
+    }
+
     fn read_history(&self, user: &UserId, peer: &UserId, forward: bool) -> Vec<Message> {
         let mut messages: Vec<Message> = Vec::new();
-        let mut from_seq = None;
+        let mut start = Start::End;
         loop {
             let limit = PageLimit { entries_max: 1 + self.below(7) as usize, bytes_max: self.below(300) as usize };
-            let query = HistoryQuery { from_seq, forward, limit };
-            let page = block_on(sync::history(&self.store, APP, user, peer, query)).unwrap();
+            let query = HistoryQuery { start, forward, limit };
+            let page = block_on(history::page(&self.store, APP, user, peer, query)).unwrap();
             assert!(!page.messages.is_empty() || messages.is_empty(), "the page before said that there is more");
             messages.extend(page.messages);
-            let Some(last) = messages.last().filter(|_| page.more) else { return messages };
-            from_seq = Some(if forward { last.seq + 1 } else { last.seq - 1 });
+            if !page.more {
+                return messages;
+            }
+            start = Start::Seq(page.next_seq);
         }
     }
 
     fn check_answers(&self, completions: &[Completion<usize>], stored: &BTreeMap<(UserId, UserId), Vec<Message>>) {
-        for Completion { message, outcome, .. } in completions {
+        for Completion { act, outcome, .. } in completions {
+            let Act::Send(message) = act else { panic!("only sends were asked for") };
             match outcome {
-                Ok(Sent { seq, time_ms, .. }) => {
-                    let found = &stored[&pair(message)][*seq as usize - 1];
+                Ok(Outcome { answer: Answer::Sent { seq, time_ms, .. }, .. }) => {
+                    let found = stored[&pair(message)].iter().find(|found| found.seq == *seq);
+                    let Some(found) = found else {
+                        assert!(*time_ms < self.expired_ms(), "removed before its time");
+                        continue;
+                    };
                     assert_eq!(found.client_message_id, message.client_message_id, "the acknowledged sequence");
                     assert_eq!((found.from.as_str(), found.to.as_str()), (message.from.as_str(), message.to.as_str()));
                     assert_eq!((&found.body, found.time_ms), (&message.body, *time_ms));
                 }
+                Ok(outcome) => panic!("no answer to a send: {outcome:?}"),
                 Err(Error::ClientMessageIdReused) => {
                     let elsewhere = stored.values().flatten().any(|other| {
                         other.client_message_id == message.client_message_id && other.to != message.to.as_str()
                     });
-                    assert!(elsewhere, "refused, though the id is nowhere else");
+                    // It may have expired since.
+                    let sent_elsewhere = self
+                        .submitted
+                        .iter()
+                        .any(|other| other.client_message_id == message.client_message_id && other.to != message.to);
+                    assert!(elsewhere || sent_elsewhere, "refused, though the id is nowhere else");
                 }
                 Err(Error::Store(_)) => {} // may or may not be there: at most once, as checked above
                 Err(error) => panic!("unexpected: {error}"),
@@ -257,46 +387,70 @@ impl History {
         }
     }
 
-    /// The log has exactly the user's messages, each conversation in order, at the positions told at sending.
-    fn check_event_log(
-        &self,
-        user: &UserId,
-        stored: &BTreeMap<(UserId, UserId), Vec<Message>>,
-        completions: &[Completion<usize>],
-    ) {
+    /// The log has exactly the user's messages that have not expired, each conversation in order, and each
+    /// was pushed, once, as it stands there: whatever became of the commit, and whatever its sender was told.
+    fn check_event_log(&self, user: &UserId, stored: &BTreeMap<(UserId, UserId), Vec<Message>>, pushes: &[Notice]) {
         let mut positions = HashMap::new();
         let mut next_seq: HashMap<String, u64> = HashMap::new();
-        let mut cursor = Versionstamp::ZERO;
+        let start = before_kept(&self.store, user);
+        let mut cursor = start;
         loop {
             let limit = PageLimit { entries_max: 1 + self.below(9) as usize, bytes_max: self.below(400) as usize };
-            let page = block_on(sync::events(&self.store, APP, user, cursor, limit)).unwrap();
-            assert!(!page.events.is_empty() || cursor == Versionstamp::ZERO, "the page before said that there is more");
+            let page = self.events(APP, user, cursor, limit);
+            assert!(page.cursor > cursor || cursor == start, "the page before said that there is more");
             for event in page.events {
                 assert!(event.position > cursor, "in log order");
                 cursor = event.position;
-                let message = event.message;
+                let What::Message(message) = event.what else { panic!("not a message") };
                 let peer = if message.from == user.as_str() { &message.to } else { &message.from };
-                let expected = next_seq.entry(peer.clone()).or_insert(1);
+                let expected = next_seq.entry(peer.clone()).or_insert(message.seq);
                 assert_eq!(message.seq, *expected, "conversation of {user} with {peer} in order");
                 *expected += 1;
-                positions.insert((message.from, message.client_message_id), event.position);
+                positions.insert((message.from, message.to, message.seq), event.position);
             }
-            assert_eq!(page.cursor, cursor);
+            // An entry whose message has expired is passed over.
+            assert!(page.cursor >= cursor);
+            cursor = page.cursor;
             if !page.more {
                 break;
             }
         }
         let own = stored.iter().filter(|((one, other), _)| one == user || other == user);
-        assert_eq!(positions.len(), own.map(|(_, messages)| messages.len()).sum::<usize>(), "log of {user}");
-        for Completion { message, outcome, .. } in completions {
-            let Ok(Sent { fresh: Some(fresh), .. }) = outcome else { continue };
-            let logged = positions.get(&(message.from.to_string(), message.client_message_id.clone()));
-            if message.from == *user {
-                assert_eq!(logged, Some(&fresh.position_from));
+        for message in own.flat_map(|(_, messages)| messages) {
+            let is_logged = positions.contains_key(&(message.from.clone(), message.to.clone(), message.seq));
+            assert!(is_logged || message.time_ms < self.expired_ms(), "not in the log of {user}: {message:?}");
+        }
+        // As a session does: what is not behind its cursor has been pushed before.
+        let mut cursor = Versionstamp::ZERO;
+        for notice in pushes.iter().filter(|notice| notice.user == *user) {
+            let News::Event(position, event) = &notice.what else { panic!("not an event: {notice:?}") };
+            if *position > cursor {
+                cursor = *position;
+                let event = Event::decode(event.to_stored()).unwrap();
+                let Some(What::Message(text)) = event.what else { panic!("not a message") };
+                let stored = stored[&pair_of(&text)].iter().find(|stored| stored.seq == text.seq);
+                let logged = positions.remove(&(text.from.clone(), text.to.clone(), text.seq));
+                assert!(logged == Some(*position) || logged.is_none() && text.time_ms < self.expired_ms());
+                assert!(stored.is_none_or(|stored| *stored == text), "{text:?} was pushed, {stored:?} is stored");
             }
-            if message.to == *user {
-                assert_eq!(logged, Some(&fresh.position_to));
-            }
+        }
+        assert!(positions.is_empty(), "never pushed to {user}: {positions:?}");
+    }
+
+    fn check_nothing_overdue(&self) {
+        // An hour is removed as a whole.
+        let expired_hour = self.expired_ms() / HOUR_MS;
+        for message in self.read_conversations().values().flatten() {
+            assert!(message.time_ms / HOUR_MS >= expired_hour, "{message:?} is kept at {}", self.expired_ms());
+        }
+        for user in &self.users {
+            let limit = PageLimit { entries_max: 1, bytes_max: 1 };
+            let page = self.events(APP, user, before_kept(&self.store, user), limit);
+            let oldest_ms = page.events.first().map_or(u64::MAX, |event| match &event.what {
+                What::Message(message) => message.time_ms,
+                what => panic!("not a message: {what:?}"),
+            });
+            assert!(oldest_ms >= self.expired_ms() - EVENTS_LATE_MS, "log of {user}: {:?} is kept", page.events);
         }
     }
 
@@ -304,12 +458,16 @@ impl History {
     fn check_isolation(&self) {
         let limit = PageLimit { entries_max: 10, bytes_max: 1000 };
         for user in &self.users {
-            let page = block_on(sync::events(&self.store, OTHER_APP, user, Versionstamp::ZERO, limit)).unwrap();
+            let page = self.events(OTHER_APP, user, Versionstamp::ZERO, limit);
             assert!(page.events.is_empty() && !page.more);
-            let query = HistoryQuery { from_seq: None, forward: true, limit };
-            let page = block_on(sync::history(&self.store, OTHER_APP, user, &self.users[0], query)).unwrap();
+            let query = HistoryQuery { start: Start::End, forward: true, limit };
+            let page = block_on(history::page(&self.store, OTHER_APP, user, &self.users[0], query)).unwrap();
             assert_eq!((page.messages.len(), page.head_seq), (0, 0));
         }
+    }
+
+    fn events(&self, app: AppId, user: &UserId, cursor: Versionstamp, limit: PageLimit) -> SyncPage {
+        block_on(sync::events(&self.store, app, user, From::Cursor(cursor, Bytes::new()), limit)).unwrap()
     }
 
     fn user(&self) -> UserId {
@@ -321,14 +479,29 @@ impl History {
     }
 }
 
-/// What is pushed comes in commit order: sessions rely on it.
-fn check_commit_order(completions: &[Completion<usize>]) {
-    let fresh = completions.iter().filter_map(|completion| completion.outcome.as_ref().ok()?.fresh.as_ref());
-    let positions: Vec<Versionstamp> = fresh.map(|fresh| fresh.position_from).collect();
-    assert!(positions.is_sorted(), "completions come in commit order");
-}
-
 fn pair(message: &NewMessage) -> (UserId, UserId) {
     let (one, other) = (message.from.clone(), message.to.clone());
     if one <= other { (one, other) } else { (other, one) }
+}
+
+fn pair_of(message: &Message) -> (UserId, UserId) {
+    let [one, other] = [&message.from, &message.to].map(|name| UserId::new(name).unwrap());
+    if one <= other { (one, other) } else { (other, one) }
+}
+
+/// A cursor just before everything that is kept of a user's log.
+fn before_kept(store: &Store, user: &UserId) -> Versionstamp {
+    let (begin, end) = keys::events_after(APP, user, Versionstamp::ZERO);
+    let query = RangeQuery { begin, end, limit: 1, reverse: false, mode: ReadMode::Snapshot };
+    let pairs = block_on(store.begin().unwrap().range(query)).unwrap().pairs;
+    let Some((key, _)) = pairs.first() else { return Versionstamp([0xff; 12]) };
+    let mut position = keys::event_position(key).unwrap();
+    // One less, as the number that it is.
+    for byte in position.0.iter_mut().rev() {
+        *byte = byte.wrapping_sub(1);
+        if *byte != u8::MAX {
+            break;
+        }
+    }
+    position
 }

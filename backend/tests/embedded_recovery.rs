@@ -95,8 +95,17 @@ fn a_folder_in_use_is_refused() {
 fn a_newer_format_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     drop(reopen(folder.path()).expect("opens"));
-    fs::write(folder.path().join("FORMAT"), "2\n").expect("writes");
-    assert!(matches!(reopen(folder.path()), Err(OpenError::NewerFormat { found: 2, .. })));
+    fs::write(folder.path().join("FORMAT"), "3\n").expect("writes");
+    assert!(matches!(reopen(folder.path()), Err(OpenError::NewerFormat { found: 3, .. })));
+}
+
+#[test]
+fn an_older_format_is_read_and_raised() {
+    let folder = tempfile::tempdir().expect("a folder");
+    put(&reopen(folder.path()).expect("opens"), "a", "1");
+    fs::write(folder.path().join("FORMAT"), "1\n").expect("writes");
+    assert_eq!(get(&reopen(folder.path()).expect("opens"), "a"), Some("1".into()));
+    assert_eq!(fs::read_to_string(folder.path().join("FORMAT")).expect("reads"), "2\n");
 }
 
 #[test]
@@ -138,17 +147,22 @@ fn torn_tails_lose_nothing_acknowledged() {
     let journal = fs::OpenOptions::new().write(true).open(newest_journal(&torn)).expect("opens");
     journal.set_len(end as u64 + 10_000).expect("cuts");
     let all: Vec<usize> = (synced..synced + 200).chain((synced..end).step_by(2_999)).chain(end - 200..end).collect();
-    // Coprime with the three ways of damage, so that every one of them meets every kind of place.
+    // Coprime with the five ways of damage, so that every one of them meets every kind of place.
     let step = if std::env::var_os("STORE_LONG_TESTS").is_some() { 1 } else { 13 };
     for (n, offset) in all.into_iter().step_by(step).enumerate() {
         let case = scratch.path().join("case");
         copy_dir(&torn, &case);
         let journal = newest_journal(&case);
         let mut bytes = fs::read(&journal).expect("reads");
-        match n % 3 {
+        let page = offset & !4095;
+        match n % 5 {
             0 => bytes.truncate(offset),
             1 => bytes[offset] ^= 0xff,
-            _ => bytes[offset..end].fill(0x02),
+            2 => bytes[offset..end].fill(0x02),
+            // A page that never reached the disk, though those behind it did.
+            3 => bytes[page.max(synced)..(page + 4096).min(end)].fill(0),
+            // A block that still has what stood in it before: valid batches, at the wrong place.
+            _ => bytes.copy_within(..(end - offset).min(offset), offset),
         }
         fs::write(&journal, bytes).expect("writes");
         let engine = reopen(&case).unwrap_or_else(|error| panic!("case {n} at {offset} of {synced}..{end}: {error}"));

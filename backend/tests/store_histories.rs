@@ -10,6 +10,9 @@
 //! In the interleaved tests one thread steps many open transactions at random: `STORE_SEED=n` replays
 //! such a history exactly. The parallel ones draw the same operations, but threads choose the moments.
 
+#[cfg(feature = "fdb")]
+mod fdb_cluster;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, mpsc},
@@ -343,6 +346,20 @@ fn parallel_on_embedded() {
         println!("STORE_SEED={seed}");
         let folder = tempfile::tempdir().expect("a folder");
         let store = embedded(&folder);
+        verify(seed, &store, &parallel(&store, seed, 400));
+    }
+}
+
+/// In transactions that overlap on purpose, and on threads of their own.
+#[cfg(feature = "fdb")]
+#[test]
+fn on_fdb() {
+    let Some(cluster) = fdb_cluster::Cluster::start() else { return };
+    for seed in seeds(20) {
+        fdb_cluster::say(&format!("on_fdb: STORE_SEED={seed}"));
+        let store = store_on(cluster.open(&format!("interleaved{seed}/"), 5_000));
+        verify(seed, &store, &interleaved(&store, seed, 200));
+        let store = store_on(cluster.open(&format!("parallel{seed}/"), 5_000));
         verify(seed, &store, &parallel(&store, seed, 400));
     }
 }

@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::{Context as _, ensure};
+use backend::domain::settings::Settings;
 use serde::{Deserialize, Serialize};
 
 /// Number of the development application.
@@ -22,6 +23,13 @@ pub struct Application {
     /// Made by a development start: a production start refuses it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub development: bool,
+    /// What the operator sets for it; what is left out has its default.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub settings: Settings,
+}
+
+fn is_default(settings: &Settings) -> bool {
+    *settings == Settings::default()
 }
 
 impl Application {
@@ -30,7 +38,7 @@ impl Application {
         let mut random = [0u8; SECRET_BYTES];
         getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness for a secret: {error}"))?;
         let secret = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Application { sdkappid, secret, development })
+        Ok(Application { sdkappid, secret, development, settings: Settings::default() })
     }
 
     /// Reads and checks a file.
@@ -48,6 +56,7 @@ impl Application {
             })
             .with_context(at)?;
         ensure!(application.sdkappid != 0, "{}: sdkappid must not be 0", at());
+        application.settings.check().map_err(|wrong| anyhow::anyhow!("{}: {wrong}", at()))?;
         ensure!(application.secret.len() >= 16, "{}: secret must have at least 16 characters", at());
         Ok(application)
     }
@@ -84,5 +93,15 @@ mod tests {
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(format!("{:#}", Application::read(&path).err().unwrap()).contains("chmod 600"));
+    }
+
+    #[test]
+    fn the_readme_has_every_setting_with_its_default() {
+        let serde_json::Value::Object(settings) = serde_json::to_value(Settings::default()).unwrap() else { panic!() };
+        let readme = include_str!("../../README.md");
+        for (name, default) in settings {
+            let row = format!("| `{name}` | `{default}` | ");
+            assert!(readme.contains(&row), "{row}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::{
     str::FromStr,
 };
 
+use backend::domain::retention::Keep;
 use protocol::connection::{FRAME_BYTES_MIN, ServerLimits};
 
 /// One configuration key: `section.name`, its default, and what it is for.
@@ -44,6 +45,7 @@ pub const KEYS: &[Key] = &[
     key("client.frame_bytes_max", "65536", "Largest frame of a logged-in client, in bytes."),
     key("client.in_flight_max", "256", "Requests a client may have unanswered."),
     key("client.sessions_per_user_max", "100", "Sessions one account may have at a time."),
+    key("client.presence_subscriptions_max", "1000", "Users whose presence one connection may follow."),
     key(
         "client.push_buffer_bytes_max",
         "262144",
@@ -67,8 +69,23 @@ pub const KEYS: &[Key] = &[
         "127.0.0.1:8080",
         "Address and port of /healthz, /readyz and /metrics: keep it off public networks.",
     ),
-    key("store.engine", "embedded", "Where data lives: embedded (this machine, one process)."),
+    key(
+        "store.engine",
+        "embedded",
+        "Where data lives: embedded (this machine, one process), or fdb (FoundationDB, in builds with the feature fdb).",
+    ),
     key("store.path", "./data", "Folder of the embedded store and of development files."),
+    key(
+        "store.fdb_cluster_file",
+        "/etc/foundationdb/fdb.cluster",
+        "Cluster file of FoundationDB; the service must be able to write it.",
+    ),
+    key(
+        "store.fdb_prefix",
+        "",
+        "What all keys in FoundationDB begin with, at most 64 bytes: a name of its own for each deployment that shares a cluster. \
+         Not to be changed later.",
+    ),
     key("store.cache_bytes", "134217728", "Block cache of the embedded store, in bytes."),
     key(
         "store.disk_reserve_bytes",
@@ -83,6 +100,16 @@ pub const KEYS: &[Key] = &[
     ),
     key("store.batch_max", "512", "Sends in one transaction."),
     key("message.bytes_max", "12288", "Longest message body, in bytes."),
+    key(
+        "retention.message_days",
+        "7",
+        "Messages are kept for so many days, and so long a repeated send is known as one. 0: for ever.",
+    ),
+    key(
+        "retention.event_days",
+        "7",
+        "Event logs are kept for so many days. A device that was away for longer starts over. 0: for ever.",
+    ),
     key("cores", "0", "Cores to serve on; 0 takes all this process may run on."),
     key("cores_pinned", "false", "Pin each core's thread to its processor. Only where nothing else runs there."),
     key("drain_ms_max", "10000", "From SIGTERM to the end, at the most, in milliseconds."),
@@ -96,12 +123,14 @@ pub struct Config {
     pub connections_max: usize,
     pub limits: ServerLimits,
     pub sessions_per_user_max: usize,
+    pub presence_subscriptions_max: usize,
     pub push_buffer_bytes_max: usize,
     pub write_stall_ms_max: u64,
     /// Certificate and key files of a production start.
     pub tls: Option<(PathBuf, PathBuf)>,
     pub app_file: Option<PathBuf>,
     pub admin_listen: SocketAddr,
+    pub store_engine: StoreEngine,
     pub store_path: PathBuf,
     pub cache_bytes: u64,
     pub disk_reserve_bytes: u64,
@@ -109,10 +138,25 @@ pub struct Config {
     pub queue_max: usize,
     pub batch_max: usize,
     pub message_bytes_max: usize,
+    pub keep: Keep,
     pub cores: usize,
     pub cores_pinned: bool,
     pub drain_ms_max: u64,
     pub log: String,
+}
+
+/// Which engine keeps the data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreEngine {
+    /// The embedded one, under `store.path`.
+    Embedded,
+    /// FoundationDB.
+    Fdb {
+        /// Names the cluster.
+        cluster_file: PathBuf,
+        /// Put before every key.
+        prefix: String,
+    },
 }
 
 /// What is wrong with the configuration: the key, the value and what would be right.
@@ -190,9 +234,6 @@ impl Values {
             (None, None) => None,
             _ => return Err(ConfigError("tls.cert and tls.key go together: name both or neither".into())),
         };
-        if self.text("store.engine") != "embedded" {
-            return Err(self.wrong("store.engine", "\"embedded\" (the FoundationDB engine is not part of this build)"));
-        }
         let app_file = path("app.file");
         if tls.is_some() && app_file.is_none() {
             return Err(ConfigError(
@@ -206,11 +247,13 @@ impl Values {
             connections_max: self.number("client.connections_max", 0, 10_000_000)?,
             limits: self.limits()?,
             sessions_per_user_max: self.number("client.sessions_per_user_max", 1, 10_000)?,
+            presence_subscriptions_max: self.number("client.presence_subscriptions_max", 0, 100_000)?,
             push_buffer_bytes_max: self.number("client.push_buffer_bytes_max", 4096, 1 << 30)?,
             write_stall_ms_max: self.number("client.write_stall_ms_max", 100, 3_600_000)?,
             tls,
             app_file,
             admin_listen: self.parse("admin.listen", "an address like 127.0.0.1:8080")?,
+            store_engine: self.store_engine()?,
             store_path: path("store.path").ok_or_else(|| self.wrong("store.path", "a folder"))?,
             cache_bytes: self.number("store.cache_bytes", 1 << 20, 1 << 40)?,
             disk_reserve_bytes: self.number("store.disk_reserve_bytes", 0, 1 << 50)?,
@@ -218,12 +261,39 @@ impl Values {
             queue_max: self.number("store.queue_max", 1, 100_000_000)?,
             batch_max: self.number("store.batch_max", 1, 4096)?,
             message_bytes_max: self.number("message.bytes_max", 1, 65_536)?,
+            keep: Keep {
+                message_days: self.number("retention.message_days", 0, 36_500)?,
+                event_days: self.number("retention.event_days", 0, 36_500)?,
+            },
             cores: self.number("cores", 0, 1024)?,
             cores_pinned: self.parse("cores_pinned", "true or false")?,
             drain_ms_max: self.number("drain_ms_max", 0, 3_600_000)?,
             log: self.text("log").to_owned(),
         })
         .and_then(|config| config.check_together(self))
+    }
+
+    fn store_engine(&self) -> Result<StoreEngine, ConfigError> {
+        match self.text("store.engine") {
+            "embedded" => Ok(StoreEngine::Embedded),
+            "fdb" if !cfg!(feature = "fdb") => Err(ConfigError(
+                "store.engine is \"fdb\", but this build is without the FoundationDB engine. Build one that has it with \
+                 `cargo build --release -p gateway --features fdb` (FOUNDATIONDB.md tells what that needs)"
+                    .into(),
+            )),
+            "fdb" => {
+                let cluster_file = self.text("store.fdb_cluster_file");
+                let prefix = self.text("store.fdb_prefix");
+                if cluster_file.is_empty() {
+                    return Err(self.wrong("store.fdb_cluster_file", "the path of a cluster file"));
+                }
+                if prefix.len() > 64 {
+                    return Err(self.wrong("store.fdb_prefix", "at most 64 bytes long"));
+                }
+                Ok(StoreEngine::Fdb { cluster_file: cluster_file.into(), prefix: prefix.to_owned() })
+            }
+            _ => Err(self.wrong("store.engine", "embedded or fdb")),
+        }
     }
 
     fn limits(&self) -> Result<ServerLimits, ConfigError> {
@@ -299,6 +369,15 @@ pub fn flag_name(key: &str) -> String {
     key.replace(['.', '_'], "-")
 }
 
+/// Flags that stand for longer ones.
+pub fn short_flags(key: &str) -> &'static [&'static str] {
+    match key {
+        "store.engine" => &["store"],
+        "store.fdb_cluster_file" => &["fdb-cluster-file"],
+        _ => &[],
+    }
+}
+
 /// The configuration file with every default, each explained.
 pub fn template() -> String {
     let mut text = String::from(
@@ -361,13 +440,25 @@ mod tests {
             (&[("message.bytes_max", "65536")], "message.bytes_max is \"65536\", but must be 256 less than 32768"),
             (&[("tls.cert", "a.pem")], "tls.cert and tls.key go together"),
             (&[("tls.cert", "a"), ("tls.key", "b")], "app.file is empty"),
-            (&[("store.engine", "fdb")], "store.engine is \"fdb\""),
+            (&[("store.engine", "mysql")], "store.engine is \"mysql\", but must be embedded or fdb"),
             (&[("client.heartbeat_ms", "400000")], "client.heartbeat_ms is \"400000\""),
             (&[("admin.listen", "127.0.0.1:8443")], "admin.listen is \"127.0.0.1:8443\""),
             (&[("nonsense", "1")], "nonsense is no configuration key"),
         ] {
             let error = check(pairs).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn without_foundationdb_an_error_says_how_to_build_with_it() {
+        let checked = check(&[("store.engine", "fdb"), ("store.fdb_cluster_file", "/a"), ("store.fdb_prefix", "im/")]);
+        match checked {
+            Ok(config) if cfg!(feature = "fdb") => {
+                let expected = StoreEngine::Fdb { cluster_file: "/a".into(), prefix: "im/".into() };
+                assert_eq!(config.store_engine, expected);
+            }
+            checked => assert!(checked.unwrap_err().to_string().contains("--features fdb")),
         }
     }
 

@@ -36,6 +36,16 @@ impl From<Error> for Refusal {
             Error::MessageTooLong { .. } => ErrorCode::MESSAGE_TOO_LONG,
             Error::MessageEmpty => ErrorCode::MESSAGE_EMPTY,
             Error::MessageInvalid => ErrorCode::PAYLOAD_INVALID,
+            Error::Element(_) => ErrorCode::ELEMENT_INVALID,
+            Error::NotAllowed => ErrorCode::NOT_ALLOWED,
+            Error::Blacklisted => ErrorCode::BLACKLISTED,
+            Error::Refused(_) => ErrorCode::SEND_REFUSED,
+            Error::NotFriends => ErrorCode::NOT_FRIENDS,
+            Error::MessageUnknown => ErrorCode::MESSAGE_UNKNOWN,
+            Error::MessageRecalled => ErrorCode::MESSAGE_RECALLED,
+            Error::TooLate => ErrorCode::RECALL_TOO_LATE,
+            Error::ListFull(_) => ErrorCode::LIST_FULL,
+            Error::ContentUnknown => ErrorCode::CONTENT_UNKNOWN,
             Error::Argument(_) => ErrorCode::ARGUMENT_INVALID,
             Error::ClientMessageIdReused => ErrorCode::CLIENT_MESSAGE_ID_REUSED,
             Error::CursorInvalid => ErrorCode::CURSOR_INVALID,
@@ -43,7 +53,13 @@ impl From<Error> for Refusal {
         };
         let mut refusal = Refusal::from(code);
         match &error {
-            Error::MessageTooLong { .. } | Error::Argument(_) => refusal.text = error.to_string(),
+            Error::Refused(_)
+            | Error::MessageTooLong { .. }
+            | Error::Argument(_)
+            | Error::Element(_)
+            | Error::ListFull(_) => {
+                refusal.text = error.to_string();
+            }
             // What went wrong inside is for the operator, not for clients.
             Error::Store(StoreError::Damaged(_) | StoreError::TooLarge(_)) => tracing::error!(%error, "request failed"),
             _ => {}
@@ -60,6 +76,7 @@ fn usersig_code(invalid: Invalid) -> ErrorCode {
         Invalid::OtherUser => ErrorCode::USERSIG_OTHER_USER,
         Invalid::WrongSignature => ErrorCode::USERSIG_WRONG_SIGNATURE,
         Invalid::Expired => ErrorCode::USERSIG_EXPIRED,
+        Invalid::Invalidated => ErrorCode::USERSIG_INVALIDATED,
     }
 }
 

@@ -6,17 +6,29 @@
 //! more of them than requests in flight, which are bounded at admission.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
 };
 
 use backend::{
-    domain::{AppId, Error, UserId, send::Sent},
+    domain::{
+        AppId, Error, UserId,
+        act::{Answer, News},
+        settings::Settings,
+    },
     store::Versionstamp,
 };
 use crossbeam::queue::SegQueue;
 use futures::{channel::oneshot, task::AtomicWaker};
-use protocol::EncodedEvent;
+use protocol::{
+    EncodedEvent, EncodedPush, ErrorCode,
+    message::{Device, Platform, Presence},
+};
+
+use crate::send_limit::SendLimit;
 
 /// A connection's number, unique on its core.
 pub type ConnectionId = u64;
@@ -32,16 +44,22 @@ pub struct Address {
 
 /// What a core is told.
 pub enum Mail {
-    /// Finished sends of this core's connections.
-    Sent(Vec<SendAnswer>),
-    /// New entries in event logs of users whose home is this core.
+    /// Finished acts of this core's connections.
+    Acted(Vec<ActAnswer>),
+    /// News for users whose home is this core.
     Publish(Vec<Published>),
     /// Events for connections of this core.
     Deliver(Vec<Delivery>),
     /// A session of a user whose home is this core.
-    Register(Registration),
+    Register(Box<Registration>),
     /// The session is gone.
     Unregister { app: AppId, user: UserId, address: Address },
+    /// A question or a wish about users whose home is this core.
+    Home(Box<HomeMail>),
+    /// A connection of this core was signed out, because of the device `by`.
+    SignedOut { connection: ConnectionId, by: Box<Device> },
+    /// Presence that connections of this core follow.
+    Presence(Box<PresenceChange>),
     /// The core `home` lost events of its users: their sessions here must sync.
     Lost { home: u16 },
     /// Stop accepting, tell clients to go, finish what is in flight.
@@ -53,38 +71,112 @@ pub struct Registration {
     pub app: AppId,
     pub user: UserId,
     pub address: Address,
-    /// Told once it is in the table, or `false`: the user has as many sessions as may be.
-    pub registered: oneshot::Sender<bool>,
+    pub platform: Platform,
+    /// The client's name of the installation.
+    pub device: String,
+    pub background: bool,
+    /// When its credential was issued, seconds since the Unix epoch.
+    pub issued_s: u64,
+    /// Of the application: say which devices exclude each other, and how much a user may send.
+    pub settings: Settings,
+    /// Told once it is in the table, or why it may not be.
+    pub registered: oneshot::Sender<Result<Admission, ErrorCode>>,
 }
 
-/// A finished send.
-pub struct SendAnswer {
+/// What a session is given by its home.
+pub struct Admission {
+    /// The bucket it shares with the user's other sessions; `None`: no limit.
+    pub send_limit: Option<Arc<SendLimit>>,
+}
+
+/// What a home core is asked. Dropped senders mean that it is gone.
+pub enum HomeMail {
+    /// The devices of a user, seen from `asker`.
+    Devices { app: AppId, user: UserId, asker: Address, answer: oneshot::Sender<Vec<Device>> },
+    /// Sign devices of a user out.
+    SignOut { app: AppId, user: UserId, asker: Address, which: Which, answer: oneshot::Sender<SignedOut> },
+    /// The session at `address` says something about itself or its user.
+    SetPresence {
+        app: AppId,
+        user: UserId,
+        address: Address,
+        background: Option<bool>,
+        status: Option<String>,
+        done: oneshot::Sender<()>,
+    },
+    /// The presence of users, in order; `follower` is told of its changes from now on.
+    Presence { app: AppId, users: Vec<UserId>, follower: Option<Address>, answer: oneshot::Sender<Vec<Presence>> },
+    /// `follower` is no longer told.
+    Unfollow { app: AppId, users: Vec<UserId>, follower: Address },
+}
+
+/// Which devices to sign out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All but the one that asks.
+    Others,
+    /// These sessions, if they are the user's.
+    Chosen(Vec<u64>),
+    /// All, the asking one too, because UserSigs issued before `usersigs_from_s` (seconds since the Unix
+    /// epoch) are invalid: a login with one that is still under way is refused.
+    All { usersigs_from_s: u64 },
+}
+
+/// What became of it.
+pub struct SignedOut {
+    /// Devices that were signed out.
+    pub count: u32,
+    /// The one that asked, if it is among them: its connection ends itself, once it has answered.
+    pub own: Option<Device>,
+}
+
+/// The presence of `user` changed.
+pub struct PresenceChange {
+    pub app: AppId,
+    pub user: UserId,
+    pub push: EncodedPush,
+    /// The followers on this core.
+    pub connections: Vec<ConnectionId>,
+}
+
+/// A finished act.
+pub struct ActAnswer {
     pub connection: ConnectionId,
     pub request: u32,
-    pub outcome: Result<Sent, Error>,
+    pub outcome: Result<Answer, Error>,
 }
 
-/// A new entry in a user's event log.
+/// Something that a user's devices are told.
 #[derive(Clone)]
 pub struct Published {
     pub app: AppId,
     pub user: UserId,
-    pub position: Versionstamp,
-    pub event: EncodedEvent,
-    /// The session that caused it, which learns of it by the answer to its request.
-    pub origin: Address,
+    pub news: News,
+    /// The session that caused it, which learns of it by the answer to its request; none if it was
+    /// answered with an error.
+    pub origin: Option<Address>,
 }
 
-/// An event for one connection.
+/// News for one connection.
 pub struct Delivery {
     pub connection: ConnectionId,
-    pub position: Versionstamp,
-    /// `None`: the connection knows it already; only its cursor moves.
-    pub event: Option<EncodedEvent>,
+    pub what: Delivered,
+}
+
+/// What a connection is told.
+pub enum Delivered {
+    /// A new entry of its user's event log.
+    Event(Versionstamp, EncodedEvent),
+    /// The same, caused by itself: only its cursor moves.
+    OwnEvent(Versionstamp),
+    /// Something that is in no log.
+    Push(EncodedPush),
+    /// Something may be in the log that was not told.
+    Behind,
 }
 
 /// Events in one piece of mail: small enough that a mailbox that has been emptied takes any piece.
-const EVENTS_PER_MAIL_MAX: usize = 1024;
+pub const EVENTS_PER_MAIL_MAX: usize = 1024;
 
 /// One core's mail.
 pub struct Mailbox {
@@ -132,6 +224,19 @@ impl Mailbox {
             events = rest;
         }
         self.waker.wake();
+    }
+
+    /// Puts hints in that nobody misses: over half of the limit they are dropped, so that they never take the
+    /// place of events. Returns whether they were put in.
+    pub fn put_hints(&self, mail: Mail) -> bool {
+        let count = mail.events();
+        let admitted = self.events_waiting.fetch_add(count, Ordering::Relaxed) + count <= self.events_max / 2;
+        if admitted {
+            self.put(mail);
+        } else {
+            self.events_waiting.fetch_sub(count, Ordering::Relaxed);
+        }
+        admitted
     }
 
     /// Has the core told that events of the users of `home` were lost. Told once, however often it is marked.
@@ -190,6 +295,7 @@ impl Mail {
         match self {
             Mail::Publish(events) => events.len(),
             Mail::Deliver(events) => events.len(),
+            Mail::Presence(change) => change.connections.len(),
             _ => 0,
         }
     }
@@ -200,7 +306,7 @@ mod tests {
     use futures::task::noop_waker;
 
     fn deliveries(count: usize) -> Vec<Delivery> {
-        (0..count).map(|_| Delivery { connection: 1, position: Versionstamp::ZERO, event: None }).collect()
+        (0..count).map(|_| Delivery { connection: 1, what: Delivered::OwnEvent(Versionstamp::ZERO) }).collect()
     }
 
     /// What is taken out, in order, as text.
@@ -211,7 +317,7 @@ mod tests {
         while let Poll::Ready(mail) = mailbox.poll_take(&mut cx) {
             all.push(match mail {
                 Mail::Deliver(events) => format!("{} events", events.len()),
-                Mail::Sent(_) => "answers".to_owned(),
+                Mail::Acted(_) => "answers".to_owned(),
                 Mail::Lost { home } => format!("lost of {home}"),
                 _ => "other".to_owned(),
             });
@@ -225,10 +331,26 @@ mod tests {
         mailbox.put_events(deliveries(1400), 0, Mail::Deliver);
         mailbox.put_events(deliveries(200), 1, Mail::Deliver);
         mailbox.put_events(deliveries(200), 1, Mail::Deliver);
-        mailbox.put(Mail::Sent(Vec::new()));
+        mailbox.put(Mail::Acted(Vec::new()));
         assert_eq!(taken(&mailbox), ["lost of 1", "1024 events", "376 events", "answers"]);
         assert_eq!(mailbox.events_waiting(), 0);
         assert!(taken(&mailbox).is_empty(), "a loss is told once");
+    }
+
+    #[test]
+    fn hints_fill_half_of_it_at_the_most_and_lose_nobody_anything() {
+        let hints = |count: u64| {
+            let user = UserId::new("anna").unwrap();
+            let (push, connections) = (EncodedPush::presence(&Presence::default()), (0..count).collect());
+            Mail::Presence(Box::new(PresenceChange { app: 1, user, push, connections }))
+        };
+        let mailbox = Mailbox::new(1, 2000);
+        assert!(mailbox.put_hints(hints(1000)));
+        assert!(!mailbox.put_hints(hints(1)));
+        mailbox.put_events(deliveries(900), 0, Mail::Deliver);
+        assert_eq!(taken(&mailbox), ["other", "900 events"]);
+        assert_eq!(mailbox.events_waiting(), 0);
+        assert!(mailbox.put_hints(hints(1)));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! - [`service`]: start, run, stop. [`config`], [`limits`], [`development`], [`application`]: what a start needs.
 //! - [`shard`]: one core with its connections. [`mailbox`], [`router`]: between cores.
+//! - [`policy`]: which devices exclude each other. [`send_limit`]: how many messages a user may send.
+//! - [`store_tool`]: `gateway store`, for operators.
 //! - [`tls`]: one connection's TLS. [`admin`], [`metrics`]: for operators. [`errors`]: codes for clients.
 //!
 //! What may not live here: what an IM is (that is `backend::domain`).
@@ -14,10 +16,13 @@ mod errors;
 mod limits;
 mod mailbox;
 mod metrics;
+mod policy;
 mod router;
+mod send_limit;
 mod service;
 mod shard;
 mod shared;
+mod store_tool;
 mod tls;
 
 use std::{
@@ -31,7 +36,7 @@ use clap::{Arg, ArgMatches, Command};
 
 use crate::{
     application::Application,
-    config::{CONFIG_FILE_VARIABLE, Config, ConfigError, KEYS, Values, environment_name, flag_name},
+    config::{CONFIG_FILE_VARIABLE, Config, ConfigError, KEYS, Values, environment_name, flag_name, short_flags},
     service::Signal,
 };
 
@@ -40,17 +45,8 @@ use crate::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let matches = command_line().get_matches();
-    let result = match matches.subcommand() {
-        Some(("config", _)) => {
-            print!("{}", config::template());
-            Ok(())
-        }
-        Some(("app-file", arguments)) => make_application_file(arguments),
-        _ => configuration(&matches).map_err(anyhow::Error::from).and_then(start),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(&command_line().get_matches()) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("gateway: {error:#}");
             ExitCode::FAILURE
@@ -58,26 +54,32 @@ fn main() -> ExitCode {
     }
 }
 
+fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    match matches.subcommand() {
+        Some(("config", _)) => print!("{}", config::template()),
+        Some(("app-file", arguments)) => make_application_file(arguments)?,
+        Some(("store", arguments)) => return look_at_store(arguments),
+        _ => start(configuration(matches)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn look_at_store(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
+    match arguments.subcommand() {
+        Some(("check", arguments)) => match store_tool::check(&configuration(arguments)?)? {
+            true => Ok(ExitCode::SUCCESS),
+            false => Ok(ExitCode::FAILURE),
+        },
+        Some((_, arguments)) => store_tool::stats(&configuration(arguments)?).map(|()| ExitCode::SUCCESS),
+        None => Ok(ExitCode::FAILURE), // clap asks for one
+    }
+}
+
 fn command_line() -> Command {
-    let keys = KEYS.iter().map(|key| {
-        let default = if key.default.is_empty() { "none" } else { key.default };
-        Arg::new(key.name).long(flag_name(key.name)).value_name("VALUE").help(format!(
-            "{} [default: {default}] [env: {}]",
-            key.meaning,
-            environment_name(key.name)
-        ))
-    });
     Command::new("gateway")
         .about("The gateway of a self-hosted instant-messaging service")
         .version(env!("CARGO_PKG_VERSION"))
-        .arg(
-            Arg::new("config")
-                .long("config")
-                .value_name("FILE")
-                .env(CONFIG_FILE_VARIABLE)
-                .help("Configuration file; `gateway config` prints one with every key explained"),
-        )
-        .args(keys)
+        .args(configuration_arguments(|_| true))
         .subcommand(Command::new("config").about("Print a configuration file with every key, its default and meaning"))
         .subcommand(
             Command::new("app-file")
@@ -91,6 +93,47 @@ fn command_line() -> Command {
                         .help("The application's number"),
                 ),
         )
+        .subcommand(
+            Command::new("store")
+                .about("Look at a store that no gateway has open")
+                .subcommand_required(true)
+                .arg_required_else_help(true)
+                .subcommand(
+                    Command::new("check")
+                        .about(
+                            "Check that everything stored is sound: one line a problem, exit status 1 if there is one",
+                        )
+                        .args(configuration_arguments(is_store_key)),
+                )
+                .subcommand(
+                    Command::new("stats")
+                        .about("Count what is stored, by application, and what it takes on the disk")
+                        .args(configuration_arguments(is_store_key)),
+                ),
+        )
+}
+
+fn is_store_key(name: &str) -> bool {
+    name.starts_with("store.")
+}
+
+/// The configuration file, and the flags of the keys that are `wanted`.
+fn configuration_arguments(wanted: fn(&str) -> bool) -> Vec<Arg> {
+    let file = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .env(CONFIG_FILE_VARIABLE)
+        .help("Configuration file; `gateway config` prints one with every key explained");
+    let keys = KEYS.iter().filter(|key| wanted(key.name)).map(|key| {
+        let default = if key.default.is_empty() { "none" } else { key.default };
+        let arg = Arg::new(key.name).long(flag_name(key.name)).visible_aliases(short_flags(key.name));
+        arg.value_name("VALUE").help(format!(
+            "{} [default: {default}] [env: {}]",
+            key.meaning,
+            environment_name(key.name)
+        ))
+    });
+    std::iter::once(file).chain(keys).collect()
 }
 
 fn configuration(matches: &ArgMatches) -> Result<Config, ConfigError> {
@@ -100,7 +143,8 @@ fn configuration(matches: &ArgMatches) -> Result<Config, ConfigError> {
     }
     values.read_environment(std::env::vars_os())?;
     for key in KEYS {
-        if let Some(value) = matches.get_one::<String>(key.name) {
+        // A subcommand has some of them.
+        if let Ok(Some(value)) = matches.try_get_one::<String>(key.name) {
             values.set(key.name, value.clone())?;
         }
     }

@@ -36,6 +36,12 @@ fn describe() {
         "gateway_events_dropped_total",
         "Live events dropped, by reason; the clients concerned sync from their log."
     );
+    describe_counter!("gateway_presence_pushes_total", "Changes of presence pushed to followers.");
+    describe_counter!(
+        "gateway_presence_dropped_total",
+        "Changes of presence dropped because a core's mailbox was full of them."
+    );
+    describe_gauge!("gateway_presence_follows", "Users followed now, counted once for each follower, by home core.");
     describe_counter!("gateway_handshakes_total", "TLS handshakes done, by kind: full or resumed.");
     describe_counter!("gateway_tls_failures_total", "TLS handshakes and connections failed, by kind.");
     describe_counter!(
@@ -64,6 +70,9 @@ pub struct CoreMetrics {
     pub messages: Counter,
     pub pushes: Counter,
     pub pushes_dropped: Counter,
+    pub presence_pushes: Counter,
+    pub presence_dropped: Counter,
+    pub presence_follows: Gauge,
     pub connections_refused: Counter,
     pub accept_errors: Counter,
     pub panics: Counter,
@@ -78,7 +87,10 @@ impl CoreMetrics {
         CoreMetrics {
             connections: gauge!("gateway_connections", "core" => core.clone()),
             sessions: gauge!("gateway_sessions", "core" => core.clone()),
-            mailbox_events: gauge!("gateway_mailbox_events", "core" => core),
+            mailbox_events: gauge!("gateway_mailbox_events", "core" => core.clone()),
+            presence_pushes: counter!("gateway_presence_pushes_total"),
+            presence_dropped: counter!("gateway_presence_dropped_total"),
+            presence_follows: gauge!("gateway_presence_follows", "core" => core),
             logins: counter!("gateway_logins_total"),
             messages: counter!("gateway_messages_total"),
             pushes: counter!("gateway_pushes_total"),

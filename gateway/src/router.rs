@@ -1,17 +1,16 @@
-//! From finished sends to the cores concerned: runs on the store's threads, in commit order.
+//! From finished acts to the cores concerned: runs on the store's threads, in commit order.
 
 use std::sync::Arc;
 
 use ahash::RandomState;
 use backend::domain::{
     AppId, UserId,
-    message::NewMessage,
-    send::{Fresh, Sent},
+    act::{Notice, Outcome},
     send_queue::{Completion, Outbox},
+    unsettled::Late,
 };
-use protocol::EncodedEvent;
 
-use crate::mailbox::{Address, Mail, Mailbox, Published, SendAnswer};
+use crate::mailbox::{ActAnswer, Address, Mail, Mailbox, Published};
 
 /// All cores' mailboxes, and which of them is a user's home.
 #[derive(Clone)]
@@ -20,7 +19,7 @@ pub struct Router {
     hasher: RandomState,
 }
 
-/// Which request of which connection a send came from.
+/// Which request of which connection an act came from.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin {
     /// The connection.
@@ -58,38 +57,52 @@ impl Outbox for Router {
     type Origin = Origin;
 
     fn complete(&self, batch: Vec<Completion<Origin>>) {
-        let mut answers: Vec<Vec<SendAnswer>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
+        let mut answers: Vec<Vec<ActAnswer>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
         let mut published: Vec<Vec<Published>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
-        for Completion { origin, message, outcome } in batch {
-            let mut outcome = outcome;
-            if let Ok(Sent { fresh, .. }) = &mut outcome
-                && let Some(fresh) = fresh.take()
-            {
-                self.publish(&mut published, &message, fresh, origin.address);
-            }
-            let answer = SendAnswer { connection: origin.address.connection, request: origin.request, outcome };
+        for Completion { origin, act, outcome } in batch {
+            let outcome = outcome.map(|outcome| {
+                let knows = outcome.is_whole().then_some(origin.address);
+                let Outcome { answer, notices } = outcome;
+                self.publish(&mut published, act.app(), notices, knows);
+                answer
+            });
+            let answer = ActAnswer { connection: origin.address.connection, request: origin.request, outcome };
             answers[usize::from(origin.address.core)].push(answer);
         }
-        // All answers before any event: a sender's cursor must not pass its send before its answer.
+        // All answers before any event: a device's cursor must not pass what it did before its answer.
         for (mailbox, answers) in self.mailboxes.iter().zip(answers).filter(|(_, answers)| !answers.is_empty()) {
-            mailbox.put(Mail::Sent(answers));
+            mailbox.put(Mail::Acted(answers));
         }
-        for ((mailbox, published), home) in self.mailboxes.iter().zip(published).zip(0..) {
-            mailbox.put_events(published, home, Mail::Publish);
+        self.put(published);
+    }
+
+    fn late(&self, acts: Vec<Late>) {
+        let mut published: Vec<Vec<Published>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
+        for Late { act, notices } in acts {
+            // The device that asked was told that it failed: it is told now, too.
+            self.publish(&mut published, act.app(), notices, None);
         }
+        self.put(published);
     }
 }
 
 impl Router {
-    fn publish(&self, published: &mut [Vec<Published>], message: &NewMessage, fresh: Fresh, origin: Address) {
-        let event = EncodedEvent::message(fresh.message);
-        let mut to_user = |user: &UserId, position| {
-            let entry = Published { app: message.app, user: user.clone(), position, event: event.clone(), origin };
-            published[usize::from(self.home(message.app, user))].push(entry);
-        };
-        to_user(&message.from, fresh.position_from);
-        if message.from != message.to {
-            to_user(&message.to, fresh.position_to);
+    fn put(&self, published: Vec<Vec<Published>>) {
+        for ((mailbox, published), home) in self.mailboxes.iter().zip(published).zip(0..) {
+            mailbox.put_events(published, home, Mail::Publish);
+        }
+    }
+
+    fn publish(
+        &self,
+        published: &mut [Vec<Published>],
+        app: AppId,
+        notices: impl IntoIterator<Item = Notice>,
+        origin: Option<Address>,
+    ) {
+        for Notice { user, what: news } in notices {
+            let home = usize::from(self.home(app, &user));
+            published[home].push(Published { app, user, news, origin });
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -15,18 +15,20 @@ use anyhow::{Context as _, anyhow, bail};
 use arc_swap::ArcSwap;
 use backend::{
     domain::{
-        account,
+        account::{self, NewApplication},
+        deployment,
+        retention::{Retention, RetentionTask},
         send_queue::{SendLimits, SendQueue},
     },
     env::{Clock, SeededRng, SystemClock},
-    store::{Embedded, EmbeddedOptions, Store, StoreOptions},
+    store::{Embedded, EmbeddedOptions, Engine, Store, StoreOptions},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     admin,
     application::{self, Application},
-    config::Config,
+    config::{Config, StoreEngine},
     development::{self, Development},
     limits,
     mailbox::Mail,
@@ -73,15 +75,18 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let store = open_store(&config, &clock)?;
+    let _shut_down = ShutDown(store.clone());
     let application = &files.application;
-    futures::executor::block_on(account::put_application(
-        &store,
-        &clock,
-        application.sdkappid,
-        &application.secret,
-        application.development,
-    ))
-    .context("writing the application into the store")?;
+    let new = NewApplication {
+        app: application.sdkappid,
+        secret: application.secret.clone(),
+        development: application.development,
+        settings: application.settings.clone(),
+    };
+    futures::executor::block_on(account::put_application(&store, &clock, new))
+        .with_context(|| format!("writing the application into the store at {}", store_place(&config).display()))?;
+    let rng = SeededRng::new(store_seed()?);
+    let store_id = futures::executor::block_on(deployment::store_id(&store, &rng)).context("naming the store")?;
     let router = Router::new(cores, MAILBOX_EVENTS_MAX);
     let limits = SendLimits {
         message_bytes_max: config.message_bytes_max,
@@ -95,6 +100,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         sends: SendQueue::new(store.clone(), clock.clone(), limits, router.clone()),
         clock,
         store,
+        store_id,
         router,
         tls: ArcSwap::new(tls_config),
         connections: AtomicUsize::new(0),
@@ -108,11 +114,22 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     println!(
         "gateway ready: client tls://{client_address}, admin http://{admin_address}, store {} at {}, {cores} cores",
         shared.store.engine_name(),
-        shared.config.store_path.display()
+        store_place(&shared.config).display()
     );
+    let retention = start_retention(&shared)?;
     let result = serve(&shared, &files, &signals, &ended, cores);
-    shared.store.shutdown();
+    retention.stop();
     result
+}
+
+/// Shuts the store down however the run ends, a failed start included: threads that live on hold the
+/// store, and FoundationDB's client library must be stopped before the process exits.
+struct ShutDown(Store);
+
+impl Drop for ShutDown {
+    fn drop(&mut self) {
+        self.0.shutdown();
+    }
 }
 
 /// Certificate and application: the operator's, or the development ones.
@@ -156,23 +173,70 @@ impl Files {
     }
 }
 
+/// Two stores that were new at the same time must not get the same name.
+fn store_seed() -> anyhow::Result<u64> {
+    let mut random = [0u8; 8];
+    getrandom::fill(&mut random).map_err(|error| anyhow!("no randomness: {error}"))?;
+    Ok(u64::from_le_bytes(random))
+}
+
 fn core_count(wanted: usize) -> anyhow::Result<usize> {
     let available = std::thread::available_parallelism().context("counting the processors")?.get();
     Ok(if wanted == 0 { available } else { wanted })
 }
 
-fn open_store(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Store> {
+/// What the ready line and errors name as the store's place.
+fn store_place(config: &Config) -> &Path {
+    match &config.store_engine {
+        StoreEngine::Embedded => &config.store_path,
+        StoreEngine::Fdb { cluster_file, .. } => cluster_file,
+    }
+}
+
+/// Opens the store that the configuration names.
+pub fn open_store(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Store> {
+    let engine = match &config.store_engine {
+        StoreEngine::Embedded => open_embedded(config, clock),
+        StoreEngine::Fdb { cluster_file, prefix } => open_fdb(cluster_file, prefix, clock),
+    };
+    let engine = engine.with_context(|| format!("the store at {}", store_place(config).display()))?;
+    let rng = Arc::new(SeededRng::new(clock.monotonic_us() ^ clock.unix_ms()));
+    let options =
+        StoreOptions { read_threads: config.read_threads, queue_max: config.queue_max, ..StoreOptions::default() };
+    Ok(Store::new(engine, clock.clone(), rng, options))
+}
+
+fn open_embedded(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Engine>> {
     let options = EmbeddedOptions {
         cache_bytes: config.cache_bytes,
         disk_reserve_bytes: config.disk_reserve_bytes,
         ..EmbeddedOptions::default()
     };
-    let engine = Embedded::open(&config.store_path.join("store"), options, clock.clone())
-        .with_context(|| format!("the store at {}", config.store_path.display()))?;
-    let rng = Arc::new(SeededRng::new(clock.monotonic_us() ^ clock.unix_ms()));
-    let options =
-        StoreOptions { read_threads: config.read_threads, queue_max: config.queue_max, ..StoreOptions::default() };
-    Ok(Store::new(Arc::new(engine), clock.clone(), rng, options))
+    Ok(Arc::new(Embedded::open(&embedded_folder(config), options, clock.clone())?))
+}
+
+/// Where the embedded store is, beside the development files.
+pub fn embedded_folder(config: &Config) -> PathBuf {
+    config.store_path.join("store")
+}
+
+#[cfg(feature = "fdb")]
+fn open_fdb(cluster_file: &Path, prefix: &str, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Engine>> {
+    use backend::store::fdb::{Fdb, FdbOptions};
+    let options = FdbOptions { prefix: prefix.into(), ..FdbOptions::default() };
+    Ok(Arc::new(Fdb::open(cluster_file, options, clock.clone())?))
+}
+
+#[cfg(not(feature = "fdb"))]
+fn open_fdb(_: &Path, _: &str, _: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Engine>> {
+    anyhow::bail!("this build is without the FoundationDB engine")
+}
+
+/// Removes what has expired, in the background.
+fn start_retention(shared: &Shared) -> anyhow::Result<RetentionTask> {
+    let rng = SeededRng::new(shared.clock.unix_ms() ^ u64::from(std::process::id()) << 32);
+    let retention = Retention::new(shared.store.clone(), shared.clock.clone(), &rng, shared.config.keep);
+    retention.start().context("starting the removal of what has expired")
 }
 
 /// One listening socket a core, all on the same port.

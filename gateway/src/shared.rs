@@ -7,6 +7,7 @@ use std::sync::{
 
 use arc_swap::ArcSwap;
 use backend::{domain::send_queue::SendQueue, env::Clock, store::Store};
+use bytes::Bytes;
 use protocol::connection::ServerLimits;
 use rustls::ServerConfig;
 
@@ -21,6 +22,8 @@ pub struct Shared {
     pub connections_max: usize,
     pub clock: Arc<dyn Clock>,
     pub store: Store,
+    /// Which store it is: cursors belong to it.
+    pub store_id: Bytes,
     pub sends: SendQueue<Router>,
     pub router: Router,
     /// The present certificate: swapped on SIGHUP, read at accept.

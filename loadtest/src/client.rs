@@ -42,6 +42,9 @@ pub(crate) const PATIENCE_US: Micros = 30 * SECOND_US;
 /// Between two tries of a request that the server is too busy for.
 const BUSY_WAIT_US: Micros = SECOND_US / 20;
 
+/// Empty pages of the event log in a row that may say that more follows.
+const EMPTY_PAGES_MAX: u32 = 100;
+
 thread_local! {
     /// What is read goes through here; a connection keeps only what is no whole record yet.
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH_BYTES]);
@@ -53,6 +56,10 @@ pub(crate) struct User {
     pub(crate) sdkappid: u32,
     pub(crate) name: String,
     pub(crate) usersig: String,
+    /// A user has one connection at a time for each platform's place in the application's login policy.
+    pub(crate) platform: Platform,
+    /// A device that comes back takes the place of its older connection.
+    pub(crate) device: &'static str,
 }
 
 /// How a request ended.
@@ -97,7 +104,12 @@ impl Client {
 
     /// Connects and logs in.
     pub(crate) async fn open(worker: &Worker, user: &User) -> Result<Client> {
-        let mut client = Client::connect(worker, worker.plan.tls.clone()).await?;
+        Client::open_with(worker, user, worker.plan.tls.clone()).await
+    }
+
+    /// The same, with a TLS configuration of its own.
+    pub(crate) async fn open_with(worker: &Worker, user: &User, tls: Arc<rustls::ClientConfig>) -> Result<Client> {
+        let mut client = Client::connect(worker, tls).await?;
         client.login(user).await?;
         Ok(client)
     }
@@ -107,24 +119,30 @@ impl Client {
             sdkappid: user.sdkappid,
             user: user.name.clone(),
             usersig: user.usersig.clone(),
-            platform: Platform::Linux.into(),
-            device: "loadtest".into(),
+            platform: user.platform.into(),
+            device: user.device.into(),
+            background: false,
         };
         let _: LoginReply = self.call(Command::Login, &login).await.context("cannot log in")?;
         Ok(())
     }
 
     /// Reads the event log from `cursor` to its end, page by page; from then on pushes come.
+    ///
+    /// An empty page may say that more follows: an event came while the server looked. Not time and again.
     pub(crate) async fn sync(&mut self, mut cursor: Bytes, mut page: impl FnMut(&SyncReply)) -> Result<Bytes> {
+        let mut empty_pages = 0;
         loop {
-            let reply: SyncReply = self.call(Command::Sync, &Sync { cursor, limit: 0 }).await.context("cannot sync")?;
+            let reply: SyncReply =
+                self.call(Command::Sync, &Sync { cursor, ..Sync::default() }).await.context("cannot sync")?;
             page(&reply);
             cursor = reply.cursor;
             if !reply.more {
                 return Ok(cursor);
             }
-            if reply.events.is_empty() {
-                bail!("sync: an empty page says that more follows");
+            empty_pages = if reply.events.is_empty() { empty_pages + 1 } else { 0 };
+            if empty_pages > EMPTY_PAGES_MAX {
+                bail!("sync: {empty_pages} empty pages in a row say that more follows");
             }
         }
     }

@@ -169,6 +169,8 @@ impl Viewer {
 pub(crate) struct Conversation {
     directions: [Direction; 2],
     viewers: [Viewer; 2],
+    /// The newest seq that the server told of.
+    head_seq: u64,
     /// Seqs that no message had, in the worst reading.
     gaps: u64,
 }
@@ -230,6 +232,29 @@ impl Conversation {
         sent_us
     }
 
+    /// One of several devices of the recipient was given a message; its order there is for a
+    /// [`Follower`](crate::follower::Follower) to judge. Returns when the message was due, the first time.
+    pub(crate) fn shown(&mut self, seen: Sighting, findings: &mut Findings) -> Option<Micros> {
+        let Some(&state) = self.directions[seen.from].states.get(seen.ordinal as usize) else {
+            findings.error(|| format!("a message arrived that was never sent: {seen:?}"));
+            return None;
+        };
+        let sent_us = self.directions[seen.from].sent_us(seen.ordinal).filter(|_| !state.is(State::DELIVERED));
+        self.place(seen, findings);
+        self.directions[seen.from].mark(seen.ordinal, State::DELIVERED);
+        sent_us
+    }
+
+    /// The newest seq that the server told anybody of.
+    pub(crate) fn head_seq(&self) -> u64 {
+        self.head_seq
+    }
+
+    /// Whether `side` has finished.
+    pub(crate) fn is_finished(&self, side: Side) -> bool {
+        self.directions[side].finished
+    }
+
     /// `side` will neither send nor be answered any more.
     pub(crate) fn finish(&mut self, side: Side) {
         self.directions[side].finished = true;
@@ -271,6 +296,7 @@ impl Conversation {
             Ok(seq @ 1..=State::SEQ_MAX) => seq,
             _ => return findings.error(|| format!("impossible seq: {seen:?}")),
         };
+        self.head_seq = self.head_seq.max(seen.seq);
         match state.seq() {
             0 => state.set(seq),
             known if known == seq => {}

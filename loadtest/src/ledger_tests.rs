@@ -254,3 +254,17 @@ fn what_was_never_sent_is_an_error() {
     run.conversation.arrived(1, seen, Way::Push, &mut run.findings);
     assert_eq!(run.verdict(), (0, 0, 0, 1));
 }
+
+#[test]
+fn several_devices_are_shown_one_message() {
+    let mut run = Run::new();
+    let seen = run.sighting(4);
+    assert_eq!(run.conversation.head_seq(), 8);
+    assert_eq!(run.conversation.shown(seen, &mut run.findings), Some(100));
+    assert_eq!(run.conversation.shown(seen, &mut run.findings), None, "on another device it is no new delivery");
+    assert_eq!(run.verdict(), (0, 0, 0, 0));
+    run.conversation.shown(Sighting { seq: 9, ..seen }, &mut run.findings);
+    assert_eq!((run.conversation.head_seq(), run.verdict()), (9, (0, 1, 0, 0)), "with another seq it is stored twice");
+    run.conversation.shown(Sighting { ordinal: 99, ..seen }, &mut run.findings);
+    assert_eq!(run.verdict(), (0, 1, 0, 1), "never sent");
+}

@@ -4,13 +4,16 @@
 //! - [`options`]: the command line. [`scenario`]: what can be run. [`report`]: what comes out.
 //! - [`mod@run`], [`worker`]: threads, the measured time, the server's figures around it.
 //! - [`client`], [`tls`], [`alarm`]: a connection, cheap enough that a core drives thousands.
-//! - [`payload`], [`ledger`]: messages that can be checked, and the checking.
+//! - [`payload`], [`mod@mix`], [`ledger`], [`follower`]: messages that can be checked, and the checking.
+//! - [`timetable`]: when devices come and go.
 //! - [`pace`], [`tally`], [`clock`]: when to send, and what is counted and timed.
 
 mod alarm;
 mod client;
 mod clock;
+mod follower;
 mod ledger;
+mod mix;
 mod options;
 mod pace;
 mod payload;
@@ -20,6 +23,7 @@ mod run;
 mod scenario;
 mod server;
 mod tally;
+mod timetable;
 mod tls;
 mod worker;
 
@@ -43,7 +47,7 @@ const EXIT_BROKEN_PROMISE: u8 = 1;
 const EXIT_NO_RUN: u8 = 2;
 
 fn main() -> ExitCode {
-    match run(Options::parse()) {
+    match run(Options::parse().with_defaults()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(EXIT_BROKEN_PROMISE),
         Err(error) => {
@@ -57,7 +61,7 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<bool> {
     options.check()?;
     let format = options.report;
-    raise_open_files(options.connections)?;
+    raise_open_files(&options)?;
     let report = match options.scenario {
         // No gateway takes part: neither its application nor its certificate is needed.
         Scenario::Engine => scenario::engine(&options)?,
@@ -96,14 +100,17 @@ fn plan(options: Options) -> Result<Plan> {
 }
 
 /// Takes as many open files as the system allows, and says so if they are too few.
-fn raise_open_files(connections: u32) -> Result<()> {
+fn raise_open_files(options: &Options) -> Result<()> {
     const BESIDE_CONNECTIONS: u64 = 64;
-    let needed = u64::from(connections) + BESIDE_CONNECTIONS;
+    let needed = options.open_files() + BESIDE_CONNECTIONS;
     let limit = getrlimit(Resource::Nofile);
     _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     match limit.maximum {
         Some(maximum) if maximum < needed => {
-            bail!("--connections {connections} needs {needed} open files, the limit is {maximum}: raise it (ulimit -n)")
+            bail!(
+                "--connections {} needs {needed} open files, the limit is {maximum}: raise it (ulimit -n)",
+                options.connections
+            )
         }
         _ => Ok(()),
     }

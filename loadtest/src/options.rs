@@ -6,8 +6,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
+
+/// Messages a second that `sync` and `reconnect` send if nothing else is asked for.
+const BACKGROUND_RATE: u64 = 1_000;
 
 /// Puts load on a gateway, measures it, and checks that it kept its promises.
 ///
@@ -19,7 +22,8 @@ pub(crate) struct Options {
     #[command(subcommand)]
     pub(crate) scenario: Scenario,
 
-    /// Connections to hold; for `c2c` an even number: they talk in pairs.
+    /// Connections to hold; for `c2c` an even number: they talk in pairs. For `sync` and `reconnect` the devices
+    /// that messages are sent to.
     #[arg(long, global = true, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) connections: u32,
 
@@ -36,7 +40,8 @@ pub(crate) struct Options {
     pub(crate) window: u32,
 
     /// Sends (or pings) a second of all connections together, on a fixed schedule that does not wait for
-    /// answers: a latency counts from the scheduled time. Without it, each window is kept full.
+    /// answers: a latency counts from the scheduled time. Without it, each window is kept full; `sync` and
+    /// `reconnect` send 1,000 a second.
     #[arg(long, global = true, value_name = "PER_SECOND", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rate: Option<u64>,
 
@@ -79,7 +84,17 @@ pub(crate) enum Scenario {
         /// Connect again when a connection is lost, send again what was not answered, and go on.
         #[arg(long)]
         reconnect: bool,
+        /// Send a mix of message types, as people do: 70% texts; images, faces, voice messages, custom ones,
+        /// videos, files, locations. --payload is the length of the texts.
+        #[arg(long)]
+        types: bool,
     },
+    /// Devices that come and go while messages are sent to them: how fast they catch up, and whether each is
+    /// given everything, once and in order.
+    Sync(SyncOptions),
+    /// All devices lose their connections at the same moment and come back, while messages are sent to them:
+    /// how long it takes until everyone is back and has caught up, and whether anything is missing.
+    Reconnect(ReconnectOptions),
     /// Opens and logs in connections and holds them: what one costs the server in memory.
     Idle,
     /// Connects, logs in and closes over and over: half of the time with full TLS handshakes, half resumed.
@@ -88,14 +103,70 @@ pub(crate) enum Scenario {
     Engine,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub(crate) struct SyncOptions {
+    /// Devices of each user; a second one is a web client.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2))]
+    pub(crate) devices: u32,
+
+    /// How long a device stays connected, on average, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) online_ms: u64,
+
+    /// How long a device stays away, on average, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) away_ms: u64,
+
+    /// Come back as a newly installed device each time, which reads the event log from its start.
+    #[arg(long)]
+    pub(crate) fresh: bool,
+
+    /// Connections that send the messages; they stay.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) senders: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub(crate) struct ReconnectOptions {
+    /// How often all connections are dropped, evenly over the measured time.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) storms: u32,
+
+    /// Wait a random time up to this before the first try, each device for itself, as clients do that a
+    /// server sends away. Without it everybody is back at once: the storm. In milliseconds; it counts as
+    /// time to come back.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub(crate) spread_ms: u64,
+
+    /// Come back with full TLS handshakes, as when the server has lost the keys of its session tickets.
+    #[arg(long)]
+    pub(crate) full_handshakes: bool,
+
+    /// Connections that send the messages; they stay.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) senders: u32,
+}
+
 impl Scenario {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Scenario::Ping => "ping",
             Scenario::C2c { .. } => "c2c",
+            Scenario::Sync(_) => "sync",
+            Scenario::Reconnect(_) => "reconnect",
             Scenario::Idle => "idle",
             Scenario::Login => "login",
             Scenario::Engine => "engine",
+        }
+    }
+
+    /// Connections that send and are not among `--connections`.
+    fn senders(self) -> u32 {
+        match self {
+            Scenario::Sync(SyncOptions { senders, .. }) | Scenario::Reconnect(ReconnectOptions { senders, .. }) => {
+                senders
+            }
+            _ => 0,
         }
     }
 }
@@ -121,7 +192,31 @@ impl Options {
         if matches!(self.scenario, Scenario::C2c { .. } | Scenario::Engine) && self.connections % 2 == 1 {
             bail!("--connections {}: it works in pairs, give an even number", self.connections);
         }
-        Ok(())
+        match self.scenario {
+            Scenario::Sync(SyncOptions { devices, .. }) if !self.connections.is_multiple_of(devices) => {
+                bail!("--connections {}: each user has {devices} devices, give a multiple of it", self.connections)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is sent to devices that come and go has a rate of its own, unless one is given.
+    pub(crate) fn with_defaults(mut self) -> Self {
+        if self.scenario.senders() > 0 {
+            self.rate.get_or_insert(BACKGROUND_RATE);
+        }
+        self
+    }
+
+    /// Connections that may be open at a time: a dropped one is still there when the next is made.
+    pub(crate) fn open_files(&self) -> u64 {
+        let each = if self.scenario.senders() > 0 { 2 } else { 1 };
+        u64::from(self.connections) * each + u64::from(self.scenario.senders())
+    }
+
+    /// Whether messages are of several types.
+    pub(crate) fn is_mixed(&self) -> bool {
+        matches!(self.scenario, Scenario::C2c { types: true, .. })
     }
 
     /// The application, from `--app-file` or the development folder.
@@ -189,9 +284,21 @@ mod tests {
     fn command_line_is_consistent() {
         Options::command().debug_assert();
         let options = Options::parse_from(["loadtest", "c2c", "--reconnect", "--connections", "4", "--rate", "500"]);
-        assert_eq!(options.scenario, Scenario::C2c { reconnect: true });
+        assert_eq!(options.scenario, Scenario::C2c { reconnect: true, types: false });
         assert_eq!((options.connections, options.rate, options.window), (4, Some(500), 16));
         assert!(Options::parse_from(["loadtest", "c2c", "--connections", "3"]).check().is_err());
+        assert!(Options::parse_from(["loadtest", "c2c", "--types"]).is_mixed());
+    }
+
+    #[test]
+    fn devices_come_in_equal_shares_and_messages_at_a_rate() {
+        let options = |line: &str| Options::parse_from(line.split(' ')).with_defaults();
+        assert!(options("loadtest sync --devices 2 --connections 5").check().is_err());
+        assert!(options("loadtest sync --devices 2 --connections 6").check().is_ok());
+        assert_eq!(options("loadtest reconnect").rate, Some(BACKGROUND_RATE));
+        assert_eq!(options("loadtest reconnect --rate 7").rate, Some(7));
+        assert_eq!(options("loadtest c2c").rate, None);
+        assert_eq!(options("loadtest reconnect --connections 5000").open_files(), 10_010);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use bytes::{Bytes, BytesMut};
 use prost::Message;
 use protocol::message::{Body, Element, Send, Text, element::Kind};
 
+use crate::mix;
+
 /// Length of a client message id, in bytes.
 const ID_BYTES: usize = 16;
 
@@ -22,6 +24,8 @@ pub(crate) struct MessageKey {
 #[derive(Clone, Debug)]
 pub(crate) struct Composer {
     seed: u64,
+    /// Messages are of several types instead of text alone.
+    is_mixed: bool,
     /// An encoded `Body` whose text is the last `text_bytes`, up to that text.
     body_head: Vec<u8>,
     text_bytes: usize,
@@ -32,10 +36,16 @@ pub(crate) struct Composer {
 impl Composer {
     /// Texts have `text_bytes`; `seed` decides what they say.
     pub(crate) fn new(seed: u64, text_bytes: usize) -> Self {
+        Self::of(seed, text_bytes, false)
+    }
+
+    /// The same; with `is_mixed`, messages are of the types of `mix`, a few of them of each.
+    pub(crate) fn of(seed: u64, text_bytes: usize, is_mixed: bool) -> Self {
         let text = Text { text: "x".repeat(text_bytes) };
-        let mut body_head = Body { elements: vec![Element { kind: Some(Kind::Text(text)) }] }.encode_to_vec();
+        let mut body_head =
+            Body { elements: vec![Element { kind: Some(Kind::Text(text)) }], ..Body::default() }.encode_to_vec();
         body_head.truncate(body_head.len() - text_bytes);
-        Composer { seed, body_head, text_bytes, arena: BytesMut::new() }
+        Composer { seed, is_mixed, body_head, text_bytes, arena: BytesMut::new() }
     }
 
     /// Puts the message's id and body into `send`.
@@ -48,6 +58,10 @@ impl Composer {
         self.arena.extend_from_slice(&low.to_be_bytes());
         self.arena.extend_from_slice(&high.to_be_bytes());
         send.client_message_id = self.arena.split().freeze();
+        if let Some(body) = self.body_of_type(low) {
+            send.body = body.into();
+            return;
+        }
         self.arena.extend_from_slice(&self.body_head);
         for (letters, len) in text(low, self.text_bytes) {
             self.arena.extend_from_slice(&letters[..len]);
@@ -67,15 +81,25 @@ impl Composer {
 
     /// Whether `body` is what [`Self::compose`] wrote for this message.
     pub(crate) fn is_intact(&self, key: MessageKey, body: &[u8]) -> bool {
+        let (low, _) = self.id(key);
+        if let Some(expected) = self.body_of_type(low) {
+            return body == expected;
+        }
         let Some(mut rest) = body.strip_prefix(&self.body_head[..]) else { return false };
         if rest.len() != self.text_bytes {
             return false;
         }
-        text(self.id(key).0, self.text_bytes).all(|(letters, len)| {
+        text(low, self.text_bytes).all(|(letters, len)| {
             let (head, tail) = rest.split_at(len);
             rest = tail;
             head == &letters[..len]
         })
+    }
+
+    /// The encoded body of a message that is more than a text.
+    fn body_of_type(&self, state: u64) -> Option<Vec<u8>> {
+        let kind = if self.is_mixed { mix::element(state)? } else { return None };
+        Some(Body { elements: vec![Element { kind: Some(kind) }], ..Body::default() }.encode_to_vec())
     }
 
     fn id(&self, key: MessageKey) -> (u64, u64) {
@@ -93,7 +117,7 @@ fn text(mut state: u64, text_bytes: usize) -> impl Iterator<Item = ([u8; 8], usi
     })
 }
 
-const GOLDEN_GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
+pub(crate) const GOLDEN_GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// SplitMix64's finaliser: a permutation of the 64-bit numbers that looks random.
 pub(crate) fn mix(mut z: u64) -> u64 {
@@ -138,6 +162,28 @@ mod tests {
         let body = Body::decode(send.body).unwrap();
         let Some(Kind::Text(text)) = &body.elements[0].kind else { panic!("no text") };
         assert_eq!(text.text.len(), 20);
+    }
+
+    #[test]
+    fn messages_of_many_types_are_checked_to_the_byte() {
+        let mut composer = Composer::of(42, 30, true);
+        let mut send = Send::default();
+        let mut texts = 0;
+        for ordinal in 0..1_000 {
+            let key = MessageKey { sender: 9, ordinal };
+            composer.compose(key, &mut send);
+            assert_eq!(composer.recognise(&send.client_message_id), Some(key));
+            assert!(composer.is_intact(key, &send.body));
+            for index in 0..send.body.len() {
+                let mut damaged = send.body.to_vec();
+                damaged[index] ^= 1;
+                assert!(!composer.is_intact(key, &damaged), "message {ordinal}, byte {index}");
+            }
+            assert!(!composer.is_intact(key, &send.body[..send.body.len() - 1]));
+            let element = Body::decode(send.body.clone()).unwrap().elements.remove(0);
+            texts += u32::from(matches!(element.kind, Some(Kind::Text(_))));
+        }
+        assert!((500..900).contains(&texts), "{texts} of 1,000 are texts");
     }
 
     #[test]

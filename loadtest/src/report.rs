@@ -102,6 +102,11 @@ impl Report {
         self
     }
 
+    /// Adds percentiles that only some scenarios have.
+    pub(crate) fn with_latencies(self, key: &str, micros: &Histogram<u64>) -> Self {
+        self.with(key, Latencies::of(micros))
+    }
+
     pub(crate) fn with_bytes_per_connection(mut self, bytes: Option<u64>) -> Self {
         self.server.bytes_per_connection = bytes;
         self

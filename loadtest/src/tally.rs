@@ -31,6 +31,17 @@ pub(crate) struct Tally {
     pub(crate) connected: u64,
     pub(crate) handshakes_full: u64,
     pub(crate) handshakes_resumed: u64,
+    /// Events that devices read while they caught up, and how long all of them together took for it.
+    pub(crate) caught_up_events: u64,
+    pub(crate) catching_up_us: Micros,
+    /// Of `caught_up_events`, those within the measured time.
+    pub(crate) caught_up_events_in_time: u64,
+    /// Tries to come back that failed.
+    pub(crate) retries: u64,
+    /// From the first request for what was missed to the log's end.
+    pub(crate) catch_up_us: Histogram<u64>,
+    /// Until a device was connected, logged in and had caught up.
+    pub(crate) return_us: Histogram<u64>,
     pub(crate) ack_us: Histogram<u64>,
     pub(crate) delivery_us: Histogram<u64>,
     pub(crate) findings: Findings,
@@ -52,6 +63,12 @@ impl Default for Tally {
             connected: 0,
             handshakes_full: 0,
             handshakes_resumed: 0,
+            caught_up_events: 0,
+            catching_up_us: 0,
+            caught_up_events_in_time: 0,
+            retries: 0,
+            catch_up_us: histogram(),
+            return_us: histogram(),
             ack_us: histogram(),
             delivery_us: histogram(),
             findings: Findings::default(),
@@ -74,6 +91,20 @@ impl Tally {
         self.delivery_us.saturating_record(now_us.saturating_sub(sent_us));
     }
 
+    /// A device read `events` from `start_us` to `now_us`, and has caught up.
+    pub(crate) fn catch_up(&mut self, events: u64, start_us: Micros, now_us: Micros, end_us: Micros) {
+        self.caught_up_events += events;
+        self.caught_up_events_in_time += if now_us <= end_us { events } else { 0 };
+        self.catching_up_us += now_us - start_us;
+        self.catch_up_us.saturating_record(now_us - start_us);
+    }
+
+    /// A try to come back failed; another one follows.
+    pub(crate) fn retry(&mut self, error: &anyhow::Error) {
+        self.retries += 1;
+        self.findings.note(|| format!("tries again: {error:#}"));
+    }
+
     pub(crate) fn add(&mut self, other: Tally) {
         self.sent += other.sent;
         self.acked += other.acked;
@@ -88,6 +119,12 @@ impl Tally {
         self.connected += other.connected;
         self.handshakes_full += other.handshakes_full;
         self.handshakes_resumed += other.handshakes_resumed;
+        self.caught_up_events += other.caught_up_events;
+        self.catching_up_us += other.catching_up_us;
+        self.caught_up_events_in_time += other.caught_up_events_in_time;
+        self.retries += other.retries;
+        self.catch_up_us.add(other.catch_up_us).expect("same bounds");
+        self.return_us.add(other.return_us).expect("same bounds");
         self.ack_us.add(other.ack_us).expect("same bounds");
         self.delivery_us.add(other.delivery_us).expect("same bounds");
         self.findings.add(other.findings);

@@ -17,6 +17,7 @@ use anyhow::{Result, bail};
 use backend::domain::usersig;
 use futures::{StreamExt, TryStreamExt};
 use glommio::timer::sleep;
+use protocol::message::Platform;
 use rustls_pki_types::ServerName;
 
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
     client::User,
     clock::{Clock, Micros, SECOND_US},
     options::{App, Options},
+    payload::Composer,
     tally::Tally,
 };
 
@@ -52,7 +54,12 @@ impl Plan {
         let name = self.user_name(index);
         let issued_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let usersig = usersig::sign(self.app.sdkappid, &self.app.secret, &name, issued_s, USERSIG_EXPIRE_S);
-        User { sdkappid: self.app.sdkappid, name, usersig }
+        User { sdkappid: self.app.sdkappid, name, usersig, platform: Platform::Linux, device: "loadtest" }
+    }
+
+    /// Writes and recognises this run's messages.
+    pub(crate) fn composer(&self) -> Composer {
+        Composer::of(self.seed, self.options.payload as usize, self.options.is_mixed())
     }
 
     pub(crate) fn user_name(&self, index: u32) -> String {

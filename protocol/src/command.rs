@@ -75,12 +75,56 @@ macro_rules! command_table {
 command_table! {
     /// Proves who the user is.
     Login = 1, "login", BeforeLogin, Login => LoginReply;
+    /// Lists the user's own logged-in devices.
+    Devices = 2, "devices", AfterLogin, Devices => DevicesReply;
+    /// Signs own devices out.
+    SignOut = 3, "sign_out", AfterLogin, SignOut => SignOutReply;
+    /// Says something about this device or its user.
+    SetPresence = 4, "set_presence", AfterLogin, SetPresence => SetPresenceReply;
+    /// Asks for users' presence.
+    QueryPresence = 5, "query_presence", AfterLogin, QueryPresence => QueryPresenceReply;
+    /// Has changes of users' presence pushed.
+    SubscribePresence = 6, "subscribe_presence", AfterLogin, SubscribePresence => SubscribePresenceReply;
     /// Stores a message.
     Send = 16, "send", AfterLogin, Send => SendReply;
     /// Reads the event log behind a cursor.
     Sync = 17, "sync", AfterLogin, Sync => SyncReply;
     /// Reads a page of a conversation.
     History = 18, "history", AfterLogin, History => HistoryReply;
+    /// Takes one's own message back.
+    Recall = 19, "recall", AfterLogin, Recall => MessageReply;
+    /// Replaces the body of one's own message.
+    Edit = 20, "edit", AfterLogin, Edit => MessageReply;
+    /// Deletes messages for oneself.
+    Delete = 21, "delete", AfterLogin, Delete => Done;
+    /// Says that messages were read, one by one.
+    SendReceipts = 22, "send_receipts", AfterLogin, SendReceipts => Done;
+    /// Sets or removes extensions of a message.
+    SetExtensions = 23, "set_extensions", AfterLogin, SetExtensions => SetExtensionsReply;
+    /// Reads the extensions of a message.
+    GetExtensions = 24, "get_extensions", AfterLogin, GetExtensions => GetExtensionsReply;
+    /// Pins a message or unpins it.
+    Pin = 25, "pin", AfterLogin, Pin => Done;
+    /// Reads the pinned messages of a conversation.
+    GetPinned = 26, "get_pinned", AfterLogin, GetPinned => GetPinnedReply;
+    /// Stores the content of a merged message.
+    Merge = 27, "merge", AfterLogin, Merge => MergeReply;
+    /// Reads the content of a merged message.
+    GetMerged = 28, "get_merged", AfterLogin, GetMerged => GetMergedReply;
+    /// Reads the conversation list.
+    Conversations = 48, "conversations", AfterLogin, Conversations => ConversationsReply;
+    /// Reads chosen conversations.
+    GetConversations = 49, "get_conversations", AfterLogin, GetConversations => GetConversationsReply;
+    /// Changes what the user keeps about a conversation.
+    UpdateConversation = 50, "update_conversation", AfterLogin, UpdateConversation => UpdateConversationReply;
+    /// Renames a label of conversations.
+    RenameLabel = 51, "rename_label", AfterLogin, RenameLabel => Done;
+    /// Asks for the total of unread messages.
+    GetUnread = 52, "get_unread", AfterLogin, GetUnread => GetUnreadReply;
+    /// Changes the user's blacklist.
+    UpdateBlacklist = 64, "update_blacklist", AfterLogin, UpdateBlacklist => Done;
+    /// Reads the user's blacklist.
+    GetBlacklist = 65, "get_blacklist", AfterLogin, GetBlacklist => GetBlacklistReply;
 }
 
 /// What a push is about. A client skips topics it doesn't know.
@@ -90,11 +134,15 @@ pub enum Topic {
     Event,
     /// Live pushes were dropped: sync from the last cursor; no payload.
     Behind,
+    /// An online-only message; payload `Message`.
+    Message,
+    /// The presence of a followed user changed; payload `Presence`.
+    Presence,
 }
 
 impl Topic {
     /// Every topic, in the order of the table.
-    pub const ALL: &[Topic] = &[Topic::Event, Topic::Behind];
+    pub const ALL: &[Topic] = &[Topic::Event, Topic::Behind, Topic::Message, Topic::Presence];
 
     /// The topic of a wire code.
     pub fn from_code(code: u32) -> Option<Topic> {
@@ -106,6 +154,8 @@ impl Topic {
         match self {
             Topic::Event => 1,
             Topic::Behind => 2,
+            Topic::Message => 3,
+            Topic::Presence => 4,
         }
     }
 
@@ -114,6 +164,8 @@ impl Topic {
         match self {
             Topic::Event => "event",
             Topic::Behind => "behind",
+            Topic::Message => "message",
+            Topic::Presence => "presence",
         }
     }
 }

@@ -51,6 +51,12 @@ error_table! {
     NOT_LOGGED_IN = 6014, final, "not logged in";
     SIGNED_OUT_BY_OTHER_DEVICE = 6208, final, "signed out by another device of the same account";
     USER_INVALID = 20003, final, "sender or recipient is invalid or does not exist";
+    SEND_REFUSED = 20006, final, "the application refused the message";
+    BLACKLISTED = 20007, final, "the recipient has blacklisted the sender";
+    NOT_FRIENDS = 20009, final, "sender and recipient are not friends";
+    RECALL_TOO_LATE = 20016, final, "the time in which a message can be recalled or edited is over";
+    MESSAGE_UNKNOWN = 20022, final, "no such message";
+    MESSAGE_RECALLED = 20023, final, "the message was recalled";
     USERSIG_EXPIRED = 70001, final, "UserSig expired";
     USERSIG_EMPTY = 70002, final, "UserSig is empty";
     USERSIG_MALFORMED = 70003, final, "UserSig cannot be parsed";
@@ -58,6 +64,7 @@ error_table! {
     USERSIG_OTHER_USER = 70013, final, "UserSig was made for another user";
     USERSIG_OTHER_APPLICATION = 70014, final, "UserSig was made for another application";
     APPLICATION_UNKNOWN = 70020, final, "no such application";
+    USERSIG_INVALIDATED = 70052, final, "UserSig was issued before all of the user's were made invalid";
     MESSAGE_TOO_LONG = 80002, final, "message is too long";
 
     // The connection.
@@ -84,6 +91,12 @@ error_table! {
     MESSAGE_EMPTY = 200025, final, "message has no content";
     CLIENT_MESSAGE_ID_REUSED = 200026, final, "client_message_id was used for another conversation";
     CURSOR_INVALID = 200027, final, "cursor is not one that this server gave out";
+    RATE_LIMITED = 200028, retry, "too many messages in a short time";
+    NOT_ALLOWED = 200029, final, "only the sender, or nobody among clients, may do this";
+    LIST_FULL = 200030, final, "as many as there may be are there";
+    EXTENSION_CONFLICT = 200031, final, "the extension was changed by someone else meanwhile";
+    CONTENT_UNKNOWN = 200032, final, "no merged content has this id";
+    ELEMENT_INVALID = 200033, final, "an element of the message has a field missing or out of range";
 
     // The server.
     BUSY = 200040, retry, "the server is busy";

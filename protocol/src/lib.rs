@@ -28,7 +28,7 @@ pub mod message {
 }
 
 pub use error::ErrorCode;
-pub use push::EncodedEvent;
+pub use push::{EncodedEvent, EncodedPush};
 
 /// Lowest protocol version this crate speaks.
 pub const VERSION_MIN: u32 = 1;

@@ -1,10 +1,10 @@
-//! Event pushes encoded once and shared: the entry is the same bytes for everyone it goes to; only
-//! the position in each receiver's own log differs.
+//! Pushes encoded once and shared. An event is the same bytes for everyone it goes to; only the position
+//! in each receiver's own log differs.
 
-use bytes::{BufMut, Bytes, BytesMut};
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint, key_len};
 
-use crate::{frame::Payload, message};
+use crate::{command::Topic, frame::Payload, message};
 
 const EVENT_POSITION: u32 = 1;
 const EVENT_MESSAGE: u32 = 2;
@@ -22,6 +22,24 @@ impl EncodedEvent {
     /// A message, as [`message::Message`] encodes it.
     pub fn message(encoded: Bytes) -> Self {
         EncodedEvent { field: EVENT_MESSAGE, bytes: encoded }
+    }
+
+    /// Anything that can stand in an event log.
+    pub fn of(what: &message::event::What) -> Self {
+        let mut encoded = BytesMut::with_capacity(what.encoded_len());
+        what.encode(&mut encoded);
+        let mut encoded = encoded.freeze();
+        // A oneof encodes as its one field: the head is taken off, and put on again in each push.
+        let field = decode_key(&mut encoded).map_or(0, |(field, _)| field);
+        let _length = decode_varint(&mut encoded);
+        EncodedEvent { field, bytes: encoded.copy_to_bytes(encoded.remaining()) }
+    }
+
+    /// As a whole [`message::Event`] without a position: how it can be kept.
+    pub fn to_stored(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(field_len(self.field, self.bytes.len()));
+        put_field(&mut out, self.field, &self.bytes);
+        out.freeze()
     }
 
     /// Length of the encoded entry, in bytes.
@@ -78,6 +96,35 @@ fn put_field(out: &mut BytesMut, field: u32, bytes: &[u8]) {
     out.put_slice(bytes);
 }
 
+/// A push that is a message as it is, encoded once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedPush {
+    pub(crate) topic: Topic,
+    pub(crate) payload: Bytes,
+}
+
+impl EncodedPush {
+    /// An online-only message, as [`message::Message`] encodes it.
+    pub fn message(encoded: Bytes) -> Self {
+        EncodedPush { topic: Topic::Message, payload: encoded }
+    }
+
+    /// A user's presence.
+    pub fn presence(presence: &message::Presence) -> Self {
+        EncodedPush { topic: Topic::Presence, payload: prost::Message::encode_to_vec(presence).into() }
+    }
+}
+
+impl Payload for EncodedPush {
+    fn len(&self) -> usize {
+        self.payload.len()
+    }
+
+    fn put(&self, out: &mut BytesMut) {
+        out.put_slice(&self.payload);
+    }
+}
+
 impl From<&message::Message> for EncodedEvent {
     fn from(message: &message::Message) -> Self {
         EncodedEvent::message(prost::Message::encode_to_vec(message).into())
@@ -106,6 +153,18 @@ mod tests {
             ours.put(&mut out);
             assert_eq!(out, generated.encode_to_vec());
             assert_eq!(Payload::len(&ours), out.len());
+        }
+    }
+
+    #[test]
+    fn any_event_encodes_as_the_generated_one_does() {
+        use message::event::What;
+        let message = message::Message { seq: 3, ..Default::default() };
+        let deleted = message::MessagesDeleted { seqs: vec![1, 2, 300], ..Default::default() };
+        assert_eq!(EncodedEvent::of(&What::Message(message.clone())), EncodedEvent::from(&message));
+        for what in [What::Message(message), What::Deleted(deleted), What::Pin(Default::default())] {
+            let event = message::Event { position: Bytes::new(), what: Some(what.clone()) };
+            assert_eq!(EncodedEvent::of(&what).to_stored(), event.encode_to_vec());
         }
     }
 }

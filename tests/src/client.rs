@@ -9,8 +9,8 @@ use protocol::{
     command::Command,
     connection::{ClientConfig, ClientConnection, ClientEvent},
     message::{
-        Body, Element, EventPush, History, HistoryReply, Login, LoginReply, Message, Pong, Send, SendReply, Sync,
-        SyncReply, Text, element, event::What,
+        Body, Element, EventPush, History, HistoryReply, Login, LoginReply, Message, Platform, Pong, Send, SendReply,
+        Sync, SyncReply, Text, element, event::What,
     },
 };
 use socket2::{Domain, Socket, Type};
@@ -55,6 +55,12 @@ pub struct Options {
     pub deflate: bool,
     /// Size of the socket's receive buffer, in bytes; small ones fill soon.
     pub receive_buffer_bytes: Option<usize>,
+    /// What the device says it runs on.
+    pub platform: Platform,
+    /// What it calls itself.
+    pub device: String,
+    /// Logs in from the background.
+    pub background: bool,
 }
 
 /// A connection.
@@ -62,10 +68,11 @@ pub struct Client {
     wire: Wire,
     protocol: ClientConnection,
     started: Instant,
-    events: VecDeque<ClientEvent>,
+    pub(crate) events: VecDeque<ClientEvent>,
     ended: bool,
     user: String,
     app: App,
+    options: Options,
     /// Everything up to here has been taken; kept up by the methods that take events.
     pub cursor: Bytes,
 }
@@ -100,6 +107,7 @@ impl Client {
             ended: false,
             user: user.to_owned(),
             app: app.clone(),
+            options,
             cursor: Bytes::new(),
         };
         client.flush();
@@ -124,7 +132,9 @@ impl Client {
 
     /// Logs in with any credential.
     pub fn login_with(&mut self, sdkappid: u32, usersig: String) -> Answer<LoginReply> {
-        let login = Login { sdkappid, user: self.user.clone(), usersig, ..Login::default() };
+        let Options { platform, device, background, .. } = self.options.clone();
+        let user = self.user.clone();
+        let login = Login { sdkappid, user, usersig, platform: platform.into(), device, background };
         self.call(Command::Login, &login)
     }
 
@@ -141,38 +151,49 @@ impl Client {
 
     /// The same, where it may fail.
     pub fn try_catch_up(&mut self) -> Answer<Vec<Message>> {
-        let mut messages = Vec::new();
+        let messages = self.try_catch_up_events()?.into_iter().filter_map(|what| match what {
+            What::Message(message) => Some(message),
+            _ => None,
+        });
+        Ok(messages.collect())
+    }
+
+    /// The same with everything that is in the log.
+    pub fn try_catch_up_events(&mut self) -> Answer<Vec<What>> {
+        let mut events = Vec::new();
         loop {
             let page = self.sync(self.cursor.clone(), 0)?;
-            messages
-                .extend(page.events.into_iter().filter_map(|event| event.what).map(|What::Message(message)| message));
+            assert!(!page.start_over, "{} was told to start over", self.user);
+            events.extend(page.events.into_iter().filter_map(|event| event.what));
             self.cursor = page.cursor;
             if !page.more {
-                return Ok(messages);
+                return Ok(events);
             }
         }
     }
 
     /// One page of the log.
     pub fn sync(&mut self, cursor: Bytes, limit: u32) -> Answer<SyncReply> {
-        self.call(Command::Sync, &Sync { cursor, limit })
+        self.call(Command::Sync, &Sync { cursor, limit, ..Sync::default() })
     }
 
     /// One page of a conversation.
     pub fn history(&mut self, user: &str, from_seq: u64, forward: bool, limit: u32) -> Answer<HistoryReply> {
-        self.call(Command::History, &History { user: user.to_owned(), from_seq, forward, limit })
+        self.call(Command::History, &History { user: user.to_owned(), from_seq, forward, limit, ..History::default() })
     }
 
     /// A whole conversation, oldest first.
     pub fn conversation(&mut self, user: &str) -> Vec<Message> {
         let mut messages: Vec<Message> = Vec::new();
+        let mut from = 0;
         loop {
-            let from = messages.last().map_or(0, |message| message.seq + 1);
             let page = self.history(user, from, true, 0).expect("a page of history");
             messages.extend(page.messages);
             if !page.more {
                 return messages;
             }
+            assert!(page.next_seq > from, "a page that leads nowhere");
+            from = page.next_seq;
         }
     }
 
@@ -190,7 +211,7 @@ impl Client {
     /// Sends without waiting; [`Self::answer`] has the outcome.
     pub fn start_send(&mut self, to: &str, client_message_id: &[u8], body: Bytes) -> u32 {
         let client_message_id = Bytes::copy_from_slice(client_message_id);
-        self.request(Command::Send, &Send { to_user: to.to_owned(), client_message_id, body })
+        self.request(Command::Send, &Send { to_user: to.to_owned(), client_message_id, body, ..Send::default() })
     }
 
     /// Sends a request without waiting.
@@ -230,6 +251,27 @@ impl Client {
 
     /// Waits for the next push: a message, or `None` for `behind`.
     pub fn next_push(&mut self) -> Answer<Option<Message>> {
+        Ok(self.next_push_of_any()?.map(|what| match what {
+            What::Message(message) => message,
+            other => panic!("not a new message: {other:?}"),
+        }))
+    }
+
+    /// Waits for the next push from the log, whatever it is about; `behind` fails the test.
+    pub fn next_event(&mut self) -> What {
+        self.next_push_of_any().expect("the connection is open").expect("pushes were dropped")
+    }
+
+    /// Waits for the next push that is in no log.
+    pub fn next_online_message(&mut self) -> Message {
+        let message = self.wait("an online-only message", |event| match event {
+            ClientEvent::OnlineMessage(message) => Some(message.clone()),
+            _ => None,
+        });
+        message.expect("the connection is open")
+    }
+
+    fn next_push_of_any(&mut self) -> Answer<Option<What>> {
         let push = self.wait("a push", |event| match event {
             ClientEvent::Event(push) => Some(Some(push.clone())),
             ClientEvent::Behind => Some(None),
@@ -238,12 +280,11 @@ impl Client {
         Ok(push.map(|push| self.take(push)))
     }
 
-    fn take(&mut self, push: EventPush) -> Message {
+    fn take(&mut self, push: EventPush) -> What {
         let event = push.event.expect("a push has an event");
         let cursor = if push.cursor.is_empty() { event.position } else { push.cursor };
         self.cursor = cursor.max(std::mem::take(&mut self.cursor));
-        let Some(What::Message(message)) = event.what else { panic!("an event of an unknown kind") };
-        message
+        event.what.expect("an event of a known kind")
     }
 
     /// Pings and waits for the pong. All that the gateway sent before has come by then.
@@ -257,7 +298,10 @@ impl Client {
 
     /// Pushes that have come and were not taken.
     pub fn pushes_waiting(&self) -> usize {
-        self.events.iter().filter(|event| matches!(event, ClientEvent::Event(_) | ClientEvent::Behind)).count()
+        let is_push = |event: &&ClientEvent| {
+            matches!(event, ClientEvent::Event(_) | ClientEvent::OnlineMessage(_) | ClientEvent::Behind)
+        };
+        self.events.iter().filter(is_push).count()
     }
 
     /// Waits until the gateway closes: the go-away, if one came, and when to come back.
@@ -269,7 +313,7 @@ impl Client {
     }
 
     /// Waits for the first event that `pick` takes; the others stay. The end is an error.
-    fn wait<T>(&mut self, what: &str, mut pick: impl FnMut(&ClientEvent) -> Option<T>) -> Answer<T> {
+    pub(crate) fn wait<T>(&mut self, what: &str, mut pick: impl FnMut(&ClientEvent) -> Option<T>) -> Answer<T> {
         let deadline = Instant::now() + PATIENCE;
         let mut looked_at = 0;
         loop {
@@ -311,7 +355,7 @@ impl Client {
 /// A body with one text.
 pub fn text_body(text: &str) -> Bytes {
     let kind = element::Kind::Text(Text { text: text.to_owned() });
-    Body { elements: vec![Element { kind: Some(kind) }] }.encode_to_vec().into()
+    Body { elements: vec![Element { kind: Some(kind) }], ..Body::default() }.encode_to_vec().into()
 }
 
 /// A client message id that nobody has used.
@@ -329,6 +373,11 @@ impl MessageExt for Message {
     fn text(&self) -> String {
         let body = Body::decode(self.body.clone()).expect("a body");
         let texts = body.elements.into_iter().filter_map(|element| element.kind);
-        texts.map(|element::Kind::Text(text)| text.text).collect()
+        texts
+            .filter_map(|kind| match kind {
+                element::Kind::Text(text) => Some(text.text),
+                _ => None,
+            })
+            .collect()
     }
 }

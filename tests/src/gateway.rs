@@ -1,8 +1,11 @@
 //! A gateway process, and how to start one in every way a test needs.
 
 use std::{
-    fs,
+    collections::BTreeMap,
+    fs::{self, DirBuilder, OpenOptions},
+    io::Write as _,
     net::{SocketAddr, TcpListener},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     sync::Arc,
@@ -58,7 +61,10 @@ pub struct Builder {
     data: PathBuf,
     flags: Vec<(String, String)>,
     environment: Vec<(String, String)>,
+    program: Option<PathBuf>,
     prefix: Vec<String>,
+    /// Of the application; `None`: the gateway makes its own application file.
+    settings: Option<serde_json::Value>,
 }
 
 impl Default for Builder {
@@ -67,7 +73,11 @@ impl Default for Builder {
         let data = folder.path().join("data");
         let flags = [("client-listen", "127.0.0.1:0"), ("admin-listen", "127.0.0.1:0")];
         let flags = flags.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        Builder { folder, data, flags, environment: Vec::new(), prefix: Vec::new() }
+        // Most tests are not about devices that exclude each other.
+        let instances = ["android", "iphone", "ipad", "windows", "mac", "web", "linux"].map(|name| (name, 100));
+        let instances: BTreeMap<_, _> = instances.into();
+        let settings = Some(serde_json::json!({ "login_policy": "multi", "instances": instances }));
+        Builder { folder, data, flags, environment: Vec::new(), program: None, prefix: Vec::new(), settings }
     }
 }
 
@@ -76,6 +86,33 @@ impl Builder {
     pub fn flag(mut self, name: &str, value: impl ToString) -> Self {
         self.flags.retain(|(known, _)| known != name);
         self.flags.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Takes a flag back.
+    pub fn without_flag(mut self, name: &str) -> Self {
+        self.flags.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// Sets settings of the application, in place of those that let any number of devices in.
+    pub fn settings(mut self, settings: serde_json::Value) -> Self {
+        self.settings = Some(settings);
+        self
+    }
+
+    /// Sets some settings of the application, beside the others.
+    pub fn more_settings(mut self, some: &serde_json::Value) -> Self {
+        let settings = self.settings.get_or_insert_with(|| serde_json::json!({}));
+        for (name, value) in some.as_object().into_iter().flatten() {
+            settings[name] = value.clone();
+        }
+        self
+    }
+
+    /// Leaves the application file to the gateway.
+    pub fn own_app_file(mut self) -> Self {
+        self.settings = None;
         self
     }
 
@@ -88,6 +125,12 @@ impl Builder {
     /// Puts the store there.
     pub fn data(mut self, folder: &Path) -> Self {
         self.data = folder.to_path_buf();
+        self
+    }
+
+    /// Takes another gateway than this workspace's ordinary one.
+    pub fn program(mut self, gateway: PathBuf) -> Self {
+        self.program = Some(gateway);
         self
     }
 
@@ -104,6 +147,7 @@ impl Builder {
 
     /// Starts it and waits for the line that says it serves.
     pub fn start(self) -> Gateway {
+        self.write_settings();
         let mut process = Process::start(self.command());
         let Some(ready_line) = process.line() else {
             let status = process.wait();
@@ -123,6 +167,31 @@ impl Builder {
         Gateway { process, builder: self, ready_line, client, admin, app, certificate }
     }
 
+    /// Writes the settings into the application file of a development start, which is made if need be.
+    fn write_settings(&self) {
+        let Some(settings) = &self.settings else { return };
+        if self.flags.iter().any(|(name, _)| name == "app-file") {
+            return; // the test's own
+        }
+        let path = self.data.join("dev/app.json");
+        let folder = path.parent().expect("it has one");
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).expect("a folder");
+        let made = || {
+            let secret: [u8; 32] = rand::random();
+            let secret: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+            serde_json::json!({ "sdkappid": 1_400_000_001, "secret": secret, "development": true })
+        };
+        let before = fs::read(&path).ok();
+        let mut app = before.map_or_else(made, |bytes| serde_json::from_slice(&bytes).expect("JSON"));
+        if app["settings"] == *settings {
+            return;
+        }
+        app["settings"] = settings.clone();
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let file = file.as_mut().expect("a file");
+        file.write_all(app.to_string().as_bytes()).expect("written");
+    }
+
     /// Starts it, expecting it to end by itself with an error and without ever serving. Returns what it wrote.
     pub fn fails(&self) -> String {
         let mut process = Process::start(self.command());
@@ -136,8 +205,19 @@ impl Builder {
         output
     }
 
+    /// Has the store of a gateway that does not run looked through: records, sequences, logs.
+    pub fn check_store(&self) {
+        let mut command = Command::new(program("gateway"));
+        for (variable, _) in std::env::vars().filter(|(name, _)| name.starts_with("GATEWAY_")) {
+            command.env_remove(variable);
+        }
+        let output = command.args(["store", "check", "--store-path"]).arg(&self.data).output().expect("it starts");
+        let said = [&output.stdout[..], &output.stderr].concat();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    }
+
     fn command(&self) -> Command {
-        let gateway = program("gateway");
+        let gateway = self.program.clone().unwrap_or_else(|| program("gateway"));
         let mut command = match self.prefix.split_first() {
             Some((first, rest)) => {
                 let mut command = Command::new(first);
@@ -194,8 +274,13 @@ impl Gateway {
 
     /// Tells it to drain and end; how that went, what it wrote, and what it was started with.
     pub fn stop(self) -> (ExitStatus, String, Builder) {
+        self.process.signal(Signal::TERM);
+        self.ended()
+    }
+
+    /// Waits until it has ended by itself; the same as [`Self::stop`] gives.
+    pub fn ended(self) -> (ExitStatus, String, Builder) {
         let Gateway { mut process, builder, .. } = self;
-        process.signal(Signal::TERM);
         let status = process.wait();
         (status, process.output(), builder)
     }

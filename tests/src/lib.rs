@@ -2,6 +2,7 @@
 //!
 //! - [`Gateway`]: a gateway process on a temporary folder, with its admin endpoint; killed on drop.
 //! - [`Client`]: a well-behaved client: logs in, sends, syncs, waits for pushes.
+//!   What it can ask for beyond that (recalls, conversations, blacklist and so on) is in `features.rs`.
 //! - [`Wire`]: TLS and bytes, for everything a client should not do.
 //! - [`Seed`]: randomness that can be replayed.
 //!
@@ -12,6 +13,8 @@
 
 mod admin;
 mod client;
+mod devices;
+mod features;
 mod gateway;
 mod process;
 mod seed;
@@ -21,6 +24,8 @@ use std::time::Duration;
 
 pub use admin::{Labels, Metrics};
 pub use client::{Answer, Client, MessageExt, Options, Refusal, text_body, unique_id};
+pub use devices::seen;
+pub use features::{add_extension, body_of, user};
 pub use gateway::{App, Builder, Gateway, free_port};
 pub use process::{Process, program, skip, target_folder};
 pub use seed::Seed;

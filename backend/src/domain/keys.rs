@@ -8,16 +8,44 @@
 //! | --- | --- |
 //! | `(app, 1)` | `ApplicationRecord` |
 //! | `(app, 2, user)` | `AccountRecord` |
-//! | `(app, 3, 1, user, user)` | a 1:1 conversation's newest sequence, u64 little-endian |
+//! | `(app, 3, 1, user, user)` | a 1:1 conversation's `Head` |
 //! | `(app, 4, 1, user, user, seq)` | a message of a 1:1 conversation, as the protocol's `Message` |
 //! | `(app, 5, sender, client_message_id)` | `SentRecord`: what a send was answered |
 //! | `(app, 6, user, versionstamp)` | `EventRecord`: an entry of the user's event log |
+//! | `(app, 20, 1, user, user)` | the first sequence that retention has left of a conversation, u64 little-endian; 1 without |
+//! | `(app, 21, hour, 1, user, user)` | empty: the conversation has messages of that hour (hours since the Unix epoch) |
+//! | `(app, 22, user)` | the newest position that retention has removed from the user's event log, 12 bytes |
+//! | `(0, 23)` | `RetentionClaim`: which process removes what has expired |
+//! | `(0, 24)` | `EventPass`: how far the pass over the event logs has come |
+//! | `(app, 30, user, 1, peer)` | `ConversationRecord`: what a user keeps about a conversation |
+//! | `(app, 31, user, hour, 1, peer)` | empty: the conversation was last active in that hour |
+//! | `(app, 32, user, 1, peer, seq)` | empty: the user has deleted the message |
+//! | `(app, 33, user, 1, peer, seq)` | empty: the message mentions the user |
+//! | `(app, 34, 1, user, user, seq)` | the last version of the message's extensions, u64 little-endian |
+//! | `(app, 34, 1, user, user, seq, key)` | `ExtensionRecord`: an extension of a message |
+//! | `(app, 35, 1, user, user, seq)` | `PinRecord`: a pinned message |
+//! | `(app, 36, content)` | `MergedRecord`: what a merged message holds |
+//! | `(app, 36, content, index)` | a message inside it, as the protocol's `Message` |
+//! | `(app, 37, user, peer)` | `RelationRecord`: what a user says of another |
+//! | `(app, 38, user)` | `LabelsRecord`: names of the user's labels |
+//! | `(app, 40, user, other)` | empty: `other` is on the user's blacklist |
+//! | `(0, 39)` | which store this is: 8 random bytes |
+//! | `(0, 25, time_ms)` | a moment: the version that the store had at that time, u64 big-endian |
 //!
 //! The two users of a 1:1 conversation stand in byte order. A subspace's number is never used again
-//! for something else.
+//! for something else. What stands behind a conversation's subspace (`1, user, user`: its kind and who
+//! is in it) is its [`Tail`]: the same in all of its keys, so that retention need not know the kinds.
 
 use bytes::Bytes;
 use foundationdb_tuple::{Bytes as TupleBytes, TuplePack, pack};
+
+mod expiry;
+mod features;
+mod parts;
+
+pub(crate) use expiry::*;
+pub use features::*;
+pub(crate) use parts::*;
 
 use super::{AppId, UserId};
 use crate::store::Versionstamp;
@@ -28,6 +56,53 @@ const CONVERSATION_HEAD: u32 = 3;
 const MESSAGE: u32 = 4;
 const SENT: u32 = 5;
 const EVENT: u32 = 6;
+const CONVERSATION_FLOOR: u32 = 20;
+const HOUR: u32 = 21;
+const EVENT_FLOOR: u32 = 22;
+const RETENTION_CLAIM: u32 = 23;
+const EVENT_PASS: u32 = 24;
+const MOMENT: u32 = 25;
+const KEPT: u32 = 30;
+const ACTIVE: u32 = 31;
+const DELETED: u32 = 32;
+const MENTION: u32 = 33;
+const EXTENSION: u32 = 34;
+const PIN: u32 = 35;
+const MERGED: u32 = 36;
+const RELATION: u32 = 37;
+const LABELS: u32 = 38;
+const STORE_ID: u32 = 39;
+const BLACKLIST: u32 = 40;
+
+/// The subspaces by name, for people.
+pub(crate) const SUBSPACES: &[(u32, &str)] = &[
+    (APPLICATION, "application"),
+    (ACCOUNT, "accounts"),
+    (CONVERSATION_HEAD, "conversations"),
+    (MESSAGE, "messages"),
+    (SENT, "answers to sends"),
+    (EVENT, "event logs"),
+    (CONVERSATION_FLOOR, "conversation floors"),
+    (HOUR, "index of hours"),
+    (EVENT_FLOOR, "event log floors"),
+    (RETENTION_CLAIM, "retention claim"),
+    (EVENT_PASS, "event log pass"),
+    (MOMENT, "moments"),
+    (KEPT, "conversation states"),
+    (ACTIVE, "conversation lists"),
+    (DELETED, "deleted messages"),
+    (MENTION, "mentions"),
+    (EXTENSION, "extensions"),
+    (PIN, "pinned messages"),
+    (MERGED, "merged messages"),
+    (RELATION, "relations"),
+    (LABELS, "labels"),
+    (STORE_ID, "store id"),
+    (BLACKLIST, "blacklists"),
+];
+
+/// No application: what concerns the deployment.
+const DEPLOYMENT: AppId = 0;
 
 /// Kind of a conversation, inside its keys.
 const ONE_TO_ONE: u32 = 1;
@@ -47,6 +122,48 @@ impl<'a> Conversation<'a> {
     pub fn between(one: &'a UserId, other: &'a UserId) -> Self {
         let (low, high) = if one <= other { (one, other) } else { (other, one) };
         Conversation { low: low.as_str(), high: high.as_str() }
+    }
+}
+
+/// A conversation's part of its keys, packed: whatever its kind, what stands behind the subspace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tail(Bytes);
+
+impl From<Conversation<'_>> for Tail {
+    fn from(conversation: Conversation<'_>) -> Self {
+        Tail(key(&(ONE_TO_ONE, conversation.low, conversation.high)))
+    }
+}
+
+impl Tail {
+    /// The conversation's newest sequence.
+    pub(crate) fn head(&self, app: AppId) -> Bytes {
+        joined(&(app, CONVERSATION_HEAD), &self.0, &())
+    }
+
+    /// The sequence to read a conversation from: what is before was removed.
+    pub(crate) fn floor(&self, app: AppId) -> Bytes {
+        joined(&(app, CONVERSATION_FLOOR), &self.0, &())
+    }
+
+    /// A message.
+    pub(crate) fn message(&self, app: AppId, seq: u64) -> Bytes {
+        joined(&(app, MESSAGE), &self.0, &(seq,))
+    }
+
+    /// Where the extensions of a message begin, and those of the ones before it end.
+    pub(crate) fn extensions(&self, app: AppId, seq: u64) -> Bytes {
+        joined(&(app, EXTENSION), &self.0, &(seq,))
+    }
+
+    /// A pinned message.
+    pub(crate) fn pin(&self, app: AppId, seq: u64) -> Bytes {
+        joined(&(app, PIN), &self.0, &(seq,))
+    }
+
+    /// Says that the conversation has messages of an hour.
+    pub(crate) fn hour(&self, app: AppId, hour: u32) -> Bytes {
+        joined(&(app, HOUR, hour), &self.0, &())
     }
 }
 
@@ -98,8 +215,20 @@ pub fn event_position(key: &[u8]) -> Option<Versionstamp> {
     Versionstamp::from_slice(key.get(start..)?)
 }
 
+/// The range of all keys that begin with a tuple and go on.
+fn children(tuple: &impl TuplePack) -> (Bytes, Bytes) {
+    let prefix = pack(tuple);
+    let with = |last: u8| [&prefix[..], &[last]].concat().into();
+    (with(0x00), with(0xff))
+}
+
 fn key(tuple: &impl TuplePack) -> Bytes {
     pack(tuple).into()
+}
+
+/// A key whose middle is packed already.
+fn joined(front: &impl TuplePack, middle: &[u8], back: &impl TuplePack) -> Bytes {
+    [&pack(front)[..], middle, &pack(back)[..]].concat().into()
 }
 
 #[cfg(test)]
@@ -136,5 +265,69 @@ mod tests {
         assert!(inside(&at("a", Versionstamp([0xff; 12]))));
         assert!(!inside(&at("a ", Versionstamp::new(8, 0, 0))));
         assert_eq!(event_position(&at("a", position)), Some(position));
+    }
+
+    #[test]
+    fn a_tail_makes_the_conversation_s_own_keys() {
+        let (a, b) = (user("a"), user("b"));
+        let conversation = Conversation::between(&b, &a);
+        let tail = Tail::from(conversation);
+        assert_eq!(tail.message(1, 300), message(1, conversation, 300));
+        for hour in [0, 1, 500_000] {
+            let key = tail.hour(1, hour);
+            assert_eq!(hour_parts(1, &key), Some((hour, tail.clone())));
+            assert_eq!(hour_parts(2, &key), None);
+            let due = |before: u32| hours_before(1, before).0 <= key && key < hours_before(1, before).1;
+            assert!(due(hour + 1) && !due(hour));
+        }
+    }
+
+    #[test]
+    fn keys_are_taken_apart_again() {
+        let (a, b) = (user("a"), user("b 2"));
+        let conversation = Conversation::between(&b, &a);
+        let tail = Tail::from(conversation);
+        let parts = |key: &[u8]| Parts::of(key).map(|(app, _, parts)| (app, parts));
+        for seq in [0, 1, 255, 256, u64::from(u32::MAX)] {
+            assert_eq!(parts(&message(9, conversation, seq)), Some((9, Parts::Message(tail.clone(), seq))));
+        }
+        assert_eq!(parts(&conversation_head(9, conversation)), Some((9, Parts::Head(tail.clone()))));
+        assert_eq!(parts(&tail.floor(9)), Some((9, Parts::Floor(tail))));
+        let sent = Parts::Sent { sender: "a".into(), client_message_id: b"\0\xff\0".as_slice().into() };
+        assert_eq!(parts(&super::sent(9, &a, b"\0\xff\0")), Some((9, sent)));
+        let position = Versionstamp::new(3, 0, 1);
+        let entry = [&event_prefix(9, &a)[..], &position.0].concat();
+        assert_eq!(parts(&entry), Some((9, Parts::Event { user: "a".into(), position })));
+        assert_eq!(parts(b"\x02a\0"), None);
+        assert_eq!(text(&message(9, conversation, 3)), r#"(9, 4, 1, "a", "b 2", 3)"#);
+        assert_eq!(text(&[0x99]), "0x99");
+    }
+
+    #[test]
+    fn the_place_in_an_event_log_is_read_from_its_key() {
+        let position = Versionstamp::new(7, 0, 1);
+        for name in ["a", "a3", "3"] {
+            let log = event_prefix(1, &user(name));
+            let entry = [&log[..], &position.0].concat();
+            let place = EventPlace::of(1, &entry).expect("a place");
+            assert_eq!(place.position, position);
+            assert_eq!(place.log_before(1, position), (log.clone().into(), entry.clone().into()));
+            assert_eq!(place.floor(1), event_floor(1, &user(name)));
+            let last = [&log[..], &[0xff; Versionstamp::LEN]].concat();
+            assert!(place.behind_log(1) > last && place.behind_log(1) < event_prefix(1, &user("a4")));
+            assert_eq!(EventPlace::of(2, &entry), None);
+        }
+        assert_eq!(EventPlace::of(1, &event_floor(1, &user("a long name of a user"))), None);
+    }
+
+    #[test]
+    fn applications_and_moments_are_found_in_order() {
+        let (begin, end) = applications_after(5);
+        assert!(application(5) < begin && begin <= application(6) && application(u32::MAX) < end);
+        assert!(applications_after(u32::MAX).0 > application(u32::MAX));
+        assert_eq!(application_of(&account(6, &user("a"))), Some(6));
+        assert_eq!(moment_ms(&moment(77)), Some(77));
+        assert!(moments_before(77).1 == moment(77) && moment(76) > moments_before(77).0);
+        assert_eq!(moment_ms(&retention_claim()), None);
     }
 }

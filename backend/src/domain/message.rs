@@ -1,10 +1,12 @@
-//! What a message may be.
+//! A message on its way into the store.
 
 use bytes::Bytes;
-use prost::Message as _;
-use protocol::message::{Body, element::Kind};
+use protocol::message::Priority;
 
-use super::{AppId, Error, UserId};
+use super::{
+    AppId, Error, UserId,
+    elements::{self, Facts},
+};
 
 /// Longest client message id, in bytes.
 pub const CLIENT_MESSAGE_ID_BYTES_MAX: usize = 32;
@@ -22,55 +24,64 @@ pub struct NewMessage {
     pub to: UserId,
     /// The sender's own id of it.
     pub client_message_id: Bytes,
-    /// An encoded [`Body`], kept byte for byte.
+    /// An encoded [`Body`](protocol::message::Body), kept byte for byte.
     pub body: Bytes,
+    /// How it is treated.
+    pub treatment: Treatment,
+    /// What [`NewMessage::check`] has found in the body.
+    pub facts: Option<Box<Facts>>,
+}
+
+/// How a message is treated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Treatment {
+    /// Carried along.
+    pub priority: Priority,
+    /// Delivered now or never, and stored nowhere (MSG-10).
+    pub online_only: bool,
+    /// Does not count as unread.
+    pub exclude_from_unread: bool,
+    /// Is not a conversation's last message, nor brings it up in the list.
+    pub exclude_from_last_message: bool,
+    /// The recipient's client is asked for a receipt (MSG-07).
+    pub need_receipt: bool,
 }
 
 impl NewMessage {
+    /// A message that is treated as usual.
+    pub fn new(app: AppId, from: UserId, to: UserId, client_message_id: Bytes, body: Bytes) -> Self {
+        NewMessage { app, from, to, client_message_id, body, treatment: Treatment::default(), facts: None }
+    }
+
     /// Everything that can be said without the store: lengths and content.
-    pub fn check(&self, message_bytes_max: usize) -> Result<(), Error> {
+    pub fn check(&mut self, message_bytes_max: usize) -> Result<(), Error> {
         if !(1..=CLIENT_MESSAGE_ID_BYTES_MAX).contains(&self.client_message_id.len()) {
             return Err(Error::Argument("client_message_id must have 1 to 32 bytes"));
         }
         if self.body.len() > message_bytes_max {
             return Err(Error::MessageTooLong { bytes: self.body.len(), limit: message_bytes_max });
         }
-        check_body(&self.body)
+        self.facts = elements::check(&self.body)?;
+        Ok(())
     }
-}
-
-/// Known elements must have content. Elements of a newer client pass: only their bytes say that they
-/// are there, because decoding drops what it doesn't know.
-fn check_body(encoded: &Bytes) -> Result<(), Error> {
-    let body = Body::decode(encoded.clone()).map_err(|_| Error::MessageInvalid)?;
-    let has_unknown = body.encoded_len() < encoded.len();
-    if body.elements.is_empty() && !has_unknown {
-        return Err(Error::MessageEmpty);
-    }
-    for element in &body.elements {
-        match &element.kind {
-            Some(Kind::Text(text)) if text.text.is_empty() => return Err(Error::MessageEmpty),
-            None if !has_unknown => return Err(Error::MessageEmpty),
-            Some(Kind::Text(_)) | None => {}
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::message::{Element, Text};
+    use prost::Message as _;
+    use protocol::message::{Body, Element, Text, element::Kind};
 
     fn text_body(text: &str) -> Bytes {
         let element = Element { kind: Some(Kind::Text(Text { text: text.to_owned() })) };
-        Body { elements: vec![element] }.encode_to_vec().into()
+        Body { elements: vec![element], ..Body::default() }.encode_to_vec().into()
     }
 
     fn check(body: Bytes) -> Result<(), Error> {
         let user = |name| UserId::new(name).unwrap();
-        NewMessage { app: 1, from: user("a"), to: user("b"), client_message_id: Bytes::from_static(b"1"), body }
-            .check(100)
+        let (from, to) = (user("a"), user("b"));
+        let client_message_id = Bytes::from_static(b"1");
+        NewMessage::new(1, from, to, client_message_id, body).check(100)
     }
 
     #[test]
@@ -79,7 +90,7 @@ mod tests {
         assert_eq!(check(text_body("")), Err(Error::MessageEmpty));
         assert_eq!(check(Bytes::new()), Err(Error::MessageEmpty));
         assert_eq!(
-            check(Body { elements: vec![Element { kind: None }] }.encode_to_vec().into()),
+            check(Body { elements: vec![Element { kind: None }], ..Body::default() }.encode_to_vec().into()),
             Err(Error::MessageEmpty)
         );
         assert_eq!(check(Bytes::from_static(b"\xff\xff")), Err(Error::MessageInvalid));

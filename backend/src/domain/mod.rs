@@ -2,20 +2,40 @@
 //!
 //! - [`keys`]: every key layout, in one place.
 //! - [`usersig`]: the login credential (ACC-06).
-//! - [`account`]: applications, login.
-//! - [`message`]: what a message may be; [`send`]: storing it exactly once; [`send_queue`]: many sends
-//!   in one transaction.
-//! - [`sync`]: reading the event log and conversations back (MSG-03, MSG-04, MSG-05).
+//! - [`account`]: applications, login; [`settings`]: what an operator sets for an application.
+//! - [`message`], [`elements`]: what a message may be (TYPE-01 to TYPE-11); [`send`]: storing it exactly
+//!   once; [`merged`]: contents of merged messages.
+//! - [`change`]: everything else that users do to what is stored: recall, read marks, pins …
+//! - [`act`]: either of them, inside a transaction; [`send_queue`]: many acts in one transaction;
+//!   [`unsettled`]: those whose commit was not answered.
+//! - [`hooks`]: the say of an application's own server in it.
+//! - [`inspect`]: the whole store looked through, for operators.
+//! - [`retention`]: removing what has expired (MSG-03).
+//! - [`sync`], [`history`], [`conversations`]: reading the event log, a conversation and the conversation
+//!   list back (MSG-03, MSG-04, MSG-05, MSG-16).
 //!
 //! What may not live here: sockets, sessions, wire codes (the gateway maps [`Error`] to them).
 
 pub mod account;
+pub mod act;
+pub mod change;
+pub mod conversations;
+pub mod deployment;
+pub mod elements;
+pub mod history;
+pub mod hooks;
+pub mod inspect;
 pub mod keys;
+pub mod merged;
 pub mod message;
 mod records;
+pub mod retention;
 pub mod send;
 pub mod send_queue;
+pub mod settings;
 pub mod sync;
+mod unread;
+pub mod unsettled;
 pub mod usersig;
 
 use std::{fmt, sync::Arc};
@@ -42,6 +62,13 @@ impl UserId {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl UserId {
+    /// The 1:1 conversation with this user, as the wire names it.
+    pub fn to_conversation(&self) -> protocol::message::Conversation {
+        protocol::message::Conversation { user: self.to_string() }
     }
 }
 
@@ -83,6 +110,36 @@ pub enum Error {
     /// The body does not decode.
     #[error("message does not decode")]
     MessageInvalid,
+    /// An element of the message has a field out of range: says which.
+    #[error("{0}")]
+    Element(&'static str),
+    /// Only somebody else may do this.
+    #[error("not allowed")]
+    NotAllowed,
+    /// The recipient has blacklisted the sender.
+    #[error("blacklisted by the recipient")]
+    Blacklisted,
+    /// The two are not friends, and the application wants them to be.
+    #[error("not friends")]
+    NotFriends,
+    /// No such message, as far as the user may know.
+    #[error("no such message")]
+    MessageUnknown,
+    /// The message was recalled.
+    #[error("the message was recalled")]
+    MessageRecalled,
+    /// It is too late to recall or edit the message.
+    #[error("too late to recall or edit")]
+    TooLate,
+    /// As many as there may be are there: says of what.
+    #[error("{0}")]
+    ListFull(&'static str),
+    /// The application's own server refused it: says why, in its words.
+    #[error("{0}")]
+    Refused(String),
+    /// No merged content has this id.
+    #[error("no such content")]
+    ContentUnknown,
     /// An argument is missing or out of range: says which.
     #[error("{0}")]
     Argument(&'static str),

@@ -1,136 +1,190 @@
 //! Storing a message exactly once.
 //!
-//! One transaction per send (or per batch of sends): has this (sender, client message id) been stored?
+//! One transaction per send (or per batch of acts): has this (sender, client message id) been stored?
 //! Then its answer is given again. Otherwise the next sequence of the conversation is taken, and the
 //! message, the answer and an event-log entry for each of the two users are written together.
+//!
+//! A conversation stands in both users' lists under the hour in which it was last active: so only the
+//! first message of an hour has to move it, and the head says whether one is.
 
 use bytes::Bytes;
 use prost::Message as _;
-use protocol::message::Message;
+use protocol::{EncodedEvent, EncodedPush, message::Message};
+use smallvec::{SmallVec, smallvec};
 
 use super::{
-    Error, UserId, account, damaged,
+    AppId, Error, UserId,
+    act::{Answer, Staging},
+    change::blacklist::relation,
+    damaged,
+    elements::Facts,
     keys::{self, Conversation},
+    merged,
     message::NewMessage,
-    records::{EventKind, EventRecord, MessageRef, SentRecord},
+    records::{EventKind, Head, MessageRef, RelationRecord, SentRecord},
+    retention::{hour_of, note_hour},
+    settings::Settings,
 };
-use crate::store::{Committed, Tx, Versionstamp};
 
-/// The answer to a send.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sent {
-    /// The message's place in its conversation.
-    pub seq: u64,
-    /// The server's time of the message, milliseconds since the Unix epoch.
-    pub time_ms: u64,
-    /// It had been stored before, by an earlier try.
-    pub duplicate: bool,
-    /// What is to be pushed, if it was stored now.
-    pub fresh: Option<Fresh>,
-}
-
-/// A message that has just been stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fresh {
-    /// The message, encoded as the protocol's `Message`.
-    pub message: Bytes,
-    /// Where it stands in the sender's event log.
-    pub position_from: Versionstamp,
-    /// Where it stands in the recipient's event log; equal to `position_from` in a talk with oneself.
-    pub position_to: Versionstamp,
-}
-
-/// A send inside a transaction that is not committed yet: positions follow from the commit.
-#[derive(Clone, Debug)]
-pub(crate) struct Staged {
-    seq: u64,
-    time_ms: u64,
-    fresh: Option<StagedMessage>,
-}
-
-#[derive(Clone, Debug)]
-struct StagedMessage {
-    message: Bytes,
-    stamp_from: u16,
-    stamp_to: u16,
-}
-
-impl Staged {
-    /// The answer, once the transaction has been committed.
-    pub(crate) fn committed(self, committed: Committed) -> Sent {
-        let fresh = self.fresh.map(|staged| Fresh {
-            message: staged.message,
-            position_from: committed.stamp(staged.stamp_from),
-            position_to: committed.stamp(staged.stamp_to),
-        });
-        Sent { seq: self.seq, time_ms: self.time_ms, duplicate: fresh.is_none(), fresh }
+/// Keys that a send reads first.
+pub(crate) fn reads(new: &NewMessage) -> SmallVec<[Bytes; 4]> {
+    let mut keys = smallvec![keys::account(new.app, &new.to), keys::relation(new.app, &new.to, &new.from)];
+    if !new.treatment.online_only {
+        keys.push(keys::sent(new.app, &new.from, &new.client_message_id));
+        keys.push(keys::conversation_head(new.app, Conversation::between(&new.from, &new.to)));
     }
+    keys
 }
 
-/// Stores a message within `tx`. `stamps` counts the versionstamped writes of the transaction.
-pub(crate) async fn stage(tx: &Tx, stamps: &mut u16, new: &NewMessage, now_ms: u64) -> Result<Staged, Error> {
+/// Stores a message.
+pub(crate) async fn stage(staging: &mut Staging<'_>, new: &NewMessage) -> Result<Answer, Error> {
     let sent_key = keys::sent(new.app, &new.from, &new.client_message_id);
-    if let Some(stored) = tx.get(&sent_key).await? {
+    if !new.treatment.online_only
+        && let Some(stored) = staging.get(&sent_key).await?
+    {
         return repeat(stored, new);
     }
-    if !account::account_exists(tx, new.app, &new.to).await? {
-        return Err(Error::UserInvalid);
+    let settings = staging.settings(new.app).await?;
+    let relation = admit(staging, new, &settings).await?;
+    if new.treatment.online_only {
+        return Ok(push_only(staging, new, &relation));
     }
     let conversation = Conversation::between(&new.from, &new.to);
-    let seq = next_seq(tx, new, conversation).await?;
-    let message: Bytes = encode(new, seq, now_ms).into();
-    tx.set(keys::message(new.app, conversation, seq), message.clone());
-    tx.set(sent_key, SentRecord { to: new.to.to_string(), seq, time_ms: now_ms }.encode_to_vec());
-    let stamp_from = append_event(tx, stamps, new, &new.from, &new.to, seq);
-    let stamp_to = match new.from == new.to {
-        true => stamp_from,
-        false => append_event(tx, stamps, new, &new.to, &new.from, seq),
-    };
-    Ok(Staged { seq, time_ms: now_ms, fresh: Some(StagedMessage { message, stamp_from, stamp_to }) })
+    let head_key = keys::conversation_head(new.app, conversation);
+    let before = Head::from_stored(staging.get(&head_key).await?)?;
+    let head = before.with(new, staging.now_ms);
+    move_in_lists(staging, new, &before, &head);
+    if before.seq == 0 || hour_of(before.time_ms) != hour_of(head.time_ms) {
+        note_hour(staging.tx, new.app, conversation, head.time_ms);
+    }
+    staging.set(head_key, head.to_bytes());
+    let message: Bytes = encode(new, &head).into();
+    staging.set(keys::message(new.app, conversation, head.seq), message.clone());
+    let sent = SentRecord { to: new.to.to_string(), seq: head.seq, time_ms: head.time_ms, unreceived: relation.deaf };
+    staging.set(sent_key, sent.encode_to_vec());
+    if mentioned(new.facts.as_deref(), &new.to) && new.to != new.from && !relation.deaf {
+        staging.tx.set(keys::mention(new.app, &new.to, &new.from, head.seq), Bytes::new());
+    }
+    let event = EncodedEvent::message(message);
+    append(staging, new, &new.from, &new.to, head.seq, &event);
+    if new.from != new.to && !relation.deaf {
+        append(staging, new, &new.to, &new.from, head.seq, &event);
+    }
+    Ok(Answer::Sent { seq: head.seq, time_ms: head.time_ms, duplicate: false })
 }
 
-/// Versionstamped writes that one send makes at the most.
-pub(crate) const STAMPS_PER_SEND: usize = 2;
-
-fn repeat(stored: Bytes, new: &NewMessage) -> Result<Staged, Error> {
+fn repeat(stored: Bytes, new: &NewMessage) -> Result<Answer, Error> {
     let record = SentRecord::decode(stored).map_err(|_| damaged("sent record"))?;
     if record.to != new.to.as_str() {
         return Err(Error::ClientMessageIdReused);
     }
-    Ok(Staged { seq: record.seq, time_ms: record.time_ms, fresh: None })
+    Ok(Answer::Sent { seq: record.seq, time_ms: record.time_ms, duplicate: true })
 }
 
-async fn next_seq(tx: &Tx, new: &NewMessage, conversation: Conversation<'_>) -> Result<u64, Error> {
-    let key = keys::conversation_head(new.app, conversation);
-    let head = head_seq(tx.get(&key).await?)?;
-    tx.set(key, (head + 1).to_le_bytes().to_vec());
-    Ok(head + 1)
+/// Whether the sender may send this to the recipient. Returns what the recipient says of the sender.
+async fn admit(staging: &mut Staging<'_>, new: &NewMessage, settings: &Settings) -> Result<RelationRecord, Error> {
+    settings.check_message_bytes(new.body.len())?;
+    if settings.recipient_exists && staging.get(&keys::account(new.app, &new.to)).await?.is_none() {
+        return Err(Error::UserInvalid);
+    }
+    let relation = ensure_welcome(staging, new.app, &new.from, &new.to, settings).await?;
+    merged::ensure_known(staging, new.app, new.facts.as_deref()).await?;
+    Ok(relation)
 }
 
-/// A conversation's newest sequence, from its stored form; 0 if there is none.
-pub(crate) fn head_seq(stored: Option<Bytes>) -> Result<u64, Error> {
-    match stored {
-        None => Ok(0),
-        Some(bytes) => bytes[..].try_into().map(u64::from_le_bytes).map_err(|_| damaged("conversation head")),
+/// Refuses what `to` does not want to have from `from`. Returns what `to` says of `from`.
+pub(crate) async fn ensure_welcome(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    from: &UserId,
+    to: &UserId,
+    settings: &Settings,
+) -> Result<RelationRecord, Error> {
+    let relation = relation(staging, app, to, from).await?;
+    if settings.blacklist && relation.blacklisted {
+        return Err(Error::Blacklisted);
+    }
+    if settings.friends_only && from != to {
+        let back = self::relation(staging, app, from, to).await?;
+        if !relation.friend || !back.friend {
+            return Err(Error::NotFriends);
+        }
+    }
+    Ok(relation)
+}
+
+/// Tells the recipient's devices that are live now, and nobody later (MSG-10).
+fn push_only(staging: &mut Staging<'_>, new: &NewMessage, relation: &RelationRecord) -> Answer {
+    let time_ms = staging.now_ms;
+    if !relation.deaf {
+        let message = encode(new, &Head { time_ms, ..Head::default() });
+        staging.push(&new.to, EncodedPush::message(message.into()));
+    }
+    Answer::Sent { seq: 0, time_ms, duplicate: false }
+}
+
+/// Whether a message mentions a user.
+pub(crate) fn mentioned(facts: Option<&Facts>, user: &UserId) -> bool {
+    facts.is_some_and(|facts| facts.mention_all || facts.mentions.contains(user))
+}
+
+/// Moves the conversation up in both users' lists, if it was last active in an earlier hour.
+fn move_in_lists(staging: &Staging<'_>, new: &NewMessage, before: &Head, head: &Head) {
+    let hours = |head: &Head| (head.last_seq > 0).then(|| hour_of(head.active_ms));
+    let (left, entered) = (hours(before), hours(head));
+    if left == entered {
+        return;
+    }
+    let sides = [(&new.from, &new.to), (&new.to, &new.from)];
+    for (user, peer) in sides.into_iter().take(if new.from == new.to { 1 } else { 2 }) {
+        if let Some(left) = left {
+            staging.tx.clear(&keys::active(new.app, user, left, peer));
+        }
+        if let Some(entered) = entered {
+            staging.tx.set(keys::active(new.app, user, entered, peer), Bytes::new());
+        }
     }
 }
 
-fn encode(new: &NewMessage, seq: u64, time_ms: u64) -> Vec<u8> {
+impl Head {
+    /// The head once `new` is stored. What the recipient keeps about the conversation is not in it: the
+    /// sender reads these numbers, too.
+    fn with(&self, new: &NewMessage, now_ms: u64) -> Head {
+        let treatment = new.treatment;
+        // Time never runs back within a conversation: what is later in sequence is not earlier in time.
+        let time_ms = now_ms.max(self.time_ms);
+        let mut head = Head { seq: self.seq + 1, time_ms, ..*self };
+        if !treatment.exclude_from_last_message {
+            (head.last_seq, head.active_ms) = (head.seq, time_ms);
+        }
+        if !treatment.exclude_from_unread && new.from != new.to {
+            *head.count_mut(&new.from, &new.to) += 1;
+        }
+        head
+    }
+}
+
+fn encode(new: &NewMessage, head: &Head) -> Vec<u8> {
+    let treatment = new.treatment;
     let message = Message {
         from: new.from.to_string(),
         to: new.to.to_string(),
-        seq,
-        time_ms,
+        seq: head.seq,
+        time_ms: head.time_ms,
         client_message_id: new.client_message_id.clone(),
         body: new.body.clone(),
+        priority: treatment.priority.into(),
+        exclude_from_unread: treatment.exclude_from_unread,
+        exclude_from_last_message: treatment.exclude_from_last_message,
+        need_receipt: treatment.need_receipt,
+        sender_count: head.count_of(&new.from, &new.to),
+        other_count: head.count_of(&new.to, &new.from),
+        ..Message::default()
     };
     message.encode_to_vec()
 }
 
-fn append_event(tx: &Tx, stamps: &mut u16, new: &NewMessage, owner: &UserId, peer: &UserId, seq: u64) -> u16 {
-    let stamp = *stamps;
-    *stamps += 1;
-    let record = EventRecord { kind: Some(EventKind::Message(MessageRef { peer: peer.to_string(), seq })) };
-    tx.append_versionstamped(&keys::event_prefix(new.app, owner), stamp, &[], record.encode_to_vec());
-    stamp
+fn append(staging: &mut Staging<'_>, new: &NewMessage, owner: &UserId, peer: &UserId, seq: u64, event: &EncodedEvent) {
+    let target = MessageRef { peer: peer.to_string(), seq };
+    staging.append(new.app, owner, EventKind::Message(target), event.clone());
 }

@@ -1,24 +1,39 @@
-//! Group commit: sends that arrive while a transaction is under way share the next one.
+//! Group commit: acts that arrive while a transaction is under way share the next one.
 //!
-//! Cores hand their sends in here without waiting. One transaction at a time takes what has gathered,
-//! in order of arrival; each send in it succeeds or is refused on its own. When the transaction is
-//! durable the whole batch goes to the [`Outbox`], in commit order.
+//! Cores hand their acts in here without waiting. One transaction at a time takes what has gathered,
+//! in order of arrival; each act in it succeeds or is refused on its own. When the transaction is
+//! durable the whole batch goes to the [`Outbox`], in commit order. A batch that keeps conflicting
+//! (another node writes to one of its conversations) is halved, down to single sends: a shorter
+//! transaction is harder to overtake, and fewer sends wait for the one that is contended.
+//!
+//! A commit whose outcome is unknown is run again like one that conflicted. What it had stored all the
+//! same is then completed as if it had been heard, and what stays in doubt is settled first by the next
+//! batch ([`super::unsettled`]).
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use crossbeam::queue::SegQueue;
+use futures::future::BoxFuture;
+use prost::Message as _;
 
 use super::{
     Error,
-    message::{MESSAGE_BYTES_MAX_DEFAULT, NewMessage},
-    send::{STAMPS_PER_SEND, Sent, Staged, stage},
+    act::{Act, Outcome, Staged, Staging, first_position},
+    hooks::{Hooks, NoHooks},
+    keys,
+    message::MESSAGE_BYTES_MAX_DEFAULT,
+    records::SentRecord,
+    unsettled::{self, Late, Tried, Try, Unsettled, find_stored},
 };
 use crate::{
     env::Clock,
-    store::{Committed, Lane, Store, StoreError, Tx},
+    store::{Committed, Lane, Store, StoreError, Tx, Versionstamp},
 };
 
 /// Limits of the queue.
@@ -26,13 +41,13 @@ use crate::{
 pub struct SendLimits {
     /// Longest message body, in bytes.
     pub message_bytes_max: usize,
-    /// Sends taken over and not answered yet, at the most; more are refused as busy.
+    /// Acts taken over and not answered yet, or in doubt, at the most; more are refused as busy.
     pub queued_max: usize,
-    /// Bytes of their bodies, at the most.
+    /// Bytes of them, about, at the most.
     pub queued_bytes_max: usize,
-    /// Sends in one transaction, at the most.
+    /// Acts in one transaction, at the most.
     pub batch_max: usize,
-    /// Message bytes in one transaction, at the most.
+    /// Bytes that one transaction writes, about, at the most; the last act taken may pass it.
     pub batch_bytes_max: usize,
 }
 
@@ -48,27 +63,31 @@ impl Default for SendLimits {
     }
 }
 
-/// Where finished sends go. Called on the store's threads: must not block.
+/// Where finished acts go. Called on the store's threads: must not block.
 pub trait Outbox: Send + Sync + 'static {
-    /// Who asked for a send.
+    /// Who asked for an act.
     type Origin: Copy + Send + Sync + 'static;
 
-    /// Takes over a batch of finished sends. On the embedded engine batches come in commit order.
+    /// Takes over a batch of finished acts. On the embedded engine batches come in commit order.
     fn complete(&self, batch: Vec<Completion<Self::Origin>>);
+
+    /// Takes over acts that were completed with an error because nobody knew that they had been carried
+    /// out. They stand in front of every batch that is completed later.
+    fn late(&self, acts: Vec<Late>);
 }
 
-/// A finished send.
+/// A finished act.
 #[derive(Debug)]
 pub struct Completion<Origin> {
     /// Who asked for it.
     pub origin: Origin,
-    /// What was to be sent.
-    pub message: NewMessage,
-    /// The durable answer, or why there is none.
-    pub outcome: Result<Sent, Error>,
+    /// What was asked for.
+    pub act: Act,
+    /// What it came to, durable; or why it was not carried out.
+    pub outcome: Result<Outcome, Error>,
 }
 
-/// The queue in front of the store's sends. Clones are handles to the same queue.
+/// The queue in front of the store. Clones are handles to the same queue.
 pub struct SendQueue<O: Outbox> {
     shared: Arc<Shared<O>>,
 }
@@ -83,31 +102,55 @@ struct Shared<O: Outbox> {
     store: Store,
     clock: Arc<dyn Clock>,
     outbox: O,
+    hooks: Arc<dyn Hooks>,
     limits: SendLimits,
     waiting: SegQueue<Job<O::Origin>>,
-    /// Sends taken over and not answered yet, and the bytes of their bodies.
+    /// Acts out of halved batches, in order; they come before those that wait.
+    returned: Mutex<VecDeque<Job<O::Origin>>>,
+    unsettled: Unsettled,
+    /// Acts taken over and not answered yet, or in doubt, and their bytes.
     unanswered: AtomicUsize,
     unanswered_bytes: AtomicUsize,
-    /// A transaction is queued at the store that has not taken its sends yet.
+    /// A transaction is queued at the store that has not taken its acts yet.
     scheduled: AtomicBool,
 }
 
+#[derive(Clone)]
 struct Job<Origin> {
     origin: Origin,
-    message: NewMessage,
+    act: Act,
+    /// What earlier runs would have stored of it.
+    tries: Vec<Try>,
+    /// Some of those runs were another batch's, before it was halved.
+    returned: bool,
 }
 
+/// A future that ends once an act has been taken over, or refused.
+pub type Asking = BoxFuture<'static, Result<(), Error>>;
+
 impl<O: Outbox> SendQueue<O> {
-    /// A queue in front of `store`.
+    /// A queue in front of `store`, in which only the domain decides.
     pub fn new(store: Store, clock: Arc<dyn Clock>, limits: SendLimits, outbox: O) -> Self {
-        // Each versionstamped write of a transaction needs a number of its own.
-        let batch_max = limits.batch_max.clamp(1, usize::from(u16::MAX) / STAMPS_PER_SEND);
+        SendQueue::with_hooks(store, clock, limits, outbox, Arc::new(NoHooks))
+    }
+
+    /// A queue in which an application's server has its say.
+    pub fn with_hooks(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        limits: SendLimits,
+        outbox: O,
+        hooks: Arc<dyn Hooks>,
+    ) -> Self {
         let shared = Shared {
             store,
             clock,
             outbox,
-            limits: SendLimits { batch_max, ..limits },
+            hooks,
+            limits: SendLimits { batch_max: limits.batch_max.max(1), ..limits },
             waiting: SegQueue::new(),
+            returned: Mutex::default(),
+            unsettled: Unsettled::default(),
             unanswered: AtomicUsize::new(0),
             unanswered_bytes: AtomicUsize::new(0),
             scheduled: AtomicBool::new(false),
@@ -115,28 +158,67 @@ impl<O: Outbox> SendQueue<O> {
         SendQueue { shared: Arc::new(shared) }
     }
 
-    /// Takes a send over; its outcome goes to the outbox. An error means it was not taken.
-    pub fn submit(&self, origin: O::Origin, message: NewMessage) -> Result<(), Error> {
-        message.check(self.shared.limits.message_bytes_max)?;
-        let (limits, bytes) = (&self.shared.limits, message.body.len());
+    /// Takes an act over; its outcome goes to the outbox. An error means it was not taken. If the application
+    /// has to be asked first, that is left to the caller: the act is taken over in the future returned.
+    pub fn submit(&self, origin: O::Origin, mut act: Act) -> Result<Option<Asking>, Error> {
+        match &mut act {
+            Act::Send(message) => message.check(self.shared.limits.message_bytes_max)?,
+            Act::Change(change) => change.check(self.shared.limits.message_bytes_max)?,
+        }
+        let Some(asked) = self.shared.hooks.before(&act) else { return self.take(origin, act).map(|()| None) };
+        let queue = self.clone();
+        Ok(Some(Box::pin(async move {
+            asked.await?;
+            queue.take(origin, act)
+        })))
+    }
+
+    fn take(&self, origin: O::Origin, act: Act) -> Result<(), Error> {
+        let (limits, bytes) = (&self.shared.limits, act.bytes());
         let count = self.shared.unanswered.fetch_add(1, Ordering::Relaxed);
         let queued_bytes = self.shared.unanswered_bytes.fetch_add(bytes, Ordering::Relaxed);
         if count >= limits.queued_max || queued_bytes + bytes > limits.queued_bytes_max {
             self.shared.answered(1, bytes);
             return Err(StoreError::Busy.into());
         }
-        self.shared.waiting.push(Job { origin, message });
+        self.shared.waiting.push(Job { origin, act, tries: Vec::new(), returned: false });
         self.shared.schedule();
         Ok(())
     }
 
-    /// Sends taken over and not answered yet.
+    /// Acts taken over and not answered yet, or in doubt.
     pub fn unanswered(&self) -> usize {
         self.shared.unanswered.load(Ordering::Relaxed)
     }
 }
 
-type Batch<Origin> = Arc<OnceLock<Vec<Job<Origin>>>>;
+/// The acts of one transaction: filled when it starts, and kept, so that a retry sees the same.
+struct Batch<Origin>(Mutex<Filling<Origin>>);
+
+struct Filling<Origin> {
+    jobs: Option<Arc<Vec<Job<Origin>>>>,
+    runs: u32,
+    /// What the last run would have stored, job by job.
+    staged: Vec<Option<Try>>,
+}
+
+impl<Origin: Clone> Filling<Origin> {
+    /// Takes the jobs out, each with what the last run would have stored of it.
+    fn take(&mut self) -> Option<Vec<Job<Origin>>> {
+        let mut jobs = Arc::unwrap_or_clone(self.jobs.take()?);
+        for (job, staged) in jobs.iter_mut().zip(self.staged.drain(..)) {
+            job.tries.extend(staged);
+        }
+        Some(jobs)
+    }
+}
+
+/// Versionstamped writes of one transaction, each of which needs a number of its own: so many, and those of
+/// one act more.
+const BATCH_STAMPS_MAX: usize = u16::MAX as usize - 1_000;
+
+/// Runs of a batch as it is; from the next one on it is halved.
+const RUNS_WHOLE_MAX: u32 = 3;
 
 impl<O: Outbox> Shared<O> {
     /// Queues a transaction unless one is queued already that will take what is waiting.
@@ -144,31 +226,83 @@ impl<O: Outbox> Shared<O> {
         if self.scheduled.swap(true, Ordering::AcqRel) {
             return;
         }
-        // Filled when the transaction starts, and kept: a retry must see the same sends.
-        let batch: Batch<O::Origin> = Arc::default();
+        let filling = Filling { jobs: None, runs: 0, staged: Vec::new() };
+        let batch = Arc::new(Batch(Mutex::new(filling)));
         let body = {
             let (shared, batch) = (self.clone(), batch.clone());
-            async move |tx: &Tx| {
-                let jobs = batch.get_or_init(|| shared.take_waiting());
-                stage_all(tx, jobs, shared.clock.unix_ms()).await
-            }
+            async move |tx: &Tx| shared.run(tx, &batch).await
         };
         let shared = self.clone();
         let done = move |result| shared.finish(&batch, result);
         self.store.run_then(Lane::Write, "send", body, done);
     }
 
+    /// One run of a batch's transaction.
+    async fn run(self: &Arc<Self>, tx: &Tx, batch: &Batch<O::Origin>) -> Result<Run, Error> {
+        let jobs = self.next_run(batch);
+        let mut settled = Vec::new();
+        for unsettled in self.unsettled.all() {
+            let late = unsettled.settle(tx).await?;
+            settled.push((unsettled, late));
+        }
+        let runs = lock(&batch.0).runs;
+        let again = runs > 1 || jobs.iter().any(|job| job.returned);
+        let staging = Staging::new(tx, self.clock.unix_ms(), again);
+        let mut outcomes = stage_all(staging, &jobs).await?;
+        let staged = outcomes.iter().map(|outcome| outcome.as_ref().ok().and_then(Staged::new_try));
+        lock(&batch.0).staged = staged.collect();
+        recover(tx, &jobs, &mut outcomes).await?;
+        let rerun = jobs.iter().zip(&outcomes).filter(|(job, _)| runs > 1 || job.returned);
+        let unheard = rerun.filter_map(|(job, outcome)| Late::of_earlier_run(tx, &job.act, outcome)).collect();
+        Ok(Run { settled, unheard, outcomes })
+    }
+
+    /// What the next run of a batch's transaction stores.
+    fn next_run(self: &Arc<Self>, batch: &Batch<O::Origin>) -> Arc<Vec<Job<O::Origin>>> {
+        let mut filling = lock(&batch.0);
+        filling.runs += 1;
+        let jobs = match filling.take() {
+            None => self.take_waiting(),
+            Some(jobs) if filling.runs > RUNS_WHOLE_MAX && jobs.len() > 1 => self.halve(jobs),
+            Some(jobs) => jobs,
+        };
+        filling.jobs.insert(Arc::new(jobs)).clone()
+    }
+
+    /// Keeps the first half. The lane starts the transaction of the others after this one, so sends
+    /// stay in their order.
+    fn halve(self: &Arc<Self>, mut jobs: Vec<Job<O::Origin>>) -> Vec<Job<O::Origin>> {
+        let rest = jobs.split_off(jobs.len().div_ceil(2));
+        metrics::counter!("send_batches_halved_total").increment(1);
+        // The half that is kept may pass by, in the logs, what an unheard run has stored of the rest: all of it is
+        // told first, in the order of the logs.
+        let is_send = |job: &&Job<O::Origin>| matches!(job.act, Act::Send(_));
+        let doubtful = jobs.iter().filter(is_send).chain(&rest);
+        self.doubt(doubtful.map(|job| Tried { act: job.act.clone(), tries: job.tries.clone() }).collect());
+        let mut returned = lock(&self.returned);
+        rest.into_iter().rev().for_each(|job| returned.push_front(Job { returned: true, ..job }));
+        drop(returned);
+        self.schedule();
+        jobs
+    }
+
     fn take_waiting(self: &Arc<Self>) -> Vec<Job<O::Origin>> {
         // First the flag, then the queue: a send pushed in between schedules a transaction of its own.
         self.scheduled.store(false, Ordering::Release);
+        let mut returned = lock(&self.returned);
         let mut jobs = Vec::new();
-        let mut bytes = 0;
-        while jobs.len() < self.limits.batch_max && bytes < self.limits.batch_bytes_max {
-            let Some(job) = self.waiting.pop() else { break };
-            bytes += job.message.body.len();
+        let (mut bytes, mut stamps) = (0, 0);
+        // What is in doubt takes its part of the transaction.
+        let jobs_max = self.limits.batch_max.saturating_sub(self.unsettled.acts()).max(1);
+        while jobs.len() < jobs_max && bytes < self.limits.batch_bytes_max && stamps < BATCH_STAMPS_MAX {
+            let Some(job) = returned.pop_front().or_else(|| self.waiting.pop()) else { break };
+            bytes += job.act.written_bytes();
+            stamps += job.act.stamps_max();
             jobs.push(job);
         }
-        if !self.waiting.is_empty() {
+        let more = !returned.is_empty() || !self.waiting.is_empty();
+        drop(returned);
+        if more {
             self.schedule();
         }
         metrics::histogram!("send_batch_messages").record(jobs.len() as f64);
@@ -178,7 +312,16 @@ impl<O: Outbox> Shared<O> {
     /// Takes everything, without asking the store again, which has just refused.
     fn take_all_waiting(&self) -> Vec<Job<O::Origin>> {
         self.scheduled.store(false, Ordering::Release);
-        std::iter::from_fn(|| self.waiting.pop()).collect()
+        let mut jobs: Vec<_> = std::mem::take(&mut *lock(&self.returned)).into();
+        jobs.extend(std::iter::from_fn(|| self.waiting.pop()));
+        jobs
+    }
+
+    /// The next commit settles these, although they are going to be run again.
+    fn doubt(&self, tried: Vec<Tried>) {
+        self.unanswered.fetch_add(tried.len(), Ordering::Relaxed);
+        self.unanswered_bytes.fetch_add(tried.iter().map(|tried| tried.act.bytes()).sum(), Ordering::Relaxed);
+        self.unsettled.add(unsettled::Batch(tried));
     }
 
     fn answered(&self, count: usize, bytes: usize) {
@@ -186,32 +329,155 @@ impl<O: Outbox> Shared<O> {
         self.unanswered_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    fn finish(self: &Arc<Self>, batch: &Batch<O::Origin>, result: Result<(Vec<Outcome>, Committed), Error>) {
-        // A transaction that never started has not taken its sends: all that wait fail with it.
-        let jobs = batch.get_or_init(|| self.take_all_waiting());
-        self.answered(jobs.len(), jobs.iter().map(|job| job.message.body.len()).sum());
-        let complete =
-            |job: &Job<O::Origin>, outcome| Completion { origin: job.origin, message: job.message.clone(), outcome };
-        let completions = match result {
-            Ok((outcomes, committed)) => jobs
-                .iter()
-                .zip(outcomes)
-                .map(|(job, outcome)| complete(job, outcome.map(|staged| staged.committed(committed))))
-                .collect(),
-            Err(error) => jobs.iter().map(|job| complete(job, Err(error.clone()))).collect(),
-        };
+    fn finish(self: &Arc<Self>, batch: &Batch<O::Origin>, result: Result<(Run, Committed), Error>) {
+        let mut filling = lock(&batch.0);
+        match result {
+            Ok((run, committed)) => {
+                let jobs = filling.jobs.take().map(Arc::unwrap_or_clone).unwrap_or_default();
+                drop(filling);
+                self.answered(jobs.len(), jobs.iter().map(|job| job.act.bytes()).sum());
+                let completions = completions(jobs, run.outcomes, committed);
+                self.settle(run.settled, &completions);
+                if !run.unheard.is_empty() {
+                    self.outbox.late(run.unheard);
+                }
+                self.tell_hooks(&completions);
+                self.outbox.complete(completions);
+            }
+            Err(error) => {
+                // A transaction that never started has not taken its sends: all that wait fail with it.
+                let jobs = filling.take().unwrap_or_else(|| self.take_all_waiting());
+                drop(filling);
+                self.give_up(jobs, error);
+            }
+        }
+    }
+
+    fn tell_hooks(&self, completions: &[Completion<O::Origin>]) {
+        for Completion { act, outcome, .. } in completions {
+            // What was stored before was told when it was stored.
+            if let Ok(outcome) = outcome
+                && !outcome.is_duplicate()
+            {
+                self.hooks.after(act, outcome);
+            }
+        }
+    }
+
+    /// Passes on what turned out to be stored of batches that had given up, in the order of the logs: with those
+    /// of `completions` that stand between. They come once more, which sessions don't mind.
+    fn settle(&self, settled: Vec<(Arc<unsettled::Batch>, Vec<Late>)>, completions: &[Completion<O::Origin>]) {
+        let mut all = Vec::new();
+        for (batch, late) in settled {
+            if self.unsettled.remove(&batch) {
+                self.answered(batch.0.len(), batch.0.iter().map(|tried| tried.act.bytes()).sum());
+                all.extend(late);
+            }
+        }
+        if all.is_empty() {
+            return;
+        }
+        let place = |late: &Late| first_position(&late.notices);
+        let last = all.iter().filter_map(place).max();
+        let between = completions.iter().filter(|completion| position(completion).is_some_and(|own| Some(own) <= last));
+        all.extend(between.filter_map(|Completion { act, outcome, .. }| {
+            Some(Late { act: act.clone(), notices: outcome.as_ref().ok()?.notices.clone() })
+        }));
+        all.sort_by_key(place);
+        all.dedup_by(|one, other| place(one).is_some() && place(one) == place(other));
+        self.outbox.late(all);
+    }
+
+    /// Answers `error` to all; what may be stored all the same stays in doubt.
+    fn give_up(self: &Arc<Self>, jobs: Vec<Job<O::Origin>>, error: Error) {
+        let unknown = error == Error::Store(StoreError::MaybeCommitted);
+        let mut completions = Vec::with_capacity(jobs.len());
+        let mut in_doubt = Vec::new();
+        for Job { origin, act, tries, returned } in jobs {
+            // Of a change no run leaves a trace: it is in doubt as soon as it has been run.
+            let tried = !tries.is_empty() || matches!(act, Act::Change(_));
+            match (unknown || returned) && tried {
+                true => in_doubt.push(Tried { act: act.clone(), tries }),
+                false => self.answered(1, act.bytes()),
+            }
+            completions.push(Completion { origin, act, outcome: Err(error.clone()) });
+        }
+        let settle = !in_doubt.is_empty();
+        if settle {
+            self.unsettled.add(unsettled::Batch(in_doubt));
+        }
         self.outbox.complete(completions);
+        // Tried once at once; if that fails, too, the next send brings the next chance.
+        if settle {
+            self.schedule();
+        }
     }
 }
 
-type Outcome = Result<Staged, Error>;
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-/// Stores each send of a batch. A refusal concerns one send, an error of the store the transaction.
-async fn stage_all<Origin>(tx: &Tx, jobs: &[Job<Origin>], now_ms: u64) -> Result<Vec<Outcome>, Error> {
+/// What a run of a batch's transaction comes to, if it is committed.
+struct Run {
+    settled: Vec<(Arc<unsettled::Batch>, Vec<Late>)>,
+    /// Changes that are not made now, but may have been made by an earlier run.
+    unheard: Vec<Late>,
+    outcomes: Vec<Result<Staged, Error>>,
+}
+
+fn completions<Origin>(
+    jobs: Vec<Job<Origin>>,
+    outcomes: Vec<Result<Staged, Error>>,
+    committed: Committed,
+) -> Vec<Completion<Origin>> {
+    let recovered = outcomes.iter().flatten().any(|staged| staged.is_recovered);
+    let complete = |(job, outcome): (Job<Origin>, Result<Staged, Error>)| {
+        let outcome = outcome.map(|staged| staged.committed(committed));
+        Completion { origin: job.origin, act: job.act, outcome }
+    };
+    let mut completions: Vec<_> = jobs.into_iter().zip(outcomes).map(complete).collect();
+    if recovered {
+        // An earlier run has stored these: they stand in the logs before what this run has stored.
+        completions.sort_by_key(position);
+    }
+    completions
+}
+
+/// Where the first of a completion's pushes stands in its log.
+fn position<Origin>(completion: &Completion<Origin>) -> Option<Versionstamp> {
+    first_position(&completion.outcome.as_ref().ok()?.notices)
+}
+
+/// Completes what an earlier run of the batch has stored.
+async fn recover<Origin>(tx: &Tx, jobs: &[Job<Origin>], outcomes: &mut [Result<Staged, Error>]) -> Result<(), Error> {
+    let mut stored = Vec::new();
+    let mut found = Vec::new();
+    for (job, outcome) in jobs.iter().zip(outcomes) {
+        let (Ok(staged), Act::Send(message)) = (outcome, &job.act) else { continue };
+        if staged.earlier_try().is_some_and(|earlier| job.tries.contains(&earlier)) {
+            let key = keys::sent(message.app, &message.from, &message.client_message_id);
+            let sent = tx.snapshot_get(&key).await?.and_then(|stored| SentRecord::decode(stored).ok());
+            stored.push((message, sent.unwrap_or_default()));
+            found.push(staged);
+        }
+    }
+    let fresh = find_stored(tx, &stored).await?;
+    for ((staged, fresh), (message, _)) in found.into_iter().zip(fresh).zip(stored) {
+        fresh.into_iter().for_each(|fresh| staged.recover(fresh.notices(message)));
+    }
+    Ok(())
+}
+
+/// Carries out each act of a batch. A refusal concerns one act, an error of the store the transaction.
+async fn stage_all<Origin>(
+    mut staging: Staging<'_>,
+    jobs: &[Job<Origin>],
+) -> Result<Vec<Result<Staged, Error>>, Error> {
     let mut outcomes = Vec::with_capacity(jobs.len());
-    let mut stamps = 0;
+    staging.read_ahead(jobs.iter().map(|job| &job.act));
     for job in jobs {
-        match stage(tx, &mut stamps, &job.message, now_ms).await {
+        match staging.stage(&job.act).await {
             Err(Error::Store(error)) => return Err(error.into()),
             outcome => outcomes.push(outcome),
         }

@@ -42,6 +42,9 @@ pub enum Invalid {
     /// No longer valid.
     #[error("expired")]
     Expired,
+    /// Issued before all of the user's were made invalid.
+    #[error("made invalid")]
+    Invalidated,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -94,8 +97,9 @@ pub fn sign(sdkappid: AppId, secret: &str, user: &str, issued_s: u64, expire_s: 
 }
 
 /// Checks a credential for `user` of the application `sdkappid` at `now_s` (seconds since the Unix
-/// epoch). The signature is compared in constant time.
-pub fn verify(sdkappid: AppId, secret: &str, user: &str, usersig: &str, now_s: u64) -> Result<(), Invalid> {
+/// epoch). The signature is compared in constant time. Returns when it was issued, in seconds since the
+/// Unix epoch; a time before that counts as the epoch itself.
+pub fn verify(sdkappid: AppId, secret: &str, user: &str, usersig: &str, now_s: u64) -> Result<u64, Invalid> {
     let document = decode(usersig)?;
     if document.sdkappid != i64::from(sdkappid) {
         return Err(Invalid::OtherApplication);
@@ -109,7 +113,7 @@ pub fn verify(sdkappid: AppId, secret: &str, user: &str, usersig: &str, now_s: u
     if i64::try_from(now_s).unwrap_or(i64::MAX) >= expires_s {
         return Err(Invalid::Expired);
     }
-    Ok(())
+    Ok(u64::try_from(document.time_s).unwrap_or(0))
 }
 
 fn encode(document: &Document) -> String {
@@ -165,8 +169,8 @@ mod tests {
     fn accepts_its_own_and_refuses_each_way_of_being_wrong() {
         let sig = sign(APP, SECRET, "anna", NOW_S, 3600);
         let at = |app, secret, user, sig: &str, now| verify(app, secret, user, sig, now);
-        assert_eq!(at(APP, SECRET, "anna", &sig, NOW_S), Ok(()));
-        assert_eq!(at(APP, SECRET, "anna", &sig, NOW_S + 3599), Ok(()));
+        assert_eq!(at(APP, SECRET, "anna", &sig, NOW_S), Ok(NOW_S));
+        assert_eq!(at(APP, SECRET, "anna", &sig, NOW_S + 3599), Ok(NOW_S));
         assert_eq!(at(APP, SECRET, "anna", &sig, NOW_S + 3600), Err(Invalid::Expired));
         assert_eq!(at(APP, SECRET, "ben", &sig, NOW_S), Err(Invalid::OtherUser));
         assert_eq!(at(APP + 1, SECRET, "anna", &sig, NOW_S), Err(Invalid::OtherApplication));
@@ -192,7 +196,7 @@ mod tests {
         let mut document = decode(&sign(APP, SECRET, "anna", NOW_S, 60)).unwrap();
         document.userbuf = Some("AAEC".to_owned());
         document.signature = BASE64.encode(document.mac(SECRET).finalize().into_bytes());
-        assert_eq!(verify(APP, SECRET, "anna", &encode(&document), NOW_S), Ok(()));
+        assert_eq!(verify(APP, SECRET, "anna", &encode(&document), NOW_S), Ok(NOW_S));
         let json = r#"{"TLS.identifier":"a","TLS.sdkappid":"7","TLS.time":"1","TLS.expire":2,"TLS.sig":""}"#;
         let quoted: Document = serde_json::from_str(json).unwrap();
         assert_eq!((quoted.sdkappid, quoted.time_s, quoted.expire_s), (7, 1, 2));

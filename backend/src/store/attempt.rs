@@ -2,7 +2,8 @@
 //!
 //! A retry that is known while the worker still holds the transaction (a conflict on an engine in
 //! this process) runs in its place, before the lane's next job. One that is known only later goes
-//! to the end of the lane's queue.
+//! to the end of the lane's queue. On a remote engine every outcome is awaited, without holding the
+//! thread, and the retry follows in the same place.
 
 use std::{
     any::Any,
@@ -11,13 +12,14 @@ use std::{
     time::Duration,
 };
 
-use futures::executor::block_on;
+use futures::{FutureExt as _, executor::block_on, future::LocalBoxFuture};
 
 use super::{
     front::{Context, Retry},
     lane::{Job, LaneQueue},
     lock,
     metrics::count_retry,
+    pool,
     seam::{Committed, StoreError},
     tx::Tx,
 };
@@ -33,6 +35,8 @@ pub(super) struct Attempt<T, E, F> {
     body: F,
     done: Done<T, E>,
     retries: u32,
+    /// The outcome of an earlier run's commit is not known.
+    unclear: bool,
     started_us: Option<u64>,
 }
 
@@ -51,7 +55,7 @@ impl<T, E, F> Attempt<T, E, F> {
         body: F,
         done: Done<T, E>,
     ) -> Self {
-        Attempt { context, lane, name, body, done, retries: 0, started_us: None }
+        Attempt { context, lane, name, body, done, retries: 0, unclear: false, started_us: None }
     }
 }
 
@@ -66,6 +70,15 @@ where
         while let Some(attempt) = next {
             next = attempt.once();
         }
+    }
+
+    fn start(self: Box<Self>) -> LocalBoxFuture<'static, ()> {
+        Box::pin(async move {
+            let mut next = Some(*self);
+            while let Some(attempt) = next {
+                next = attempt.once_remote().await;
+            }
+        })
     }
 
     fn refuse(self: Box<Self>, error: StoreError) {
@@ -92,12 +105,32 @@ where
         match catch_unwind(AssertUnwindSafe(|| block_on((self.body)(&tx)))) {
             Ok(Ok(value)) => self.commit(tx, value),
             Ok(Err(error)) => self.failed(error),
-            Err(panic) => {
-                tracing::error!(transaction = self.name, panic = panic_text(&*panic), "a transaction's body panicked");
-                let error = StoreError::Unavailable(format!("transaction {} panicked", self.name));
-                self.finish(Err(error.into()));
+            Err(panic) => self.panicked(&*panic),
+        }
+    }
+
+    /// Runs the body and the commit. Returns itself to be run again.
+    async fn once_remote(mut self) -> Option<Self> {
+        match self.started_us {
+            None => self.started_us = Some(self.context.clock.monotonic_us()),
+            Some(_) => pool::delay(self.backoff()).await,
+        }
+        let tx = match self.context.begin() {
+            Ok(tx) => tx,
+            Err(error) => return self.failed(error.into()),
+        };
+        let value = match AssertUnwindSafe(async { (self.body)(&tx).await }).catch_unwind().await {
+            Ok(Ok(value)) => value,
+            Ok(Err(error)) => return self.failed(error),
+            Err(panic) => return self.panicked(&*panic),
+        };
+        let committing_us = self.context.clock.monotonic_us();
+        match tx.commit().await {
+            Ok(committed) => {
+                self.committed(value, committed, committing_us);
                 None
             }
+            Err(error) => self.failed(error.into()),
         }
     }
 
@@ -106,11 +139,7 @@ where
         let worker_end = handback.clone();
         let committing_us = self.context.clock.monotonic_us();
         tx.commit_then(Box::new(move |result| match result {
-            Ok(committed) => {
-                let waited_us = self.context.clock.monotonic_us().saturating_sub(committing_us);
-                self.context.metrics.commit_seconds.record(waited_us as f64 / 1e6);
-                self.finish(Ok((value, committed)));
-            }
+            Ok(committed) => self.committed(value, committed, committing_us),
             Err(error) => {
                 if let Some(again) = self.failed(error.clone().into()) {
                     again.hand_back(&handback, error);
@@ -121,6 +150,19 @@ where
             Handback::Again(again) => Some(again),
             Handback::WorkerWaits | Handback::WorkerLeft => None,
         }
+    }
+
+    fn committed(self, value: T, committed: Committed, committing_us: u64) {
+        let waited_us = self.context.clock.monotonic_us().saturating_sub(committing_us);
+        self.context.metrics.commit_seconds.record(waited_us as f64 / 1e6);
+        self.finish(Ok((value, committed)));
+    }
+
+    fn panicked(self, panic: &(dyn Any + Send)) -> Option<Self> {
+        tracing::error!(transaction = self.name, panic = panic_text(panic), "a transaction's body panicked");
+        let error = StoreError::Unavailable(format!("transaction {} panicked", self.name));
+        self.finish(Err(error.into()));
+        None
     }
 
     fn hand_back(self, handback: &Mutex<Handback<Self>>, error: StoreError) {
@@ -140,6 +182,7 @@ where
             self.answer_once_durable(error);
             return None;
         };
+        self.unclear |= *cause == StoreError::MaybeCommitted;
         let elapsed_us = self.started_us.map_or(0, |start| self.context.clock.monotonic_us().saturating_sub(start));
         let options = &self.context.options;
         let in_time = elapsed_us <= options.retry_deadline_ms.saturating_mul(1000);
@@ -165,7 +208,8 @@ where
     }
 
     fn finish(self, result: Result<(T, Committed), E>) {
-        let Attempt { done, name, .. } = self;
+        let Attempt { done, name, unclear, .. } = self;
+        let result = result.map_err(|error| if unclear { still_unclear(error) } else { error });
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| done(result))) {
             tracing::error!(transaction = name, panic = panic_text(&*panic), "a transaction's completion panicked");
         }
@@ -177,6 +221,16 @@ where
         let ceiling_us =
             FIRST_US.saturating_mul(1 << self.retries.min(20)).min(self.context.options.retry_backoff_us_max);
         Duration::from_micros(self.context.rng.next_u64() % (ceiling_us + 1))
+    }
+}
+
+/// An error that says that nothing was written is not the whole truth when an earlier run may have been committed.
+fn still_unclear<E: From<StoreError> + Retry>(error: E) -> E {
+    match error.store_error() {
+        Some(StoreError::Conflict | StoreError::TooOld | StoreError::Busy | StoreError::Unavailable(_)) => {
+            StoreError::MaybeCommitted.into()
+        }
+        _ => error,
     }
 }
 

@@ -46,18 +46,40 @@ pub(super) enum Pending {
     Value(Bytes),
     Cleared,
     /// Operations on a value that was not read; applied in order at commit.
-    Atomic(Vec<(AtomicOp, Bytes)>),
+    Atomic(Vec<Step>),
+}
+
+/// A step of a write that waits for the commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Op(AtomicOp, Bytes),
+    /// A value with a versionstamp in it.
+    Stamp {
+        prefix: Bytes,
+        user_version: u16,
+        suffix: Bytes,
+    },
+}
+
+impl Step {
+    /// The value after this step. Before the commit there is no stamp, and no value for it.
+    fn over(&self, value: Option<Bytes>, committed: Option<Committed>) -> Option<Bytes> {
+        match self {
+            Step::Op(op, operand) => Some(apply(*op, value.as_deref(), operand)),
+            Step::Stamp { prefix, user_version, suffix } => {
+                committed.map(|committed| stamped(prefix, committed.stamp(*user_version), suffix))
+            }
+        }
+    }
 }
 
 impl Pending {
     /// The value that results over `base`.
-    fn over(&self, base: Option<Bytes>) -> Option<Bytes> {
+    fn over(&self, base: Option<Bytes>, committed: Option<Committed>) -> Option<Bytes> {
         match self {
             Pending::Value(value) => Some(value.clone()),
             Pending::Cleared => None,
-            Pending::Atomic(steps) => {
-                steps.iter().fold(base, |value, (op, operand)| Some(apply(*op, value.as_deref(), operand)))
-            }
+            Pending::Atomic(steps) => steps.iter().fold(base, |value, step| step.over(value, committed)),
         }
     }
 }
@@ -128,7 +150,7 @@ impl WriteBuffer {
         };
         let pending = match known {
             Some(value) => Pending::Value(value),
-            None => Pending::Atomic(vec![(op, Bytes::copy_from_slice(operand))]),
+            None => Pending::Atomic(vec![Step::Op(op, Bytes::copy_from_slice(operand))]),
         };
         self.put(Bytes::copy_from_slice(key), pending);
     }
@@ -136,6 +158,11 @@ impl WriteBuffer {
     pub(super) fn append_versionstamped(&mut self, prefix: &[u8], user_version: u16, suffix: &[u8], value: Bytes) {
         let (prefix, suffix) = (Bytes::copy_from_slice(prefix), Bytes::copy_from_slice(suffix));
         self.stamped.push(Stamped { prefix, user_version, suffix, value });
+    }
+
+    pub(super) fn set_versionstamped_value(&mut self, key: Bytes, prefix: &[u8], user_version: u16, suffix: &[u8]) {
+        let (prefix, suffix) = (Bytes::copy_from_slice(prefix), Bytes::copy_from_slice(suffix));
+        self.put(key, Pending::Atomic(vec![Step::Stamp { prefix, user_version, suffix }]));
     }
 
     pub(super) fn add_conflict(&mut self, begin: &[u8], end: &[u8]) {
@@ -157,7 +184,7 @@ impl WriteBuffer {
     pub(super) fn read(&self, base: &impl Snapshot, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         match self.own(key) {
             Own::Known(value) => Ok(value.cloned()),
-            Own::Changed(pending) => Ok(pending.over(base.get(key)?)),
+            Own::Changed(pending) => Ok(pending.over(base.get(key)?, None)),
             Own::Unknown => base.get(key),
         }
     }
@@ -213,13 +240,13 @@ impl WriteBuffer {
     pub(super) fn resolve(&mut self, committed: Committed, latest: &impl Snapshot) -> Result<(), StoreError> {
         for (key, pending) in &mut self.points {
             if let Pending::Atomic(_) = pending
-                && let Some(value) = pending.over(latest.get(key)?)
+                && let Some(value) = pending.over(latest.get(key)?, Some(committed))
             {
                 *pending = Pending::Value(value);
             }
         }
         for (at, stamped) in std::mem::take(&mut self.stamped).into_iter().enumerate() {
-            let key = stamped_key(&stamped.prefix, committed.stamp(stamped.user_version), &stamped.suffix);
+            let key = self::stamped(&stamped.prefix, committed.stamp(stamped.user_version), &stamped.suffix);
             let cleared_later =
                 |(count, begin, end): &(usize, Bytes, Bytes)| at < *count && *begin <= key && key < *end;
             if !self.cleared_after_stamped.iter().any(cleared_later) {
@@ -297,7 +324,8 @@ impl WriteBuffer {
             match (their_pair, own_key) {
                 (Some(pair), None) => pairs.push(pair),
                 (theirs, Some(key)) => {
-                    let value = self.points.get(key).and_then(|pending| pending.over(theirs.map(|(_, value)| value)));
+                    let value =
+                        self.points.get(key).and_then(|pending| pending.over(theirs.map(|(_, value)| value), None));
                     pairs.extend(value.map(|value| (key.clone(), value)));
                 }
                 (None, None) => break,
@@ -358,12 +386,12 @@ pub(super) fn after(key: &[u8]) -> Bytes {
     next.freeze()
 }
 
-fn stamped_key(prefix: &[u8], stamp: Versionstamp, suffix: &[u8]) -> Bytes {
-    let mut key = BytesMut::with_capacity(prefix.len() + Versionstamp::LEN + suffix.len());
-    key.extend_from_slice(prefix);
-    key.extend_from_slice(&stamp.0);
-    key.extend_from_slice(suffix);
-    key.freeze()
+fn stamped(prefix: &[u8], stamp: Versionstamp, suffix: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(prefix.len() + Versionstamp::LEN + suffix.len());
+    bytes.extend_from_slice(prefix);
+    bytes.extend_from_slice(&stamp.0);
+    bytes.extend_from_slice(suffix);
+    bytes.freeze()
 }
 
 fn direction<'a, I>(keys: I, reverse: bool) -> Box<dyn Iterator<Item = &'a Bytes> + 'a>
@@ -375,12 +403,12 @@ where
 
 /// Adds a step to pending ones, folding it into the last where that changes nothing: same operation,
 /// same width. Keeps a counter that one transaction bumps a thousand times at one step.
-fn push_step(steps: &mut Vec<(AtomicOp, Bytes)>, op: AtomicOp, operand: &[u8]) {
+fn push_step(steps: &mut Vec<Step>, op: AtomicOp, operand: &[u8]) {
     match steps.last_mut() {
-        Some((last_op, last)) if *last_op == op && last.len() == operand.len() => {
+        Some(Step::Op(last_op, last)) if *last_op == op && last.len() == operand.len() => {
             *last = apply(op, Some(last), operand);
         }
-        _ => steps.push((op, Bytes::copy_from_slice(operand))),
+        _ => steps.push(Step::Op(op, Bytes::copy_from_slice(operand))),
     }
 }
 
@@ -460,6 +488,6 @@ mod tests {
             buffer.atomic(AtomicOp::Add, b"count", &1u64.to_le_bytes());
         }
         let Own::Changed(Pending::Atomic(steps)) = buffer.own(b"count") else { panic!("not atomic") };
-        assert_eq!(steps[..], [(AtomicOp::Add, Bytes::copy_from_slice(&1000u64.to_le_bytes()))]);
+        assert_eq!(steps[..], [Step::Op(AtomicOp::Add, Bytes::copy_from_slice(&1000u64.to_le_bytes()))]);
     }
 }

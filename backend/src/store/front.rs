@@ -14,11 +14,12 @@ use futures::channel::oneshot;
 
 use super::{
     attempt::Attempt,
-    lane::LaneQueue,
+    lane::{LaneQueue, Running},
     lock,
     metrics::FrontMetrics,
     seam::{Committed, Engine, StoreError},
     tx::Tx,
+    watches::Places,
 };
 use crate::env::{Clock, Rng};
 
@@ -27,6 +28,8 @@ use crate::env::{Clock, Rng};
 pub struct StoreOptions {
     /// Worker threads of [`Lane::Read`].
     pub read_threads: usize,
+    /// Transactions that each of them keeps under way at once, if the engine is a remote one.
+    pub read_running_max: usize,
     /// Transactions that may wait in a lane; more are answered `Busy`.
     pub queue_max: usize,
     /// How often a transaction is run again before its caller gets the error.
@@ -42,6 +45,8 @@ impl Default for StoreOptions {
         StoreOptions {
             // Reads that miss the cache wait for the disk; one thread would make all others wait too.
             read_threads: 2,
+            // A round trip of about a millisecond for each: far more than one thread can start.
+            read_running_max: 256,
             // A second's work of the write lane when transactions are small.
             queue_max: 10_000,
             retry_attempts_max: 20,
@@ -56,9 +61,11 @@ impl Default for StoreOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// One thread, strictly first in, first out: each job's commit is issued before the next job's
-    /// body starts, but not awaited, so that syncs overlap with execution.
+    /// body starts. It is not awaited, so that syncs overlap with execution, unless the engine is a
+    /// remote one, where a body that starts earlier would conflict with that commit.
     Write,
-    /// Several threads, in no order: reads, and writes that may conflict.
+    /// Several threads, in no order: reads, and writes that may conflict. On a remote engine each
+    /// thread runs many.
     Read,
 }
 
@@ -99,10 +106,13 @@ struct Inner {
 /// What every transaction needs to run.
 pub(super) struct Context {
     pub(super) engine: Arc<dyn Engine>,
+    /// The engine's [`Engine::is_remote`].
+    pub(super) remote: bool,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) rng: Arc<dyn Rng>,
     pub(super) options: StoreOptions,
     pub(super) metrics: FrontMetrics,
+    pub(super) watches: Places,
 }
 
 impl Store {
@@ -114,10 +124,23 @@ impl Store {
     pub fn new(engine: Arc<dyn Engine>, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, options: StoreOptions) -> Store {
         let write = LaneQueue::new(Lane::Write, options.queue_max);
         let read = LaneQueue::new(Lane::Read, options.queue_max);
-        let mut threads = vec![write.spawn("store-write".into())];
-        threads.extend((0..options.read_threads.max(1)).map(|n| read.spawn(format!("store-read-{n}"))));
+        let remote = engine.is_remote();
+        let (write_running, read_running) = match remote {
+            true => (Running::Concurrent(1), Running::Concurrent(options.read_running_max.max(1))),
+            false => (Running::Blocking, Running::Blocking),
+        };
+        let mut threads = vec![write.spawn("store-write".into(), write_running)];
+        threads.extend((0..options.read_threads.max(1)).map(|n| read.spawn(format!("store-read-{n}"), read_running)));
         let threads = threads.into_iter().collect::<Result<_, _>>().expect("threads for the store");
-        let context = Arc::new(Context { engine, clock, rng, options, metrics: FrontMetrics::new() });
+        let context = Arc::new(Context {
+            engine,
+            remote,
+            clock,
+            rng,
+            options,
+            metrics: FrontMetrics::new(),
+            watches: Places::default(),
+        });
         Store { inner: Arc::new(Inner { context, write, read, threads: Mutex::new(threads) }) }
     }
 
@@ -205,6 +228,6 @@ impl Drop for Inner {
 
 impl Context {
     pub(super) fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(Tx::new(self.engine.begin()?, self.clock.clone()))
+        Ok(Tx::new(self.engine.begin()?, self.clock.clone(), self.remote, self.watches.clone()))
     }
 }

@@ -1,21 +1,37 @@
 //! A lane: a bounded queue of transactions to run, and the threads that take from it.
+//!
+//! On an engine in this process a thread runs one job after another and sleeps on a condition variable
+//! between them. On a remote engine it polls up to a bound of them at once ([`super::pool`]).
 
 use std::{
     collections::VecDeque,
     sync::{Arc, Condvar, Mutex},
+    task::{Context, Poll, Waker},
     thread::JoinHandle,
 };
 
+use futures::future::LocalBoxFuture;
 use metrics::Gauge;
 
-use super::{front::Lane, lock, metrics::queue_depth, seam::StoreError};
+use super::{front::Lane, lock, metrics::queue_depth, pool, seam::StoreError};
 
 /// One transaction to run, retries included.
 pub(super) trait Job: Send {
     /// Runs it to its end, or to the commit whose outcome the engine will tell.
     fn run(self: Box<Self>);
+    /// Runs it to its very end, without holding the thread while it waits.
+    fn start(self: Box<Self>) -> LocalBoxFuture<'static, ()>;
     /// Answers without running.
     fn refuse(self: Box<Self>, error: StoreError);
+}
+
+/// How a lane's thread runs jobs.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Running {
+    /// One after another; a commit's outcome is not awaited.
+    Blocking,
+    /// So many at once, each to its very end.
+    Concurrent(usize),
 }
 
 /// The queue of a lane.
@@ -30,6 +46,8 @@ pub(super) struct LaneQueue {
 struct Jobs {
     waiting: VecDeque<Box<dyn Job>>,
     closed: bool,
+    /// Concurrent threads that have room for a job and found none; each stands here once at the most.
+    sleepers: Vec<Waker>,
 }
 
 impl LaneQueue {
@@ -61,24 +79,48 @@ impl LaneQueue {
 
     /// No more jobs from now on; the threads end after those that wait.
     pub(super) fn close(&self) {
-        lock(&self.jobs).closed = true;
+        let mut jobs = lock(&self.jobs);
+        jobs.closed = true;
         self.wake.notify_all();
+        jobs.sleepers.drain(..).for_each(Waker::wake);
     }
 
     /// Starts a thread that takes jobs, oldest first.
-    pub(super) fn spawn(self: &Arc<Self>, name: String) -> std::io::Result<JoinHandle<()>> {
+    pub(super) fn spawn(self: &Arc<Self>, name: String, running: Running) -> std::io::Result<JoinHandle<()>> {
         let queue = self.clone();
-        std::thread::Builder::new().name(name).spawn(move || {
-            while let Some(job) = queue.pop() {
-                job.run();
+        std::thread::Builder::new().name(name).spawn(move || match running {
+            Running::Blocking => {
+                while let Some(job) = queue.pop() {
+                    job.run();
+                }
             }
+            Running::Concurrent(running_max) => pool::run(&queue, running_max),
         })
     }
 
     fn append(&self, jobs: &mut Jobs, job: Box<dyn Job>) {
         jobs.waiting.push_back(job);
         self.depth.set(jobs.waiting.len() as f64);
-        self.wake.notify_one();
+        match jobs.sleepers.pop() {
+            Some(sleeper) => sleeper.wake(),
+            None => self.wake.notify_one(),
+        }
+    }
+
+    /// The oldest job, for a thread that polls; `None` once there are no more.
+    pub(super) fn poll_pop(&self, cx: &Context<'_>) -> Poll<Option<Box<dyn Job>>> {
+        let mut jobs = lock(&self.jobs);
+        if let Some(job) = jobs.waiting.pop_front() {
+            self.depth.set(jobs.waiting.len() as f64);
+            return Poll::Ready(Some(job));
+        }
+        if jobs.closed {
+            return Poll::Ready(None);
+        }
+        if !jobs.sleepers.iter().any(|sleeper| sleeper.will_wake(cx.waker())) {
+            jobs.sleepers.push(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     fn pop(&self) -> Option<Box<dyn Job>> {

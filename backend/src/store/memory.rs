@@ -5,7 +5,6 @@
 //! ([`Memory::hold_syncs`]) and crash ([`Memory::crash`]), which loses exactly what was not durable.
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, VecDeque},
     ops::Bound,
     sync::{Arc, Mutex},
@@ -16,12 +15,10 @@ use bytes::Bytes;
 use super::{
     buffer::{ScanItem, Snapshot, after},
     conflicts::RecentWrites,
-    draft::Draft,
+    draft::{Base, Draft, DraftTx},
     lock,
-    seam::{
-        AtomicOp, CommitDone, Committed, Engine, EngineTx, RangePage, RangeQuery, ReadMode, Reading, StoreError,
-        Version,
-    },
+    seam::{CommitDone, Committed, Engine, EngineTx, StoreError, Version},
+    watches::{Changed, Watches},
 };
 use crate::env::{Rng, SeededRng};
 
@@ -48,6 +45,7 @@ struct Shared {
     rng: SeededRng,
     faults: Mutex<Faults>,
     state: Mutex<State>,
+    watches: Watches,
 }
 
 struct State {
@@ -89,7 +87,12 @@ impl Memory {
             life: 0,
             stopped: false,
         };
-        let shared = Shared { rng: SeededRng::new(seed), faults: Mutex::new(faults), state: Mutex::new(state) };
+        let shared = Shared {
+            rng: SeededRng::new(seed),
+            faults: Mutex::new(faults),
+            state: Mutex::new(state),
+            watches: Watches::default(),
+        };
         Memory { shared: Arc::new(shared) }
     }
 
@@ -143,62 +146,32 @@ impl Engine for Memory {
         let (version, life) = (state.newest, state.life);
         state.recent.opened(version);
         let view = View { shared: self.shared.clone(), version, life };
-        Ok(Box::new(MemoryTx { view, draft: RefCell::default() }))
+        Ok(Box::new(DraftTx::on(view)))
     }
 
     fn shutdown(&self) {
         self.sync();
         lock(&self.shared.state).stopped = true;
+        self.shared.watches.close();
     }
 }
 
-struct MemoryTx {
-    view: View,
-    draft: RefCell<Draft>,
-}
-
-impl EngineTx for MemoryTx {
-    fn get(&self, key: &[u8], mode: ReadMode) -> Reading<Option<Bytes>> {
-        Reading::ready(self.draft.borrow_mut().get(&self.view, key, mode))
+impl Base for View {
+    fn view(&self) -> &impl Snapshot {
+        self
     }
 
-    fn range(&self, query: RangeQuery) -> Reading<RangePage> {
-        Reading::ready(self.draft.borrow_mut().range(&self.view, &query))
+    fn version(&self) -> Version {
+        self.version
     }
 
-    fn set(&self, key: Bytes, value: Bytes) {
-        self.draft.borrow_mut().writes.set(key, value);
-    }
-
-    fn clear(&self, key: &[u8]) {
-        self.draft.borrow_mut().writes.clear(key);
-    }
-
-    fn clear_range(&self, begin: &[u8], end: &[u8]) {
-        self.draft.borrow_mut().writes.clear_range(begin, end);
-    }
-
-    fn atomic(&self, op: AtomicOp, key: &[u8], operand: &[u8]) {
-        self.draft.borrow_mut().writes.atomic(op, key, operand);
-    }
-
-    fn append_versionstamped(&self, prefix: &[u8], user_version: u16, suffix: &[u8], value: Bytes) {
-        self.draft.borrow_mut().writes.append_versionstamped(prefix, user_version, suffix, value);
-    }
-
-    fn add_read_conflict(&self, begin: &[u8], end: &[u8]) {
-        self.draft.borrow_mut().add_read_conflict(begin, end);
-    }
-
-    fn add_write_conflict(&self, begin: &[u8], end: &[u8]) {
-        self.draft.borrow_mut().writes.add_conflict(begin, end);
-    }
-
-    fn commit(self: Box<Self>, done: CommitDone) {
-        let MemoryTx { view, draft } = *self;
-        match view.commit(draft.into_inner(), done) {
+    fn commit(self, draft: Draft, done: CommitDone) {
+        match View::commit(&self, draft, done) {
             Err((error, done)) => done(Err(error)),
-            Ok(()) => view.shared.answer(),
+            Ok(changed) => {
+                changed.tell();
+                self.shared.answer();
+            }
         }
     }
 }
@@ -213,35 +186,44 @@ struct View {
 impl View {
     /// Commits and takes `done` along, or gives it back with the error. Under one lock, so that answers
     /// stand in the order of the commits.
-    fn commit(&self, draft: Draft, done: CommitDone) -> Result<(), (StoreError, CommitDone)> {
+    fn commit(&self, draft: Draft, done: CommitDone) -> Result<Changed, (StoreError, CommitDone)> {
         let mut state = lock(&self.shared.state);
         match self.try_commit(&mut state, draft) {
-            Ok(committed) => {
+            Ok((committed, changed)) => {
                 let place = state.waiting.partition_point(|(before, _)| before.version <= committed.version);
                 state.waiting.insert(place, (committed, done));
                 state.answer_durable();
-                Ok(())
+                Ok(changed)
             }
             Err(error) => Err((error, done)),
         }
     }
 
-    fn try_commit(&self, state: &mut State, draft: Draft) -> Result<Committed, StoreError> {
+    fn try_commit(&self, state: &mut State, mut draft: Draft) -> Result<(Committed, Changed), StoreError> {
         if state.stopped || state.life != self.life {
             return Err(stopped());
         }
+        let pending = std::mem::take(&mut draft.watches);
         if draft.writes.is_empty() {
-            return Ok(Committed { version: self.version, batch_order: 0 });
+            let changed = self.shared.watches.set_up(pending, || Latest(&state.data));
+            return Ok((Committed { version: self.version, batch_order: 0 }, changed));
         }
         state.recent.validate(self.version, state.newest, &draft.reads)?;
         let fault = self.shared.draw_fault();
         if let Some((error, false)) = fault {
             return Err(error);
         }
-        let committed = state.write(draft)?;
+        let (committed, mut changed) = state.write(draft, &self.shared.watches)?;
         match fault {
-            Some((error, _)) => Err(error),
-            None => Ok(committed),
+            // Whoever watched what was written is told; this transaction's own watches are not set up.
+            Some((error, _)) => {
+                changed.tell();
+                Err(error)
+            }
+            None => {
+                changed.extend(self.shared.watches.set_up(pending, || Latest(&state.data)));
+                Ok((committed, changed))
+            }
         }
     }
 }
@@ -318,7 +300,7 @@ impl State {
         self.answers.extend(ready);
     }
 
-    fn write(&mut self, mut draft: Draft) -> Result<Committed, StoreError> {
+    fn write(&mut self, mut draft: Draft, watches: &Watches) -> Result<(Committed, Changed), StoreError> {
         let committed = Committed { version: self.newest + 1, batch_order: 0 };
         draft.writes.resolve(committed, &Latest(&self.data))?;
         let ranges: Vec<_> = draft.writes.cleared().map(|(begin, end)| (begin.clone(), end.clone())).collect();
@@ -332,8 +314,9 @@ impl State {
         if !self.hold_syncs {
             self.durable = self.newest;
         }
+        let changed = watches.take_changed(&draft.writes);
         self.recent.record(committed.version, || draft.writes.into_written());
-        Ok(committed)
+        Ok((committed, changed))
     }
 
     fn put(&mut self, key: Bytes, version: Version, value: Option<Bytes>) {

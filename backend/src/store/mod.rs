@@ -5,7 +5,8 @@
 //! the seam sees [`Store`] and [`Tx`]; an engine implements [`Engine`] and [`EngineTx`].
 //!
 //! What lives here: the seam's types (`seam`), its front ([`Store`], [`Tx`]: limits, retry, worker
-//! threads) and the engines ([`Embedded`], [`Memory`]). What may not: any knowledge of what the keys mean.
+//! threads) and the engines ([`Embedded`], [`Memory`], with the feature `fdb` `fdb::Fdb`). What may not:
+//! any knowledge of what the keys mean.
 //!
 //! Two promises hold on every engine:
 //! 1. a transaction is reported committed only once it is durable, and a read-only transaction is
@@ -17,18 +18,23 @@ mod buffer;
 mod conflicts;
 mod draft;
 mod embedded;
+#[cfg(feature = "fdb")]
+pub mod fdb;
 mod front;
 mod lane;
 mod memory;
 mod metrics;
+mod pool;
 mod seam;
 mod tx;
+mod watches;
 
 pub use embedded::{Embedded, EmbeddedOptions, OpenError};
 pub use front::{Lane, Retry, Store, StoreOptions};
 pub use memory::{Faults, Memory};
 pub use seam::*;
 pub use tx::Tx;
+pub use watches::Watch;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

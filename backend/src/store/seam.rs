@@ -8,14 +8,18 @@ use std::{
 
 use bytes::Bytes;
 
-/// Longest key, in bytes (FoundationDB's limit).
-pub const KEY_BYTES_MAX: usize = 10_000;
+/// Longest key, in bytes. FoundationDB's limit is 10,000; the rest is room for the prefix of one
+/// deployment among several on a cluster.
+pub const KEY_BYTES_MAX: usize = 9_900;
 /// Longest value, in bytes (FoundationDB's limit).
 pub const VALUE_BYTES_MAX: usize = 100_000;
 /// Largest sum of written keys, values and conflict ranges in one transaction, in bytes (FoundationDB's limit).
 pub const TRANSACTION_BYTES_MAX: usize = 10_000_000;
 /// A transaction older than this is refused (FoundationDB's limit).
 pub const TRANSACTION_AGE_MS_MAX: u64 = 5_000;
+
+/// Watches of one store that have not ended yet (FoundationDB's limit for one client).
+pub const WATCHES_MAX: usize = 10_000;
 
 /// A commit's place in the store's history; grows with every commit that wrote something.
 pub type Version = u64;
@@ -143,7 +147,9 @@ impl StoreError {
     }
 }
 
-/// The result of a read: ready at once on engines that read in place, pending on those that ask a server.
+/// The result of a read: ready at once on engines that read in place, pending on those that ask a
+/// server. The read is under way from the call that made it, polled or not, so several can be started
+/// and then awaited one after another at the price of one.
 pub enum Reading<T> {
     /// Already there; `None` once taken.
     Ready(Option<Result<T, StoreError>>),
@@ -171,6 +177,9 @@ impl<T: Unpin> Future for Reading<T> {
     }
 }
 
+/// What an engine gives for a watch: ends when the key has changed.
+pub type WatchEnd = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+
 /// Called exactly once with a commit's outcome: on `Ok` the commit is durable.
 pub type CommitDone = Box<dyn FnOnce(Result<Committed, StoreError>) + Send>;
 
@@ -178,7 +187,16 @@ pub type CommitDone = Box<dyn FnOnce(Result<Committed, StoreError>) + Send>;
 pub trait Engine: Send + Sync + 'static {
     /// Name for logs and the ready line: `embedded`, `memory`, `fdb`.
     fn name(&self) -> &'static str;
-    /// Starts a transaction on the newest committed state.
+    /// Whether reads and commits are round trips to a server. On such an engine commits that are in
+    /// flight together may overtake each other or conflict, so the write lane waits for each outcome
+    /// before it starts the next body, and the read lane keeps many bodies under way on each thread.
+    /// An engine in this process reads at once, orders commits as they are issued, and makes them
+    /// durable meanwhile: there, waiting would only cost.
+    fn is_remote(&self) -> bool {
+        false
+    }
+    /// Starts a transaction on the newest committed state, which a remote engine settles between this
+    /// call and the first read's answer.
     fn begin(&self) -> Result<Box<dyn EngineTx>, StoreError>;
     /// Why the engine has stopped for good, if it has: it acknowledges nothing any more and must be opened
     /// again. What passes by itself (a full disk, a lost cluster) is no such failure.
@@ -207,6 +225,14 @@ pub trait EngineTx: Send {
     /// Writes `prefix ++ versionstamp(user_version) ++ suffix`, the stamp assigned at commit. Not
     /// visible to this transaction's own reads.
     fn append_versionstamped(&self, prefix: &[u8], user_version: u16, suffix: &[u8], value: Bytes);
+    /// Writes the value `prefix ++ versionstamp(user_version) ++ suffix` to `key`, the stamp assigned at
+    /// commit. What this transaction's own later reads of `key` give is not defined.
+    fn set_versionstamped_value(&self, key: Bytes, prefix: &[u8], user_version: u16, suffix: &[u8]);
+    /// The version that reads see.
+    fn read_version(&self) -> Reading<Version>;
+    /// Ends when the value of `key` is another than this transaction sees now. Set up by the commit,
+    /// also if there is nothing to write.
+    fn watch(&self, key: &[u8]) -> WatchEnd;
     /// Makes the commit conflict with any write into `begin <= key < end` since this transaction began.
     fn add_read_conflict(&self, begin: &[u8], end: &[u8]);
     /// Makes others that read `begin <= key < end` conflict with this commit.

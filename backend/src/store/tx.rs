@@ -13,9 +13,12 @@ use std::{
 use bytes::Bytes;
 use futures::channel::oneshot;
 
-use super::seam::{
-    AtomicOp, CommitDone, Committed, EngineTx, KEY_BYTES_MAX, RangePage, RangeQuery, ReadMode, Reading, StoreError,
-    TRANSACTION_AGE_MS_MAX, TRANSACTION_BYTES_MAX, VALUE_BYTES_MAX, Versionstamp,
+use super::{
+    seam::{
+        AtomicOp, CommitDone, Committed, EngineTx, KEY_BYTES_MAX, RangePage, RangeQuery, ReadMode, Reading, StoreError,
+        TRANSACTION_AGE_MS_MAX, TRANSACTION_BYTES_MAX, VALUE_BYTES_MAX, Version, Versionstamp,
+    },
+    watches::{Places, Watch},
 };
 use crate::env::Clock;
 
@@ -26,15 +29,22 @@ const KEYS_END: &[u8] = &[0xff];
 pub struct Tx {
     engine_tx: Box<dyn EngineTx>,
     clock: Arc<dyn Clock>,
+    remote: bool,
+    watches: Places,
     began_us: u64,
     bytes: Cell<usize>,
     failed: RefCell<Option<StoreError>>,
 }
 
 impl Tx {
-    pub(super) fn new(engine_tx: Box<dyn EngineTx>, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(engine_tx: Box<dyn EngineTx>, clock: Arc<dyn Clock>, remote: bool, watches: Places) -> Self {
         let began_us = clock.monotonic_us();
-        Tx { engine_tx, clock, began_us, bytes: Cell::new(0), failed: RefCell::new(None) }
+        Tx { engine_tx, clock, remote, watches, began_us, bytes: Cell::new(0), failed: RefCell::new(None) }
+    }
+
+    /// Whether a read is a round trip, so that it pays to start reads before their results are needed.
+    pub fn is_remote(&self) -> bool {
+        self.remote
     }
 
     /// The value of `key`; the commit fails if it changes until then.
@@ -115,6 +125,35 @@ impl Tx {
         let key_len = prefix.len() + Versionstamp::LEN + suffix.len();
         if self.check_key(prefix.first(), key_len) && self.check_sizes(key_len, value.len()) {
             self.engine_tx.append_versionstamped(prefix, user_version, suffix, value);
+        }
+    }
+
+    /// Writes the value `prefix ++ versionstamp ++ suffix` to `key`, the stamp being [`Committed::stamp`]
+    /// of `user_version`. This transaction must not read `key` afterwards: what it would see is not
+    /// defined.
+    pub fn set_versionstamped_value(&self, key: impl Into<Bytes>, prefix: &[u8], user_version: u16, suffix: &[u8]) {
+        let key = key.into();
+        if self.check_write(&key, prefix.len() + Versionstamp::LEN + suffix.len()) {
+            self.engine_tx.set_versionstamped_value(key, prefix, user_version, suffix);
+        }
+    }
+
+    /// The version that this transaction's reads see: everything that was committed up to it.
+    pub fn read_version(&self) -> Reading<Version> {
+        match self.usable() {
+            Ok(()) => self.engine_tx.read_version(),
+            Err(error) => Reading::ready(Err(error)),
+        }
+    }
+
+    /// Ends when the value of `key` is another than this transaction sees now; it may also end without
+    /// that. The commit sets it up, also if there is nothing to write; without the commit it ends with an
+    /// error. No conflict comes of it. At most [`WATCHES_MAX`](super::WATCHES_MAX) of a store at a time.
+    pub fn watch(&self, key: &[u8]) -> Watch {
+        self.check_key(key.first(), key.len());
+        match self.usable().and_then(|()| self.watches.take()) {
+            Ok(place) => Watch::new(self.engine_tx.watch(key), place),
+            Err(error) => Watch::refused(error),
         }
     }
 

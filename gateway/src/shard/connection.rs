@@ -4,6 +4,8 @@
 //! else (answers, events) puts bytes into the protocol's output and wakes the task, so that whatever
 //! gathers until it runs leaves in one write. No buffer is held while nothing is under way.
 
+mod news;
+
 use std::{
     cell::RefCell,
     future::poll_fn,
@@ -13,25 +15,18 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use backend::{
-    domain::{Error, send::Sent},
-    store::Versionstamp,
-};
+use backend::domain::{Error, act::Answer};
 use futures::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 use protocol::{
-    EncodedEvent, ErrorCode,
+    ErrorCode,
     connection::{Millis, ServerConnection, ServerEvent},
-    message::SendReply,
 };
 
-use super::{
-    Core, requests,
-    session::{Session, Verdict},
-};
+use super::{Core, acts, requests, session::Session};
 use crate::{
     errors::Refusal,
-    mailbox::{ConnectionId, Mail},
+    mailbox::ConnectionId,
     metrics::tls_failure_kind,
     tls::{Progress, TlsSession},
 };
@@ -145,11 +140,7 @@ impl Drop for Registered {
         core.metrics.connections.decrement(1.0);
         if let Ok(mut inner) = self.connection.inner.try_borrow_mut() {
             inner.phase = Phase::Closed;
-            if let Some(session) = inner.session.take() {
-                core.metrics.sessions.decrement(1.0);
-                let unregister = Mail::Unregister { app: session.app, user: session.user, address: core.address(*id) };
-                core.shared.router.mailbox(session.home).put(unregister);
-            }
+            self.connection.end_session(&mut inner);
         }
     }
 }
@@ -168,9 +159,9 @@ impl Connection {
             };
             self.watch_stall(write_blocked);
             let phase = self.inner.borrow().phase;
-            match phase {
-                Phase::Flushing(until) | Phase::Lingering(until) => self.watch_deadline(until),
-                Phase::Open | Phase::Closed => {}
+            if let Phase::Flushing(until) | Phase::Lingering(until) = phase {
+                self.end_session(&mut self.inner.borrow_mut());
+                self.watch_deadline(until);
             }
             if write_blocked {
                 return Poll::Pending;
@@ -252,48 +243,16 @@ impl Connection {
         self.with_protocol(|protocol| protocol.refuse(request, code, &text, retry_after_ms));
     }
 
-    /// Answers a send.
-    pub(super) fn answer_send(self: &Rc<Self>, request: u32, outcome: Result<Sent, Error>) {
+    /// Answers an act.
+    pub(super) fn answer_act(self: &Rc<Self>, request: u32, outcome: Result<Answer, Error>) {
         match outcome {
-            Ok(Sent { seq, time_ms, fresh: _, duplicate }) => {
-                self.core.metrics.messages.increment(1);
-                self.with_protocol(|protocol| protocol.respond(request, &SendReply { seq, time_ms, duplicate }));
+            Ok(answer) => {
+                if matches!(answer, Answer::Sent { .. }) {
+                    self.core.metrics.messages.increment(1);
+                }
+                self.with_protocol(|protocol| acts::respond(protocol, request, answer));
             }
             Err(error) => self.refuse(request, error),
-        }
-    }
-
-    /// Pushes an event, if the session is live and the client reads what it is sent.
-    pub(super) fn deliver(self: &Rc<Self>, position: Versionstamp, event: Option<EncodedEvent>) {
-        let mut inner = self.inner.borrow_mut();
-        let crowded = inner.waiting_bytes() > self.core.shared.config.push_buffer_bytes_max;
-        if inner.phase != Phase::Open {
-            return;
-        }
-        let Some(session) = &mut inner.session else { return };
-        if crowded {
-            drop(inner);
-            self.core.metrics.pushes_dropped.increment(1);
-            return self.fall_behind(|_| true);
-        }
-        if session.notice(position, event.is_none()) == Verdict::Push
-            && let Some(event) = event
-        {
-            inner.protocol.push_event(&position.0, &event, None);
-            drop(inner);
-            self.core.metrics.pushes.increment(1);
-            self.wake();
-        }
-    }
-
-    /// Sends the device back to its log, if `concerns` its user's home.
-    pub(super) fn fall_behind(self: &Rc<Self>, concerns: impl Fn(u16) -> bool) {
-        let mut inner = self.inner.borrow_mut();
-        let Some(session) = &mut inner.session else { return };
-        if concerns(session.home) && session.fall_behind() {
-            inner.protocol.push_behind();
-            drop(inner);
-            self.wake();
         }
     }
 
@@ -320,8 +279,23 @@ impl Connection {
         }
         inner.protocol.logged_in(self.core.now());
         inner.session = Some(session);
+        let deadline = inner.protocol.timeout();
+        drop(inner);
         self.core.metrics.sessions.increment(1.0);
+        // Heartbeats may be due before the deadline of the login would have been.
+        if let Some(deadline) = deadline {
+            self.watch_deadline(deadline);
+        }
         true
+    }
+
+    /// The session is over, whether or not the connection is: the user's other devices, and who follows the
+    /// user, need not wait for the last byte.
+    fn end_session(&self, inner: &mut Inner) {
+        if let Some(session) = inner.session.take() {
+            self.core.metrics.sessions.decrement(1.0);
+            self.core.leave_home(self.id, session);
+        }
     }
 
     /// A page is being read from here on. `false`: as many are as may be, or the client takes no answers.
@@ -397,6 +371,10 @@ impl Connection {
             inner.phase = Phase::Closed;
         }
         let next = inner.protocol.timeout();
+        if next.is_none() {
+            // It is given up, even if its socket does not take the goodbye for long.
+            self.end_session(&mut inner);
+        }
         drop(inner);
         self.wake();
         [next, stall_deadline].into_iter().flatten().min()

@@ -1,16 +1,22 @@
 //! One core: one thread, one ring, its own listening socket, its own connections.
 //!
 //! - [`connection`]: one client's socket, TLS and protocol, as a poll function.
-//! - [`requests`]: what each command does.
+//! - [`requests`]: what each command does: [`acts`] that change something, [`pages`] that read.
 //! - [`session`]: a logged-in device and its place in the event log.
-//! - [`online`]: who is online, for the users whose home is this core.
+//! - [`online`]: who is online, for the users whose home is this core; [`followers`]: who is told of it.
+//! - [`devices`], [`presence`]: what clients ask about these, and how their home answers.
 //! - [`listener`]: where connections are accepted.
 //!
 //! What a core shares with others is in [`crate::shared::Shared`]; what it keeps for itself is [`Core`].
 
+mod acts;
 mod connection;
+mod devices;
+mod followers;
 mod listener;
 mod online;
+mod pages;
+mod presence;
 mod requests;
 mod session;
 
@@ -27,13 +33,14 @@ use std::{
 };
 
 use ahash::AHashMap;
+use backend::domain::act::News;
 use futures::{FutureExt, task::AtomicWaker};
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle, timer::Timer};
 use protocol::connection::Millis;
 
-use self::{connection::Connection, online::OnlineTable};
+use self::{connection::Connection, followers::FollowerTable, online::OnlineTable};
 use crate::{
-    mailbox::{Address, ConnectionId, Delivery, Mail, Published, Registration, SendAnswer},
+    mailbox::{ActAnswer, Address, ConnectionId, Delivered, Delivery, Mail, Published},
     metrics::CoreMetrics,
     shared::Shared,
 };
@@ -60,6 +67,7 @@ pub struct Core {
     connections: RefCell<AHashMap<ConnectionId, Rc<Connection>>>,
     next_connection: Cell<ConnectionId>,
     online: RefCell<OnlineTable>,
+    followers: RefCell<FollowerTable>,
     deadlines: RefCell<BinaryHeap<Reverse<(Millis, ConnectionId)>>>,
     /// Ciphertext as read, decrypted in place.
     read_buffer: RefCell<Vec<u8>>,
@@ -106,6 +114,7 @@ async fn tick_forever(core: Rc<Core>) {
     loop {
         Timer::new(TICK).await;
         core.check_deadlines();
+        core.tick_home();
     }
 }
 
@@ -114,10 +123,11 @@ impl Core {
         Core {
             index,
             metrics: CoreMetrics::new(index),
+            online: RefCell::new(OnlineTable::new(index, shared.router.mailboxes().len())),
+            followers: RefCell::default(),
             shared,
             connections: RefCell::default(),
             next_connection: Cell::new(1),
-            online: RefCell::default(),
             deadlines: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES]),
             write_buffer: RefCell::new(Vec::new()),
@@ -191,37 +201,45 @@ impl Core {
 
     fn handle(&self, mail: Mail) {
         match mail {
-            Mail::Sent(answers) => self.answer_sends(answers),
-            Mail::Publish(events) => self.publish(events),
-            Mail::Deliver(events) => self.deliver(events),
-            Mail::Register(Registration { app, user, address, registered }) => {
-                let max = self.shared.config.sessions_per_user_max;
-                let admitted = self.online.borrow_mut().insert(app, user, address, max);
-                // The session may have gone meanwhile; its own Unregister follows.
-                let _ = registered.send(admitted);
+            Mail::Acted(answers) => self.answer_acts(answers),
+            Mail::Publish(news) => self.publish(news),
+            Mail::Deliver(news) => self.deliver(news),
+            Mail::Register(registration) => self.register(*registration),
+            Mail::Unregister { app, user, address } => self.unregister(&(app, user), address),
+            Mail::Home(mail) => self.handle_home(*mail),
+            Mail::SignedOut { connection, by } => {
+                self.with_connection(connection, |connection| {
+                    connection.with_protocol(|protocol| protocol.sign_out(*by));
+                });
             }
-            Mail::Unregister { app, user, address } => self.online.borrow_mut().remove(app, &user, address),
+            Mail::Presence(change) => self.deliver_presence(*change),
             Mail::Lost { home } => self.handle_loss(home),
             Mail::Drain => {}
         }
     }
 
-    fn answer_sends(&self, answers: Vec<SendAnswer>) {
+    fn answer_acts(&self, answers: Vec<ActAnswer>) {
         for answer in answers {
-            let SendAnswer { connection, request, outcome } = answer;
-            self.with_connection(connection, |connection| connection.answer_send(request, outcome));
+            let ActAnswer { connection, request, outcome } = answer;
+            self.with_connection(connection, |connection| connection.answer_act(request, outcome));
         }
     }
 
-    /// Sends each event to the cores that hold a session of its user.
-    fn publish(&self, events: Vec<Published>) {
+    /// Passes news on to the cores that hold a session of their user.
+    fn publish(&self, news: Vec<Published>) {
         let cores = self.shared.router.mailboxes().len();
         let mut by_core: Vec<Vec<Delivery>> = (0..cores).map(|_| Vec::new()).collect();
         let online = self.online.borrow();
-        for Published { app, user, position, event, origin } in events {
-            for &address in online.sessions(app, &user) {
-                let event = (address != origin).then(|| event.clone());
-                by_core[usize::from(address.core)].push(Delivery { connection: address.connection, position, event });
+        for Published { app, user, news, origin } in news {
+            for address in online.addresses(app, &user) {
+                let what = match (&news, Some(address) == origin) {
+                    (News::Event(position, event), false) => Delivered::Event(*position, event.clone()),
+                    (News::Event(position, _), true) => Delivered::OwnEvent(*position),
+                    (News::Push(push), false) => Delivered::Push(push.clone()),
+                    (News::Push(_), true) => continue,
+                    (News::Behind, _) => Delivered::Behind,
+                };
+                by_core[usize::from(address.core)].push(Delivery { connection: address.connection, what });
             }
         }
         for (deliveries, core) in by_core.into_iter().zip(0..) {
@@ -234,9 +252,8 @@ impl Core {
     }
 
     fn deliver(&self, deliveries: Vec<Delivery>) {
-        for delivery in deliveries {
-            let Delivery { connection, position, event } = delivery;
-            self.with_connection(connection, |connection| connection.deliver(position, event));
+        for Delivery { connection, what } in deliveries {
+            self.with_connection(connection, |connection| connection.deliver(what));
         }
     }
 

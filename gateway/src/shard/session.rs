@@ -6,10 +6,15 @@
 //! meanwhile: then there is one more page. Events of one user reach the session in log order, so what
 //! is pushed needs no reordering, and everything up to the cursor has been sent.
 
+use std::sync::Arc;
+
 use backend::{
     domain::{AppId, UserId},
     store::Versionstamp,
 };
+
+use super::presence::Following;
+use crate::send_limit::SendLimit;
 
 /// A device's session.
 #[derive(Debug)]
@@ -18,6 +23,10 @@ pub(super) struct Session {
     pub(super) user: UserId,
     /// The core with the user's entry in the online table.
     pub(super) home: u16,
+    /// How many messages the user may send; `None`: no limit.
+    pub(super) send_limit: Option<Arc<SendLimit>>,
+    /// Whose presence the device follows.
+    pub(super) following: Option<Box<Following>>,
     feed: Feed,
     /// Everything up to here has been sent to the device, or come from it.
     cursor: Versionstamp,
@@ -53,7 +62,8 @@ pub(super) enum Verdict {
 impl Session {
     pub(super) fn new(app: AppId, user: UserId, home: u16) -> Self {
         let zero = Versionstamp::ZERO;
-        Session { app, user, home, feed: Feed::Idle, cursor: zero, told: zero, noticed: zero }
+        let (send_limit, following) = (None, None);
+        Session { app, user, home, send_limit, following, feed: Feed::Idle, cursor: zero, told: zero, noticed: zero }
     }
 
     /// An event of the user's log is at hand; `own`: this device caused it and knows it.
@@ -104,6 +114,11 @@ impl Session {
     /// The sync failed; the device will try again.
     pub(super) fn sync_failed(&mut self) {
         self.feed = Feed::CatchingUp;
+    }
+
+    /// Whether the device is told of things as they come.
+    pub(super) fn is_live(&self) -> bool {
+        self.feed == Feed::Live
     }
 
     /// Whether the device must sync because pushes were dropped.

@@ -6,7 +6,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 use anyhow::Result;
 
 use super::{
-    readback,
+    readback::{self, Book},
     talker::{SharedConversation, Talker},
 };
 use crate::{
@@ -32,21 +32,17 @@ async fn work(worker: Rc<Worker>, reconnect: bool) -> Result<()> {
     let pairs = worker.set_up(worker.share(pairs), open).await?;
     let span = worker.wait_for_start().await?;
 
-    let mut conversations = Vec::new();
+    let mut books = Vec::new();
     let mut talkers = Vec::new();
     for (pair, conversation, both) in pairs {
-        conversations.push((pair, conversation));
+        let numbers = [0, 1].map(|side| connection_of(pair, side));
+        let names = numbers.map(|number| worker.plan.user_name(number));
+        books.push(Book { conversation, numbers, names, readers: &[0, 1] });
         talkers.extend(both);
     }
     super::join_all(talkers.into_iter().map(|talker| talker.run(span))).await;
 
-    readback::read_back(&worker, &conversations, reconnect).await;
-    let mut tally = worker.tally.borrow_mut();
-    for (_, conversation) in &conversations {
-        let conversation = conversation.borrow();
-        tally.unknown += conversation.unknown();
-        tally.findings.lost += conversation.lost();
-    }
+    readback::read_back(&worker, &books, reconnect).await;
     Ok(())
 }
 

@@ -16,10 +16,14 @@ use std::{
 use anyhow::{Context, Result, bail};
 use backend::{
     domain::{
-        AppId, Error, UserId, account,
+        AppId, Error, UserId,
+        account::{self, NewApplication},
+        act::Act,
+        history::{self, HistoryQuery, Start},
         message::NewMessage,
         send_queue::{Completion, Outbox, SendLimits, SendQueue},
-        sync::{self, HistoryQuery, PageLimit},
+        sync::PageLimit,
+        unsettled::Late,
         usersig,
     },
     env::{Clock as _, SeededRng, SystemClock},
@@ -72,6 +76,8 @@ impl Outbox for Finished {
     fn complete(&self, batch: Vec<Completion<Origin>>) {
         let _ = self.0.send(batch); // the run has been given up
     }
+
+    fn late(&self, _: Vec<Late>) {} // the run counts answers
 }
 
 /// Keeps every sender's window full, as a gateway's connections would.
@@ -132,15 +138,10 @@ impl<'a> Driver<'a> {
         self.composer.compose(MessageKey { sender, ordinal: *ordinal }, &mut self.send);
         *ordinal += 1;
         let user = |index: u32| self.users[index as usize].clone();
-        let message = NewMessage {
-            app: APP,
-            from: user(sender),
-            to: user(sender ^ 1),
-            client_message_id: self.send.client_message_id.clone(),
-            body: self.send.body.clone(),
-        };
-        match self.queue.submit(Origin { sender, sent_us: self.clock.now_us() }, message) {
-            Ok(()) => {}
+        let (id, body) = (self.send.client_message_id.clone(), self.send.body.clone());
+        let act = Act::Send(NewMessage::new(APP, user(sender), user(sender ^ 1), id, body));
+        match self.queue.submit(Origin { sender, sent_us: self.clock.now_us() }, act) {
+            Ok(_) => {}
             Err(Error::Store(StoreError::Busy)) => bail!("--connections × --window is more than the send queue takes"),
             Err(error) => bail!("a send was refused: {error}"),
         }
@@ -152,10 +153,10 @@ impl<'a> Driver<'a> {
     /// Every pair's conversation must have as many messages as were acknowledged.
     fn check(&mut self, store: &Store) -> Result<()> {
         let limit = PageLimit { entries_max: 1, bytes_max: 0 };
-        let newest = HistoryQuery { from_seq: None, forward: false, limit };
+        let newest = HistoryQuery { start: Start::End, forward: false, limit };
         for (pair, acked) in self.users.chunks(2).zip(self.acked.chunks(2)) {
             let [one, other] = pair else { continue };
-            let page = block_on(sync::history(store, APP, one, other, newest))?;
+            let page = block_on(history::page(store, APP, one, other, newest))?;
             let acked: u64 = acked.iter().sum();
             self.outcome.tally.findings.lost += acked.saturating_sub(page.head_seq);
             self.outcome.tally.findings.duplicated += page.head_seq.saturating_sub(acked);
@@ -167,7 +168,7 @@ impl<'a> Driver<'a> {
 fn make_users(store: &Store, clock: Arc<SystemClock>, count: u32) -> Result<Vec<UserId>> {
     let issued_s = clock.unix_ms() / 1000;
     let clock: Arc<dyn backend::env::Clock> = clock;
-    block_on(account::put_application(store, &clock, APP, SECRET, false))?;
+    block_on(account::put_application(store, &clock, NewApplication::new(APP, SECRET)))?;
     let user = |index: u32| {
         let name = format!("engine-{index}");
         let user = UserId::new(&name).context("a user's name")?;

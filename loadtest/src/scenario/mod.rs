@@ -1,7 +1,10 @@
 //! What can be run. Each scenario is a function from a plan to a report.
 
 mod c2c;
+mod device;
 mod engine;
+mod feed;
+mod feeder;
 mod idle;
 mod login;
 mod ping;
@@ -20,7 +23,8 @@ pub(crate) use engine::run as engine;
 pub(crate) fn run(plan: &Arc<Plan>) -> Result<Report> {
     match plan.options.scenario {
         Scenario::Ping => ping::run(plan),
-        Scenario::C2c { reconnect } => c2c::run(plan, reconnect),
+        Scenario::C2c { reconnect, .. } => c2c::run(plan, reconnect),
+        Scenario::Sync(_) | Scenario::Reconnect(_) => feed::run(plan),
         Scenario::Idle => idle::run(plan),
         Scenario::Login => login::run(plan),
         Scenario::Engine => engine(&plan.options),

@@ -1,4 +1,4 @@
-//! The last check of `c2c`: every user logs in afresh and reads its event log from the start and the
+//! The last check of the scenarios that send: every user logs in afresh and reads its event log from the start and the
 //! conversation both ways; each reading must have everything acknowledged exactly once, in order, intact.
 //! Reads page by page: nothing is kept but the ledger.
 
@@ -13,10 +13,7 @@ use protocol::{
     message::{History, HistoryReply, Message, event::What},
 };
 
-use super::{
-    c2c::connection_of,
-    talker::{SharedConversation, sighting},
-};
+use super::talker::{SharedConversation, sighting};
 use crate::{
     client::Client,
     ledger::{Reading, Side},
@@ -29,16 +26,32 @@ const CONCURRENCY: usize = 8;
 /// Tries for each user with `--reconnect`, a second apart.
 const RECONNECT_TRIES: u32 = 10;
 
-/// Reads all conversations back. What can't be read counts as unverified.
-pub(super) async fn read_back(worker: &Rc<Worker>, conversations: &[(u32, SharedConversation)], reconnect: bool) {
+/// A conversation to be read.
+pub(super) struct Book {
+    pub(super) conversation: SharedConversation,
+    /// What stands for its two users in the ids of their messages, and their names; by side.
+    pub(super) numbers: [u32; 2],
+    pub(super) names: [String; 2],
+    /// Who reads it.
+    pub(super) readers: &'static [Side],
+}
+
+/// Reads all conversations back, and adds up what is missing. What can't be read counts as unverified.
+pub(super) async fn read_back(worker: &Rc<Worker>, books: &[Book], reconnect: bool) {
     let tries = if reconnect { RECONNECT_TRIES } else { 1 };
-    futures::stream::iter(conversations)
-        .for_each_concurrent(CONCURRENCY, |(pair, conversation)| async move {
-            for side in [0, 1] {
-                Reader::new(worker, conversation, *pair, side).read(tries).await;
+    futures::stream::iter(books)
+        .for_each_concurrent(CONCURRENCY, |book| async move {
+            for &side in book.readers {
+                Reader::new(worker, book, side).read(tries).await;
             }
         })
         .await;
+    let mut tally = worker.tally.borrow_mut();
+    for book in books {
+        let conversation = book.conversation.borrow();
+        tally.unknown += conversation.unknown();
+        tally.findings.lost += conversation.lost();
+    }
 }
 
 /// Reads as one user.
@@ -52,12 +65,11 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(worker: &'a Worker, conversation: &'a SharedConversation, pair: u32, side: Side) -> Self {
+    fn new(worker: &'a Worker, book: &'a Book, side: Side) -> Self {
         let plan = &worker.plan;
-        let numbers = [connection_of(pair, side), connection_of(pair, 1 - side)];
-        let names = numbers.map(|number| plan.user_name(number));
-        let composer = Composer::new(plan.seed, plan.options.payload as usize);
-        Reader { worker, conversation, side, numbers, names, composer }
+        let numbers = [book.numbers[side], book.numbers[1 - side]];
+        let names = [side, 1 - side].map(|side| book.names[side].clone());
+        Reader { worker, conversation: &book.conversation, side, numbers, names, composer: plan.composer() }
     }
 
     /// Reads everything; from the start again if the connection is lost and there are tries left.
@@ -110,7 +122,7 @@ impl<'a> Reader<'a> {
         let mut reading = self.begin(if forward { "history forward" } else { "history backward" }, forward);
         let mut from_seq = 0;
         loop {
-            let history = History { user: self.names[1].clone(), from_seq, forward, limit: 0 };
+            let history = History { user: self.names[1].clone(), from_seq, forward, ..History::default() };
             let page: HistoryReply = client.call(Command::History, &history).await?;
             for message in &page.messages {
                 self.take(&mut reading, message);

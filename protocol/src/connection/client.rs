@@ -10,7 +10,7 @@ use crate::{
     ErrorCode, VERSION_MAX, VERSION_MIN,
     command::{Command, Topic},
     frame::{self, Decoder, Frame, FrameError, Kind, Prefix},
-    message::{EventPush, Failure, GoAway, Hello, Pong, Welcome},
+    message::{self, Device, EventPush, Failure, GoAway, Hello, Pong, Presence, Welcome},
 };
 
 /// Until the welcome names one, a client waits this long for the server.
@@ -56,6 +56,10 @@ pub enum ClientEvent {
     },
     /// A new entry of the event log.
     Event(EventPush),
+    /// An online-only message.
+    OnlineMessage(message::Message),
+    /// The presence of a followed user changed.
+    Presence(Presence),
     /// The server dropped pushes: sync from the last cursor.
     Behind,
     /// The answer to a ping.
@@ -68,6 +72,8 @@ pub enum ClientEvent {
         text: String,
         /// When to connect again.
         retry_after_ms: u32,
+        /// The device because of which this one was signed out.
+        by: Option<Device>,
     },
 }
 
@@ -236,7 +242,7 @@ impl ClientConnection {
             }
             Kind::GoAway => {
                 let goaway = GoAway::decode(frame.body).map_err(|_| FrameError::Invalid)?;
-                self.close(ErrorCode(goaway.code), goaway.text, goaway.retry_after_ms);
+                self.close_by(ErrorCode(goaway.code), goaway.text, goaway.retry_after_ms, goaway.by);
             }
             Kind::Unknown(_) => {} // from a newer server: skipped by its length
             Kind::Hello | Kind::Request | Kind::Ping => return Err(FrameError::Invalid),
@@ -278,6 +284,14 @@ impl ClientConnection {
                 self.events.push_back(ClientEvent::Event(push));
             }
             Some(Topic::Behind) => self.events.push_back(ClientEvent::Behind),
+            Some(Topic::Message) => {
+                let message = message::Message::decode(payload).map_err(|_| FrameError::Invalid)?;
+                self.events.push_back(ClientEvent::OnlineMessage(message));
+            }
+            Some(Topic::Presence) => {
+                let presence = Presence::decode(payload).map_err(|_| FrameError::Invalid)?;
+                self.events.push_back(ClientEvent::Presence(presence));
+            }
             None => {} // from a newer server
         }
         Ok(())
@@ -292,10 +306,14 @@ impl ClientConnection {
     }
 
     fn close(&mut self, code: ErrorCode, text: String, retry_after_ms: u32) {
+        self.close_by(code, text, retry_after_ms, None);
+    }
+
+    fn close_by(&mut self, code: ErrorCode, text: String, retry_after_ms: u32, by: Option<Device>) {
         if !self.closed {
             self.closed = true;
             self.decoder = Decoder::default();
-            self.events.push_back(ClientEvent::Closing { code, text, retry_after_ms });
+            self.events.push_back(ClientEvent::Closing { code, text, retry_after_ms, by });
         }
     }
 }

@@ -10,8 +10,8 @@ use crate::{
     ErrorCode, VERSION_MAX, VERSION_MIN,
     command::{Access, Command, Topic},
     frame::{self, Decoder, Frame, FrameError, InflateError, Kind, Prefix},
-    message::{Failure, GoAway, Hello, Pong, Welcome},
-    push::{EncodedEvent, EventPush},
+    message::{Device, Failure, GoAway, Hello, Pong, Welcome},
+    push::{EncodedEvent, EncodedPush, EventPush},
 };
 
 const CLIENT_NAME_BYTES_MAX: usize = 64;
@@ -250,6 +250,11 @@ impl ServerConnection {
         self.put(Kind::Push, Prefix::Topic(Topic::Event.code()), &EventPush { position, event, cursor });
     }
 
+    /// Pushes what is in no log.
+    pub fn push(&mut self, push: &EncodedPush) {
+        self.put(Kind::Push, Prefix::Topic(push.topic.code()), push);
+    }
+
     /// Tells the client that pushes were dropped, so that it syncs.
     pub fn push_behind(&mut self) {
         self.put(Kind::Push, Prefix::Topic(Topic::Behind.code()), &());
@@ -264,6 +269,14 @@ impl ServerConnection {
     /// Closes the connection, telling the client why and when to come back.
     pub fn go_away(&mut self, code: ErrorCode, retry_after_ms: u32) {
         self.go_away_with(code, code.text(), retry_after_ms);
+    }
+
+    /// Closes the connection because of another device of the same user: `by`.
+    pub fn sign_out(&mut self, by: Device) {
+        let code = ErrorCode::SIGNED_OUT_BY_OTHER_DEVICE;
+        let goaway = GoAway { code: code.0, text: code.text().to_owned(), retry_after_ms: 0, by: Some(by) };
+        self.put(Kind::GoAway, Prefix::None, &goaway);
+        self.close(code);
     }
 
     /// Largest frame body the client accepts, in bytes: pages are cut to fit.
@@ -467,7 +480,7 @@ impl ServerConnection {
     }
 
     fn go_away_with(&mut self, code: ErrorCode, text: &str, retry_after_ms: u32) {
-        let goaway = GoAway { code: code.0, text: text.to_owned(), retry_after_ms };
+        let goaway = GoAway { code: code.0, text: text.to_owned(), retry_after_ms, by: None };
         self.put(Kind::GoAway, Prefix::None, &goaway);
         self.close(code);
     }

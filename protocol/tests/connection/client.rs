@@ -105,11 +105,15 @@ fn what_is_no_answer_to_a_hello() {
 
 #[test]
 fn go_away_instead_of_a_welcome_and_later() {
-    let goaway = GoAway { code: ErrorCode::CONNECTION_LIMIT.0, text: "full".into(), retry_after_ms: 9 };
+    let goaway = GoAway { code: ErrorCode::CONNECTION_LIMIT.0, text: "full".into(), retry_after_ms: 9, by: None };
     for mut client in [client(), welcomed(1_000)] {
         client.receive(START, &bytes_of(Kind::GoAway, Prefix::None, &goaway));
-        let closing =
-            ClientEvent::Closing { code: ErrorCode::CONNECTION_LIMIT, text: "full".into(), retry_after_ms: 9 };
+        let closing = ClientEvent::Closing {
+            code: ErrorCode::CONNECTION_LIMIT,
+            text: "full".into(),
+            retry_after_ms: 9,
+            by: None,
+        };
         assert_eq!(client.poll(), Some(closing));
         assert_eq!(client.poll(), None);
     }

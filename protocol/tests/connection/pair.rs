@@ -146,7 +146,7 @@ impl Pair {
             ServerEvent::Hello { version, .. } => self.server.welcome(version, 7),
             ServerEvent::Request { id, command: Command::Login, .. } => {
                 self.server.logged_in(START);
-                self.server.respond(id, &LoginReply { server_time_ms: 7 });
+                self.server.respond(id, &LoginReply { server_time_ms: 7, ..Default::default() });
             }
             ServerEvent::Request { id, payload, .. } => self.unanswered.push((id, payload)),
             ServerEvent::Ping => self.server.pong(None, false),
@@ -181,6 +181,7 @@ impl Seen {
             }
             ClientEvent::Closing { code, .. } => self.closing = Some(code),
             ClientEvent::Failed { id, code, .. } => panic!("{id} failed: {code}"),
+            ClientEvent::OnlineMessage(_) | ClientEvent::Presence(_) => panic!("nothing of the kind was pushed"),
         }
     }
 }
@@ -209,7 +210,7 @@ proptest! {
         let limits = ServerLimits { deflate: has_deflate, in_flight_max, ..ServerLimits::default() };
         let mut pair = Pair::new(ClientConfig { deflate: wants_deflate, ..client_config() }, limits);
         let login = pair.client.request(START, Command::Login, &Login { user: "ann".into(), ..Default::default() });
-        pair.expected.replies.insert(login, LoginReply { server_time_ms: 7 }.encode_to_vec().into());
+        pair.expected.replies.insert(login, LoginReply { server_time_ms: 7, ..Default::default() }.encode_to_vec().into());
         for step in &script {
             pair.step(step);
         }

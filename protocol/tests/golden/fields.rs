@@ -1,134 +1,156 @@
-//! Payloads as JSON: every field by its name in im.proto; bytes in hex, 64-bit numbers as decimal strings.
+//! Payloads as JSON: every field by its name in im.proto; bytes in hex, 64-bit numbers as decimal strings,
+//! enums as numbers, what is absent null. By reflection, so that a new field is in the file by itself.
+
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
+use prost_reflect::{DescriptorPool, DynamicMessage, MapKey, MessageDescriptor, ReflectMessage, Value as Field};
 use protocol::{frame, message::*};
 use serde_json::{Value, json};
 
 use crate::format::hex;
 
+static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    let descriptors = include_bytes!(concat!(env!("OUT_DIR"), "/im.descriptors"));
+    DescriptorPool::decode(&descriptors[..]).unwrap()
+});
+
+/// A payload of any kind, as the generated code encodes it.
+#[derive(Clone)]
+pub(crate) struct Payload {
+    name: Option<&'static str>,
+    bytes: Bytes,
+}
+
+impl From<()> for Payload {
+    fn from((): ()) -> Self {
+        Payload { name: None, bytes: Bytes::new() }
+    }
+}
+
 macro_rules! payloads {
-    ($($name:ident),+) => {
-        /// A payload of any kind.
-        pub(crate) enum Payload {
-            None,
-            $($name($name),)+
-        }
-
-        impl Payload {
-            pub(crate) fn decode(name: &str, bytes: Bytes) -> Self {
-                match name {
-                    $(stringify!($name) => Payload::$name($name::decode(bytes).unwrap()),)+
-                    _ => panic!("no message {name}"),
-                }
-            }
-
-            pub(crate) fn name(&self) -> Option<&'static str> {
-                match self {
-                    Payload::None => None,
-                    $(Payload::$name(_) => Some(stringify!($name)),)+
-                }
-            }
-
-            pub(crate) fn fields(&self) -> Value {
-                match self {
-                    Payload::None => Value::Null,
-                    $(Payload::$name(message) => message.fields(),)+
-                }
-            }
-        }
-
-        impl frame::Payload for Payload {
-            fn len(&self) -> usize {
-                match self {
-                    Payload::None => 0,
-                    $(Payload::$name(message) => message.encoded_len(),)+
-                }
-            }
-
-            fn put(&self, out: &mut BytesMut) {
-                match self {
-                    Payload::None => {}
-                    $(Payload::$name(message) => message.encode(out).unwrap(),)+
-                }
-            }
-        }
-    };
-}
-
-payloads!(
-    Hello,
-    Welcome,
-    GoAway,
-    Pong,
-    Failure,
-    Login,
-    LoginReply,
-    Send,
-    SendReply,
-    Sync,
-    SyncReply,
-    EventPush,
-    History,
-    HistoryReply
-);
-
-trait Fields {
-    fn fields(&self) -> Value;
-}
-
-/// A 64-bit number: JSON readers keep 53 bits of a number, and all of a string.
-fn wide(number: u64) -> String {
-    number.to_string()
-}
-
-fn list<M: Fields>(messages: &[M]) -> Vec<Value> {
-    messages.iter().map(Fields::fields).collect()
-}
-
-macro_rules! fields {
-    ($($message:ident: |$this:ident| { $($field:literal: $value:expr),+ $(,)? })+) => {
-        $(impl Fields for $message {
-            fn fields(&self) -> Value {
-                let $this = self;
-                json!({ $($field: $value),+ })
+    ($($name:ident)+) => {
+        $(impl From<$name> for Payload {
+            fn from(message: $name) -> Self {
+                Payload { name: Some(stringify!($name)), bytes: message.encode_to_vec().into() }
             }
         })+
+
+        impl Payload {
+            /// What the generated code makes of the bytes: fields that it does not know are gone.
+            pub(crate) fn decode(name: &str, bytes: Bytes) -> Self {
+                match name {
+                    $(stringify!($name) => $name::decode(bytes).unwrap().into(),)+
+                    _ => panic!("{name} is missing in the list of payloads"),
+                }
+            }
+        }
     };
 }
 
-fields! {
-    Hello: |m| {
-        "version_min": m.version_min, "version_max": m.version_max, "heartbeat_ms": m.heartbeat_ms,
-        "frame_bytes_max": m.frame_bytes_max, "deflate": m.deflate, "client": m.client,
+payloads! {
+    Hello Welcome GoAway Pong Failure Login LoginReply
+    Devices DevicesReply SignOut SignOutReply
+    SetPresence SetPresenceReply QueryPresence QueryPresenceReply SubscribePresence SubscribePresenceReply Presence
+    Send SendReply Message Body Sync SyncReply EventPush History HistoryReply
+    Recall Edit MessageReply Delete Done SendReceipts
+    SetExtensions SetExtensionsReply GetExtensions GetExtensionsReply Pin GetPinned GetPinnedReply
+    Merge MergeReply GetMerged GetMergedReply
+    Conversations ConversationsReply GetConversations GetConversationsReply
+    UpdateConversation UpdateConversationReply RenameLabel GetUnread GetUnreadReply
+    UpdateBlacklist GetBlacklist GetBlacklistReply
+}
+
+impl Payload {
+    /// The message's name in im.proto; `None`: there is no message.
+    pub(crate) fn name(&self) -> Option<&'static str> {
+        self.name
     }
-    Welcome: |m| {
-        "version": m.version, "heartbeat_ms": m.heartbeat_ms, "frame_bytes_max": m.frame_bytes_max,
-        "deflate": m.deflate, "in_flight_max": m.in_flight_max, "server_time_ms": wide(m.server_time_ms),
+
+    pub(crate) fn fields(&self) -> Value {
+        self.dynamic().map_or(Value::Null, |message| rendered(&message))
     }
-    GoAway: |m| { "code": m.code, "text": m.text, "retry_after_ms": m.retry_after_ms }
-    Pong: |m| { "cursor": hex(&m.cursor), "behind": m.behind }
-    Failure: |m| { "text": m.text, "retry_after_ms": m.retry_after_ms }
-    Login: |m| {
-        "sdkappid": m.sdkappid, "user": m.user, "usersig": m.usersig, "platform": m.platform, "device": m.device,
+
+    /// Adds each field, as `Message.field`, that is not absent or at its default, here or further inside.
+    pub(crate) fn add_set_fields(&self, names: &mut BTreeSet<String>) {
+        if let Some(message) = self.dynamic() {
+            add_set_fields(&message, names);
+        }
     }
-    LoginReply: |m| { "server_time_ms": wide(m.server_time_ms) }
-    Send: |m| { "to_user": m.to_user, "client_message_id": hex(&m.client_message_id), "body": hex(&m.body) }
-    SendReply: |m| { "seq": wide(m.seq), "time_ms": wide(m.time_ms), "duplicate": m.duplicate }
-    Message: |m| {
-        "from": m.from, "to": m.to, "seq": wide(m.seq), "time_ms": wide(m.time_ms),
-        "client_message_id": hex(&m.client_message_id), "body": hex(&m.body),
+
+    fn dynamic(&self) -> Option<DynamicMessage> {
+        let descriptor = POOL.get_message_by_name(&format!("im.v1.{}", self.name?)).unwrap();
+        Some(DynamicMessage::decode(descriptor, self.bytes.clone()).unwrap())
     }
-    Event: |m| {
-        "position": hex(&m.position),
-        "message": match &m.what {
-            Some(event::What::Message(message)) => message.fields(),
-            None => Value::Null,
-        },
+}
+
+impl frame::Payload for Payload {
+    fn len(&self) -> usize {
+        self.bytes.len()
     }
-    Sync: |m| { "cursor": hex(&m.cursor), "limit": m.limit }
-    SyncReply: |m| { "events": list(&m.events), "cursor": hex(&m.cursor), "more": m.more }
-    EventPush: |m| { "event": m.event.as_ref().map(Fields::fields), "cursor": hex(&m.cursor) }
-    History: |m| { "user": m.user, "from_seq": wide(m.from_seq), "forward": m.forward, "limit": m.limit }
-    HistoryReply: |m| { "messages": list(&m.messages), "more": m.more, "head_seq": wide(m.head_seq) }
+
+    fn put(&self, out: &mut BytesMut) {
+        out.extend_from_slice(&self.bytes);
+    }
+}
+
+fn rendered(message: &DynamicMessage) -> Value {
+    let descriptor = message.descriptor();
+    let fields = descriptor.fields().map(|field| {
+        let absent = field.supports_presence() && !message.has_field(&field);
+        let value = if absent { Value::Null } else { value(&message.get_field(&field)) };
+        (field.name().to_owned(), value)
+    });
+    Value::Object(fields.collect())
+}
+
+fn value(field: &Field) -> Value {
+    match field {
+        Field::Bool(value) => json!(value),
+        Field::I32(number) | Field::EnumNumber(number) => json!(number),
+        Field::U32(number) => json!(number),
+        // JSON readers keep 53 bits of a number, and all of a string.
+        Field::I64(number) => json!(number.to_string()),
+        Field::U64(number) => json!(number.to_string()),
+        Field::F32(number) => json!(number),
+        Field::F64(number) => json!(number),
+        Field::String(text) => json!(text),
+        Field::Bytes(bytes) => json!(hex(bytes)),
+        Field::Message(message) => rendered(message),
+        Field::List(list) => list.iter().map(value).collect(),
+        Field::Map(map) => Value::Object(map.iter().map(|(name, field)| (key(name), value(field))).collect()),
+    }
+}
+
+fn key(key: &MapKey) -> String {
+    match key {
+        MapKey::String(text) => text.clone(),
+        other => panic!("{other:?}: say in format.rs how such a key is written"),
+    }
+}
+
+fn add_set_fields(message: &DynamicMessage, names: &mut BTreeSet<String>) {
+    for (field, value) in message.fields() {
+        names.insert(field_name(&message.descriptor(), field.name()));
+        match value {
+            Field::Message(message) => add_set_fields(message, names),
+            Field::List(list) => {
+                list.iter().filter_map(Field::as_message).for_each(|message| add_set_fields(message, names));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Every field of every message in im.proto, as `Message.field`.
+pub(crate) fn all_fields() -> BTreeSet<String> {
+    let messages = POOL.all_messages().filter(|message| !message.is_map_entry());
+    messages
+        .flat_map(|message| message.fields().map(|field| field_name(&message, field.name())).collect::<Vec<_>>())
+        .collect()
+}
+
+fn field_name(message: &MessageDescriptor, field: &str) -> String {
+    format!("{}.{field}", message.name())
 }

@@ -9,7 +9,7 @@ use protocol::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{frames, invalid};
+use crate::{bodies, frames, invalid};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct File {
@@ -65,7 +65,7 @@ pub(crate) struct VarintVector {
     pub(crate) value: Option<u32>,
 }
 
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct FrameVector {
     pub(crate) name: String,
     pub(crate) sender: String,
@@ -97,6 +97,7 @@ pub(crate) struct BodyVector {
     pub(crate) name: String,
     pub(crate) note: String,
     pub(crate) texts: Vec<String>,
+    pub(crate) fields: Value,
     pub(crate) hex: String,
 }
 
@@ -121,10 +122,10 @@ pub(crate) struct InvalidError {
 const ABOUT: &[&str] = &[
     "Golden vectors of the wire protocol; WIRE.md is the text to them.",
     "hex: the bytes on the wire. Bytes are in lowercase hex everywhere, 64-bit numbers are decimal strings.",
-    "frames: decoding hex gives the rest of the vector. fields has every field of the message im.proto names, absent ones with their default (a message that is absent: null).",
+    "frames: decoding hex gives the rest of the vector. fields has every field of the message im.proto names, absent ones with their default (a message or an optional field that is absent: null; of a oneof at most one is not null). Enums are numbers, maps objects.",
     "canonical: encoding the vector gives exactly hex. Otherwise only decode: compressors differ, and unknown fields are not shown.",
     "frames without message: payload is to be kept or skipped as it is. command in a response: that of the request with this id.",
-    "bodies: encoded Body messages; texts are the text elements in order. Whoever passes a body on passes on these bytes.",
+    "bodies: encoded Body messages; texts are the text elements in order, fields those of Body; an element of a newer kind is one without any. Whoever passes a body on passes on these bytes.",
     "invalid: what a receiver in state answers. start: nothing was received before. welcomed: hello and welcome were exchanged, with deflate. open: and the login. Limits are the defaults of WIRE.md.",
 ];
 
@@ -143,7 +144,7 @@ impl File {
             errors: ErrorCode::ALL.iter().copied().map(ErrorRow::from).collect(),
             varints: frames::varints(),
             frames: frames::frames(),
-            bodies: frames::bodies(),
+            bodies: bodies::bodies(),
             invalid: invalid::invalid(),
         }
     }

@@ -67,6 +67,8 @@ pub(crate) fn invalid() -> Vec<InvalidVector> {
         ("response without a code", client, "open", "030109", closes),
         ("push without a topic", client, "open", "0400", closes),
         ("event push that does not decode", client, "open", "0403010aff", closes),
+        ("message push that does not decode", client, "open", "0403030aff", closes),
+        ("presence push that does not decode", client, "open", "0403040aff", closes),
         ("compressed flag on a pong", client, "open", "1600", closes),
         ("compressed response that is no DEFLATE data", client, "open", "130609 0005ffffff", closes),
         ("frame over the limit of the hello", client, "open", "04818004", (ErrorCode::FRAME_TOO_LARGE, "close")),

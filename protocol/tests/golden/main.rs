@@ -1,7 +1,7 @@
 //! The golden vectors of `protocol/vectors/golden.json`, which SDKs in other languages test against.
 //!
-//! Goal: the bytes on the wire never change by accident, and the file is right. Mechanics: `frames.rs` and
-//! `invalid.rs` say what there is to be; this file encodes it and compares the result with the file, then
+//! Goal: the bytes on the wire never change by accident, and the file is right. Mechanics: `frames.rs`,
+//! `messaging.rs`, `bodies.rs` and `invalid.rs` say what there is to be; this file encodes it and compares the result with the file, then
 //! decodes the file's bytes and compares the fields. What breaks without it: a client in the field.
 //!
 //! To write the file anew after a deliberate change:
@@ -12,16 +12,18 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bodies;
 mod fields;
 mod format;
 mod frames;
 mod invalid;
+mod messaging;
 
-use std::sync::Once;
+use std::{collections::BTreeSet, sync::Once};
 
 use bytes::{Bytes, BytesMut};
 use protocol::{
-    command::Command,
+    command::{Command, Topic},
     frame::{self, Decoder, Kind, Prefix},
 };
 
@@ -123,7 +125,12 @@ fn message_name(vector: &FrameVector) -> Option<&'static str> {
         "request" => Some(messages?.0),
         "response" if vector.code == Some(0) => Some(messages?.1),
         "response" => Some("Failure"),
-        "push" if vector.topic == Some(1) => Some("EventPush"),
+        "push" => match Topic::from_code(vector.topic?)? {
+            Topic::Event => Some("EventPush"),
+            Topic::Behind => None,
+            Topic::Message => Some("Message"),
+            Topic::Presence => Some("Presence"),
+        },
         "pong" => Some("Pong"),
         "goaway" => Some("GoAway"),
         _ => None,
@@ -140,19 +147,23 @@ fn encode(vector: &FrameVector) -> Vec<u8> {
         Kind::Push => Prefix::Topic(vector.topic.unwrap()),
         _ => Prefix::None,
     };
+    let mut out = BytesMut::new();
+    frame::put(&mut out, kind, prefix, &payload(vector), false);
+    out.to_vec()
+}
+
+/// What an uncompressed frame carries.
+fn payload(vector: &FrameVector) -> Payload {
     let mut decoder = Decoder::default();
     decoder.feed(&unhex(&vector.hex));
-    let body = decoder.next_frame(65_536).unwrap().unwrap().body;
-    let payload = match (kind, message_name(vector)) {
-        (_, None) => Payload::None,
-        (Kind::Hello, Some(message)) => Payload::decode(message, frame::split_magic(body).unwrap()),
-        (Kind::Request | Kind::Response, Some(message)) => Payload::decode(message, frame::split_pair(body).unwrap().2),
-        (Kind::Push, Some(message)) => Payload::decode(message, frame::split_topic(body).unwrap().1),
-        (_, Some(message)) => Payload::decode(message, body),
+    let frame = decoder.next_frame(65_536).unwrap().unwrap();
+    let payload = match frame.kind {
+        Kind::Hello => frame::split_magic(frame.body).unwrap(),
+        Kind::Request | Kind::Response => frame::split_pair(frame.body).unwrap().2,
+        Kind::Push => frame::split_topic(frame.body).unwrap().1,
+        _ => frame.body,
     };
-    let mut out = BytesMut::new();
-    frame::put(&mut out, kind, prefix, &payload, false);
-    out.to_vec()
+    message_name(vector).map_or(Payload::from(()), |message| Payload::decode(message, payload))
 }
 
 #[test]
@@ -180,13 +191,15 @@ fn varints() {
 
 #[test]
 fn bodies_are_kept_byte_for_byte() {
-    for BodyVector { name, hex, texts, .. } in file().bodies {
+    for BodyVector { name, hex, texts, fields, .. } in file().bodies {
         use prost::Message;
         use protocol::message::{Body, Message as Stored, element::Kind};
         let body = Bytes::from(unhex(&hex));
         let known = Body::decode(body.clone()).unwrap().elements.into_iter().filter_map(|element| element.kind);
-        let known: Vec<String> = known.map(|Kind::Text(text)| text.text).collect();
+        let known: Vec<String> =
+            known.filter_map(|kind| if let Kind::Text(text) = kind { Some(text.text) } else { None }).collect();
         assert_eq!(known, texts, "{name}");
+        assert_eq!(Payload::decode("Body", body.clone()).fields(), fields, "{name}");
         let stored = Stored { body: body.clone(), ..Default::default() };
         assert_eq!(Stored::decode(stored.encode_to_vec().as_slice()).unwrap().body, body, "{name}");
     }
@@ -205,9 +218,25 @@ fn nothing_is_missing() {
             assert!(file.frames.iter().filter(of).any(|vector| vector.kind == kind), "{} {kind}", command.name());
         }
     }
-    for topic in protocol::command::Topic::ALL {
+    for topic in Topic::ALL {
         assert!(file.frames.iter().any(|vector| vector.topic == Some(topic.code())), "{}", topic.name());
     }
-    let names: std::collections::BTreeSet<_> = file.frames.iter().map(|vector| &vector.name).collect();
-    assert_eq!(names.len(), file.frames.len(), "names are unique");
+    let frames: BTreeSet<_> = file.frames.iter().map(|vector| &vector.name).collect();
+    let bodies: BTreeSet<_> = file.bodies.iter().map(|vector| &vector.name).collect();
+    assert_eq!((frames.len(), bodies.len()), (file.frames.len(), file.bodies.len()), "names are unique");
+}
+
+/// Every field of im.proto is more than absent or zero somewhere: each element, each event, each setting.
+#[test]
+fn every_field_is_shown() {
+    let file = file();
+    let mut shown = BTreeSet::new();
+    for vector in file.frames.iter().filter(|vector| vector.canonical && vector.message.is_some()) {
+        payload(vector).add_set_fields(&mut shown);
+    }
+    for vector in &file.bodies {
+        Payload::decode("Body", unhex(&vector.hex).into()).add_set_fields(&mut shown);
+    }
+    let missing: Vec<_> = fields::all_fields().into_iter().filter(|field| !shown.contains(field)).collect();
+    assert!(missing.is_empty(), "no vector shows {missing:?}");
 }

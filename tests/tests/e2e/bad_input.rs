@@ -164,6 +164,7 @@ fn requests_that_are_wrong_fail_and_the_connection_goes_on() {
         to_user: "anna".into(),
         client_message_id: Bytes::from_static(b"1"),
         body: Bytes::from_static(&[0xff; 3]),
+        ..Send::default()
     };
     wire.request(5, Command::Send, &send);
     assert_eq!(wire.failure(5), ErrorCode::PAYLOAD_INVALID, "a body that does not decode");

@@ -128,9 +128,12 @@ fn msg_04_a_disk_without_a_byte_left_loses_nothing_that_was_acknowledged() {
     let (more, code) = send_until_refused(&mut anna);
     acked.extend(more);
     assert!(code.is_retryable(), "{code:?}");
-    anna.ping();
-    let builder = gateway.kill();
+    // A journal that could not be written is not trusted again: nothing half-serves.
+    let (status, output, builder) = gateway.ended();
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("the store has failed and acknowledges nothing any more: disk full"), "{output}");
     filler.remove();
+    builder.check_store();
     let gateway = builder.start();
     let found = stored(&mut gateway.login("anna"));
     assert!(found.starts_with(&acked), "acknowledged {acked:?}, found {found:?}");

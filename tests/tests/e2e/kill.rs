@@ -2,8 +2,9 @@
 //!
 //! Goal: what was acknowledged survives the loss of the process, once and at the place it was given, and
 //! what was not answered can be sent again under its id. Mechanics: talkers with many sends in flight; the
-//! gateway is killed after a random number of acknowledgements and started on the same folder; then every
-//! conversation is compared with what the talkers were told. 5 rounds; `KILL_ROUNDS=100` for a long run.
+//! gateway is killed after a random number of acknowledgements; what it left is looked through by
+//! `gateway store check`, and it is started on the same folder; then every conversation is compared with
+//! what the talkers were told. 5 rounds; `KILL_ROUNDS=100` for a long run.
 //! Without it an acknowledgement before the sync to disk would go unnoticed until a power cut.
 
 use std::{
@@ -110,7 +111,9 @@ fn msg_04_what_was_acknowledged_survives_kill_9_in_the_middle_of_load() {
             eventually("some acknowledgements", || acked.load(Ordering::Relaxed) >= enough);
             gateway.process().signal(Signal::KILL);
         });
-        gateway = gateway.restart();
+        let killed = gateway.kill();
+        killed.check_store();
+        gateway = killed.start();
         for talker in &mut talkers {
             talker.verify(&gateway, &mut random);
         }

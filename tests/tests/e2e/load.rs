@@ -35,8 +35,8 @@ fn assert_nothing_lost(report: &serde_json::Value) {
 
 #[test]
 fn each_scenario_reports_what_was_promised() {
-    let gateway = Gateway::start();
-    for scenario in ["c2c", "ping", "idle", "login"] {
+    let gateway = Gateway::builder().own_app_file().start(); // with the default login policy
+    for scenario in ["c2c", "sync", "reconnect", "ping", "idle", "login"] {
         let report = report(loadtest(&gateway, &[scenario, "--seconds", "1", "--connections", "4"]));
         assert_eq!(report["scenario"], scenario);
         for field in
@@ -44,7 +44,7 @@ fn each_scenario_reports_what_was_promised() {
         {
             assert!(report.get(field).is_some(), "{field} is missing in {report}");
         }
-        if scenario == "c2c" {
+        if ["c2c", "sync", "reconnect"].contains(&scenario) {
             assert_nothing_lost(&report);
             assert!(report["server"]["rss_bytes"].as_f64() > Some(1e6), "{report}");
         }
@@ -52,9 +52,33 @@ fn each_scenario_reports_what_was_promised() {
 }
 
 #[test]
+fn a_mix_of_types_arrives_byte_for_byte() {
+    let gateway = Gateway::builder().own_app_file().start();
+    let report = report(loadtest(&gateway, &["c2c", "--types", "--seconds", "1", "--connections", "4"]));
+    assert_nothing_lost(&report);
+    assert_eq!(report["errors"], 0, "{report}");
+}
+
+#[test]
+fn devices_that_come_and_go_miss_nothing() {
+    let gateway = Gateway::builder().own_app_file().start(); // the default policy: a second device is on the web
+    let often = ["--seconds", "2", "--connections", "8", "--online-ms", "100", "--away-ms", "100", "--rate", "2000"];
+    for further in [&["--devices", "2"][..], &["--fresh"]] {
+        let report = report(loadtest(&gateway, &[&["sync"][..], &often, further].concat()));
+        assert_nothing_lost(&report);
+        assert!(report["catch_up"]["events"].as_u64() > Some(0), "{report}");
+    }
+    let storms = ["reconnect", "--seconds", "2", "--connections", "20", "--storms", "3"];
+    let report = report(loadtest(&gateway, &storms));
+    assert_nothing_lost(&report);
+    assert_eq!(report["returned"], 60, "{report}");
+}
+
+#[test]
 fn msg_04_c2c_finds_nothing_lost_across_kill_9() {
     let port = || format!("127.0.0.1:{}", free_port());
-    let mut gateway = Gateway::builder().flag("client-listen", port()).flag("admin-listen", port()).start();
+    let builder = Gateway::builder().own_app_file();
+    let mut gateway = builder.flag("client-listen", port()).flag("admin-listen", port()).start();
     let run = loadtest(&gateway, &["c2c", "--reconnect", "--seconds", "6", "--connections", "8"]);
     for _ in 0..2 {
         gateway.wait_metric("gateway_messages_total", &[], 200.0);

@@ -6,19 +6,34 @@
 #![allow(clippy::expect_used)]
 
 mod admin;
+mod admission;
 mod attacks;
 mod bad_input;
+mod changes;
 mod churn;
+mod conversation_state;
+mod conversations;
+mod devices;
 mod disk_full;
 mod drain;
+mod extensions;
+mod foundationdb;
+mod history;
+mod intruders;
 mod kill;
 mod load;
 mod login;
+mod merged;
 mod messages;
+mod online_only;
+mod presence;
 mod production;
+mod send_limit;
 mod slow_clients;
 mod start;
+mod start_over;
 mod start_refused;
 mod sync;
 mod tls;
+mod types;
 mod usersig_libraries;

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use protocol::{ErrorCode, message::HistoryReply};
-use tests::{App, Client, Gateway, MessageExt, Options, text_body, unique_id};
+use tests::{App, Builder, Client, Gateway, MessageExt, Options, text_body, unique_id};
 
 fn refusal(client: &mut Client, to: &str, id: &[u8], body: Bytes) -> Option<ErrorCode> {
     client.send_as(to, id, body).expect_err("a refusal").code()
@@ -226,8 +226,8 @@ fn nobody_reads_a_conversation_of_others() {
     assert!(carl.catch_up().is_empty());
 }
 
-#[test]
-fn applications_are_apart_even_with_the_same_names() {
+/// A gateway whose store has a second application; its folder is to be kept for as long.
+pub fn gateway_with_another_application() -> (Gateway, App, Builder) {
     let builder = Gateway::builder();
     let other_file = builder.folder().join("other.json");
     super::production::make_app_file(&other_file, 1_400_000_099);
@@ -235,8 +235,13 @@ fn applications_are_apart_even_with_the_same_names() {
     // Both applications are in the store once the gateway has served each.
     let first = builder.flag("app-file", other_file.display()).start();
     let data = first.data().to_path_buf();
-    let _folder = first.kill();
-    let gateway = Gateway::builder().data(&data).start();
+    let folder = first.kill();
+    (Gateway::builder().data(&data).start(), other, folder)
+}
+
+#[test]
+fn applications_are_apart_even_with_the_same_names() {
+    let (gateway, other, _folder) = gateway_with_another_application();
 
     let mut ours = [gateway.login("anna"), gateway.login("ben")];
     let foreign = |user: &str| {

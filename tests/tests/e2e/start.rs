@@ -14,7 +14,7 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn a_fresh_folder_gets_private_development_files_and_a_ready_line() {
-    let gateway = Gateway::start();
+    let gateway = Gateway::builder().own_app_file().start();
     let data = gateway.data();
     for (path, expected) in
         [("", 0o700), ("dev", 0o700), ("dev/cert.pem", 0o600), ("dev/key.pem", 0o600), ("dev/app.json", 0o600)]
@@ -34,7 +34,7 @@ fn a_fresh_folder_gets_private_development_files_and_a_ready_line() {
 
 #[test]
 fn a_second_start_uses_what_the_first_one_made() {
-    let gateway = Gateway::start();
+    let gateway = Gateway::builder().own_app_file().start();
     let file = |name: &str| fs::read(gateway.data().join("dev").join(name)).expect("a development file");
     let before = ["cert.pem", "key.pem", "app.json"].map(file);
     gateway.login("ben");

@@ -28,7 +28,7 @@ fn configuration_errors_name_key_value_and_what_is_right_before_anything_is_boun
         ("client-in-flight-max", "0", "client.in_flight_max is \"0\", but must be a number from 1"),
         ("client-deflate", "perhaps", "client.deflate is \"perhaps\", but must be true or false"),
         ("message-bytes-max", "64000", "message.bytes_max is \"64000\", but must be 256 less than"),
-        ("store-engine", "paper", "store.engine is \"paper\", but must be \"embedded\""),
+        ("store-engine", "paper", "store.engine is \"paper\", but must be embedded or fdb"),
         ("tls-cert", "cert.pem", "tls.cert and tls.key go together"),
         ("log", "louder=than=ever", "log is \"louder=than=ever\", but must be a level"),
     ] {

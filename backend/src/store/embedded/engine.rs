@@ -1,9 +1,6 @@
 //! Transactions of the embedded engine: snapshots to read from, and the commit.
 
-use std::{
-    cell::RefCell,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode, Readable};
@@ -12,11 +9,10 @@ use super::{
     super::{
         buffer::{ScanItem, Snapshot, WriteBuffer},
         conflicts::RecentWrites,
-        draft::Draft,
+        draft::{Base, Draft, DraftTx},
         lock,
-        seam::{
-            AtomicOp, CommitDone, Committed, EngineTx, RangePage, RangeQuery, ReadMode, Reading, StoreError, Version,
-        },
+        seam::{CommitDone, Committed, StoreError, Version},
+        watches::{self, Watches},
     },
     EmbeddedOptions, MARK_KEY,
     mark::Mark,
@@ -35,6 +31,7 @@ pub(super) struct Shared {
     commit_lock: Mutex<()>,
     newest: Arc<NewestValues>,
     durability: Durability,
+    watches: Watches,
     disk: Box<dyn Disk>,
 }
 
@@ -63,6 +60,7 @@ impl Shared {
             commit_lock: Mutex::new(()),
             newest: Arc::new(NewestValues::new(version, options.newest_cache_bytes)),
             durability,
+            watches: Watches::default(),
             disk,
         }
     }
@@ -72,22 +70,19 @@ impl Shared {
         self.durability.failure()
     }
 
-    pub(super) fn begin(self: &Arc<Self>) -> Result<EmbeddedTx, StoreError> {
+    pub(super) fn begin(self: &Arc<Self>) -> Result<DraftTx<Begun>, StoreError> {
         self.durability.check_open()?;
         let mut head = lock(&self.head);
         let version = head.version;
         head.recent.opened(version);
         let view = self.view(version, head.snapshot.clone());
         drop(head);
-        Ok(EmbeddedTx {
-            open: OpenAt { shared: self.clone(), version, is_open: true },
-            view,
-            draft: RefCell::default(),
-        })
+        Ok(DraftTx::on(Begun { open: OpenAt { shared: self.clone(), version, is_open: true }, view }))
     }
 
     pub(super) fn stop(&self) {
         self.durability.stop();
+        self.watches.close();
     }
 
     pub(super) fn run_syncer(&self, clock: &Arc<dyn Clock>) {
@@ -127,11 +122,25 @@ impl Shared {
         head.version = committed.version;
         head.snapshot = self.database.snapshot();
         open.close(&mut head);
+        // Under the lock that publishes: whoever registers a watch later sees the new head.
+        let changed = self.watches.take_changed(&draft.writes);
+        let pending = std::mem::take(&mut draft.watches);
         head.recent.record(committed.version, || draft.writes.into_written());
         drop(head);
         self.durability.await_sync(committed, bytes, done);
         drop(guard);
+        changed.tell();
+        self.set_up_watches(pending);
         self.durability.answer_failed();
+    }
+
+    /// Under no lock: some may have ended already, and are told.
+    fn set_up_watches(&self, pending: Vec<watches::Pending>) {
+        let latest = || {
+            let head = lock(&self.head);
+            self.view(head.version, head.snapshot.clone())
+        };
+        self.watches.set_up(pending, latest).tell();
     }
 
     fn prepare(&self, open: &OpenAt, draft: &mut Draft) -> Result<Prepared, StoreError> {
@@ -233,58 +242,29 @@ impl Drop for OpenAt {
     }
 }
 
-/// A transaction of the embedded engine.
-pub(super) struct EmbeddedTx {
+/// What a transaction of the embedded engine stands on.
+pub(super) struct Begun {
     open: OpenAt,
     view: View,
-    draft: RefCell<Draft>,
 }
 
-impl EngineTx for EmbeddedTx {
-    fn get(&self, key: &[u8], mode: ReadMode) -> Reading<Option<Bytes>> {
-        Reading::ready(self.draft.borrow_mut().get(&self.view, key, mode))
+impl Base for Begun {
+    fn view(&self) -> &impl Snapshot {
+        &self.view
     }
 
-    fn range(&self, query: RangeQuery) -> Reading<RangePage> {
-        Reading::ready(self.draft.borrow_mut().range(&self.view, &query))
+    fn version(&self) -> Version {
+        self.open.version
     }
 
-    fn set(&self, key: Bytes, value: Bytes) {
-        self.draft.borrow_mut().writes.set(key, value);
-    }
-
-    fn clear(&self, key: &[u8]) {
-        self.draft.borrow_mut().writes.clear(key);
-    }
-
-    fn clear_range(&self, begin: &[u8], end: &[u8]) {
-        self.draft.borrow_mut().writes.clear_range(begin, end);
-    }
-
-    fn atomic(&self, op: AtomicOp, key: &[u8], operand: &[u8]) {
-        self.draft.borrow_mut().writes.atomic(op, key, operand);
-    }
-
-    fn append_versionstamped(&self, prefix: &[u8], user_version: u16, suffix: &[u8], value: Bytes) {
-        self.draft.borrow_mut().writes.append_versionstamped(prefix, user_version, suffix, value);
-    }
-
-    fn add_read_conflict(&self, begin: &[u8], end: &[u8]) {
-        self.draft.borrow_mut().add_read_conflict(begin, end);
-    }
-
-    fn add_write_conflict(&self, begin: &[u8], end: &[u8]) {
-        self.draft.borrow_mut().writes.add_conflict(begin, end);
-    }
-
-    fn commit(self: Box<Self>, done: CommitDone) {
-        let EmbeddedTx { open, view, draft } = *self;
+    fn commit(self, draft: Draft, done: CommitDone) {
+        let Begun { open, view } = self;
         drop(view);
-        let draft = draft.into_inner();
         let shared = open.shared.clone();
         if draft.writes.is_empty() {
             let seen = Committed { version: open.version, batch_order: 0 };
             drop(open);
+            shared.set_up_watches(draft.watches);
             return shared.durability.answer_once_durable(seen, done);
         }
         shared.commit(open, draft, done);

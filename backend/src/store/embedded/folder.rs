@@ -13,7 +13,8 @@ use std::{
 use rustix::fs::{FlockOperation, flock, statvfs};
 
 /// The format this program writes. Raise it when an older program would misread what a newer wrote.
-pub(super) const FORMAT: u32 = 1;
+/// 1: the first. 2: heads of conversations have an hour; format 1 is read as it is.
+pub(super) const FORMAT: u32 = 2;
 
 /// Why a store can't be opened, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -121,8 +122,9 @@ impl Folder {
         self.path.join("db.new")
     }
 
-    /// Refuses a format this program does not know. To be asked before anything else is touched.
-    pub(super) fn check_format(&self) -> Result<(), OpenError> {
+    /// Refuses a format this program does not know. To be asked before anything else is touched. Says
+    /// which format it is.
+    pub(super) fn check_format(&self) -> Result<u32, OpenError> {
         let file = self.path.join("FORMAT");
         let damaged = |what: &str| OpenError::Damaged { file: file.clone(), what: what.into() };
         let text = match fs::read_to_string(&file) {
@@ -135,7 +137,21 @@ impl Folder {
         if found > FORMAT {
             return Err(OpenError::NewerFormat { folder: self.path.clone(), found });
         }
-        Ok(())
+        Ok(found)
+    }
+
+    /// Marks an older store as one of this format: from here on older programs refuse it.
+    pub(super) fn raise_format(&self) -> Result<(), OpenError> {
+        let (file, aside) = (self.path.join("FORMAT"), self.path.join("FORMAT.new"));
+        let write = || -> io::Result<()> {
+            let mut format = open_private(&aside)?;
+            format.set_len(0)?;
+            writeln!(format, "{FORMAT}")?;
+            format.sync_all()?;
+            fs::rename(&aside, &file)?;
+            sync_dir(&self.path)
+        };
+        write().map_err(|error| self.io_error(&file, error))
     }
 
     /// The last step of a first start: marks the format and puts the finished database in its place.

@@ -33,7 +33,12 @@ use std::{
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
 use self::{
-    disk::JournalDisk, engine::Shared, folder::Folder, journals::ActiveJournal, mark::Mark, memtables::Freeing,
+    disk::JournalDisk,
+    engine::Shared,
+    folder::{FORMAT, Folder},
+    journals::ActiveJournal,
+    mark::Mark,
+    memtables::Freeing,
     syncer::Disk,
 };
 use super::{
@@ -125,13 +130,16 @@ impl Embedded {
         if !folder.database().exists() {
             create_database(&folder, &options)?;
         }
-        folder.check_format()?;
+        let format = folder.check_format()?;
         journal_tail::repair(&folder)?;
         let journal = ActiveJournal::find(folder.database()).map_err(|error| folder.io_error(path, error))?;
         let no_journal = || OpenError::Damaged { file: folder.database(), what: "it has no journal".into() };
         let journal = journal.ok_or_else(no_journal)?;
         let (database, keyspace) = open_database(&folder, &folder.database(), &options)?;
         let newest = newest_mark(&folder, &database, &keyspace)?.version;
+        if format < FORMAT {
+            folder.raise_format()?;
+        }
         // What was found is durable from here on, also where a kill came before its sync.
         database.persist(PersistMode::SyncAll).map_err(|error| engine_error(&folder, error))?;
 

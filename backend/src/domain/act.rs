@@ -1,0 +1,319 @@
+//! What users ask for that others must learn of, and what it takes to carry it out inside a transaction.
+//!
+//! An act is staged: it reads, refuses or writes, and says who is to be told. Many acts share one
+//! transaction ([`super::send_queue`]), each of them succeeds or is refused on its own. So an act must
+//! have made up its mind before its first write.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use prost::Message as _;
+use protocol::{
+    EncodedEvent, EncodedPush,
+    message::{ConversationState, Extension, Message, event::What},
+};
+use smallvec::SmallVec;
+
+use super::{
+    AppId, Error, UserId, account,
+    change::Change,
+    keys,
+    message::NewMessage,
+    records::{EventKind, EventRecord},
+    settings::Settings,
+    unsettled::Try,
+};
+use crate::store::{Committed, Reading, Tx, Versionstamp};
+
+/// What a user asks for.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Sends a message.
+    Send(NewMessage),
+    /// Changes something.
+    Change(Box<Change>),
+}
+
+impl Act {
+    /// The application.
+    pub fn app(&self) -> AppId {
+        match self {
+            Act::Send(message) => message.app,
+            Act::Change(change) => change.app,
+        }
+    }
+
+    /// Bytes that it holds while it waits, about.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Act::Send(message) => message.body.len(),
+            Act::Change(change) => change.bytes(),
+        }
+    }
+
+    /// Bytes that it adds to a transaction, about: keys, values and conflict ranges.
+    pub(crate) fn written_bytes(&self) -> usize {
+        /// Keys, records and events beside the body.
+        const SEND_BYTES: usize = 1_500;
+        match self {
+            Act::Send(message) => message.body.len() + SEND_BYTES,
+            Act::Change(change) => change.written_bytes(),
+        }
+    }
+
+    /// Versionstamped writes that it makes at the most.
+    pub(crate) fn stamps_max(&self) -> usize {
+        match self {
+            Act::Send(_) => 2,
+            Act::Change(change) => change.stamps_max(),
+        }
+    }
+
+    /// Keys that it reads through [`Staging::get`] whatever it finds: their reading can be started before
+    /// its turn comes.
+    pub(crate) fn reads(&self) -> SmallVec<[Bytes; 4]> {
+        match self {
+            Act::Send(message) => super::send::reads(message),
+            Act::Change(change) => change.reads(),
+        }
+    }
+}
+
+/// What an act comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// A message was stored, or had been.
+    Sent {
+        /// The message's place in its conversation; 0 if it was not to be stored.
+        seq: u64,
+        /// The server's time of the message, milliseconds since the Unix epoch.
+        time_ms: u64,
+        /// It had been stored before, by an earlier try.
+        duplicate: bool,
+    },
+    /// A message was changed: as it is now.
+    Message(Box<Message>),
+    /// What the user keeps about a conversation, as it is now.
+    Conversation(Box<ConversationState>),
+    /// What became of each change of an extension.
+    Extensions(Vec<(Extension, ExtensionOutcome)>),
+    /// It was done.
+    Done,
+}
+
+/// What became of the change of an extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExtensionOutcome {
+    /// Changed.
+    Changed,
+    /// It was changed by somebody else meanwhile.
+    Conflict,
+    /// The message has as many as it may have.
+    Full,
+}
+
+/// An act that was carried out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// For who asked.
+    pub answer: Answer,
+    /// For everybody concerned.
+    pub notices: SmallVec<[Notice; 2]>,
+}
+
+impl Outcome {
+    /// Whether the answer says all that the events do: then the device that asked needs no event. An answer
+    /// may overtake others' events, or be overtaken by a page of the log: harmless to a message just sent, but a
+    /// device that took every answer for the newest state would end with an old one.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.answer, Answer::Sent { .. })
+    }
+
+    /// A message had been stored before, by an earlier try.
+    pub fn is_duplicate(&self) -> bool {
+        matches!(self.answer, Answer::Sent { duplicate: true, .. })
+    }
+}
+
+/// Something that a user's devices are told at once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    /// Whose devices.
+    pub user: UserId,
+    /// What.
+    pub what: News,
+}
+
+/// What devices are told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// A new entry of the user's event log, and where it stands.
+    Event(Versionstamp, EncodedEvent),
+    /// Something that is in no log.
+    Push(EncodedPush),
+    /// Something may be in the log that was not told: to be read.
+    Behind,
+}
+
+/// The first place in a log that is told.
+pub(super) fn first_position(notices: &[Notice]) -> Option<Versionstamp> {
+    notices.iter().find_map(|notice| match notice.what {
+        News::Event(position, _) => Some(position),
+        News::Push(_) | News::Behind => None,
+    })
+}
+
+/// An act inside a transaction that is not committed yet: positions follow from the commit.
+#[derive(Clone, Debug)]
+pub(crate) struct Staged {
+    pub(crate) answer: Answer,
+    /// It was an earlier run of the transaction that has stored it.
+    pub(crate) is_recovered: bool,
+    pub(crate) notices: SmallVec<[StagedNotice; 2]>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct StagedNotice {
+    pub(crate) user: UserId,
+    pub(crate) what: StagedNews,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum StagedNews {
+    /// An entry that this transaction writes, by the number of its stamp.
+    Event(u16, EncodedEvent),
+    /// What has its place already, or needs none.
+    Settled(News),
+}
+
+impl Staged {
+    /// What this run stores of a send; `None` if it was stored before.
+    pub(super) fn new_try(&self) -> Option<Try> {
+        match self.answer {
+            Answer::Sent { seq, time_ms, duplicate: false } if seq > 0 => Some(Try { seq, time_ms }),
+            _ => None,
+        }
+    }
+
+    /// What was stored of a send before, if it was.
+    pub(super) fn earlier_try(&self) -> Option<Try> {
+        match self.answer {
+            Answer::Sent { seq, time_ms, duplicate: true } => Some(Try { seq, time_ms }),
+            _ => None,
+        }
+    }
+
+    /// It was an earlier run of this transaction that has stored it: everybody is told now.
+    pub(super) fn recover(&mut self, notices: SmallVec<[Notice; 2]>) {
+        if let Answer::Sent { duplicate, .. } = &mut self.answer {
+            *duplicate = false;
+        }
+        let settled = |Notice { user, what }| StagedNotice { user, what: StagedNews::Settled(what) };
+        self.notices = notices.into_iter().map(settled).collect();
+        self.is_recovered = true;
+    }
+
+    /// What it came to, once the transaction has been committed.
+    pub(crate) fn committed(self, committed: Committed) -> Outcome {
+        let settle = |StagedNotice { user, what }| match what {
+            StagedNews::Event(stamp, event) => Notice { user, what: News::Event(committed.stamp(stamp), event) },
+            StagedNews::Settled(what) => Notice { user, what },
+        };
+        Outcome { answer: self.answer, notices: self.notices.into_iter().map(settle).collect() }
+    }
+}
+
+/// One run of a transaction that carries out acts.
+pub(crate) struct Staging<'a> {
+    pub(crate) tx: &'a Tx,
+    pub(crate) now_ms: u64,
+    /// An earlier run of the same transaction may have been committed without having been heard. What
+    /// finds its work done tells everybody all the same: nobody has been told yet.
+    pub(crate) again: bool,
+    stamps: u16,
+    ahead: HashMap<Bytes, Reading<Option<Bytes>>>,
+    settings: SmallVec<[(AppId, Arc<Settings>); 1]>,
+    notices: SmallVec<[StagedNotice; 2]>,
+}
+
+impl<'a> Staging<'a> {
+    pub(crate) fn new(tx: &'a Tx, now_ms: u64, again: bool) -> Self {
+        let (ahead, notices) = (HashMap::new(), SmallVec::new());
+        Staging { tx, now_ms, again, stamps: 0, ahead, settings: SmallVec::new(), notices }
+    }
+
+    /// Starts the reads of all acts, where each is a round trip: together they take one. A key is read
+    /// ahead for the first act that asks for it, unless one before it writes it ([`Staging::set`]).
+    pub(crate) fn read_ahead<'b>(&mut self, acts: impl Iterator<Item = &'b Act>) {
+        if self.tx.is_remote() {
+            for key in acts.flat_map(Act::reads) {
+                self.ahead.entry(key).or_insert_with_key(|key| self.tx.get(key));
+            }
+        }
+    }
+
+    /// The value of `key`; the transaction fails if it changes until the commit.
+    pub(crate) async fn get(&mut self, key: &Bytes) -> Result<Option<Bytes>, Error> {
+        let ahead = if self.ahead.is_empty() { None } else { self.ahead.remove(key) };
+        Ok(ahead.unwrap_or_else(|| self.tx.get(key)).await?)
+    }
+
+    /// Writes what [`Staging::get`] may be asked for.
+    pub(crate) fn set(&mut self, key: Bytes, value: impl Into<Bytes>) {
+        self.outdate(&key);
+        self.tx.set(key, value);
+    }
+
+    /// Removes what [`Staging::get`] may be asked for.
+    pub(crate) fn clear(&mut self, key: &[u8]) {
+        self.outdate(key);
+        self.tx.clear(key);
+    }
+
+    /// What was read of `key` before any act's turn came is no longer so.
+    fn outdate(&mut self, key: &[u8]) {
+        if !self.ahead.is_empty() {
+            self.ahead.remove(key);
+        }
+    }
+
+    /// The settings of an application.
+    pub(crate) async fn settings(&mut self, app: AppId) -> Result<Arc<Settings>, Error> {
+        if let Some((_, settings)) = self.settings.iter().find(|(known, _)| *known == app) {
+            return Ok(settings.clone());
+        }
+        let settings = Arc::new(account::settings(self.tx, app).await?);
+        self.settings.push((app, settings.clone()));
+        Ok(settings)
+    }
+
+    /// Writes an entry into a user's event log, and has it pushed as `event`.
+    pub(crate) fn append(&mut self, app: AppId, user: &UserId, kind: EventKind, event: EncodedEvent) {
+        let stamp = self.stamps;
+        self.stamps += 1;
+        let record = EventRecord { kind: Some(kind) };
+        self.tx.append_versionstamped(&keys::event_prefix(app, user), stamp, &[], record.encode_to_vec());
+        self.notices.push(StagedNotice { user: user.clone(), what: StagedNews::Event(stamp, event) });
+    }
+
+    /// The same for what has no record of its own: the entry holds it.
+    pub(crate) fn append_stored(&mut self, app: AppId, user: &UserId, what: &What) {
+        let event = EncodedEvent::of(what);
+        self.append(app, user, EventKind::Stored(event.to_stored()), event);
+    }
+
+    /// Has something pushed that is in no log.
+    pub(crate) fn push(&mut self, user: &UserId, push: EncodedPush) {
+        self.notices.push(StagedNotice { user: user.clone(), what: StagedNews::Settled(News::Push(push)) });
+    }
+
+    /// Carries an act out.
+    pub(crate) async fn stage(&mut self, act: &Act) -> Result<Staged, Error> {
+        self.notices.clear();
+        let answer = match act {
+            Act::Send(message) => super::send::stage(self, message).await?,
+            Act::Change(change) => change.stage(self).await?,
+        };
+        Ok(Staged { answer, is_recovered: false, notices: std::mem::take(&mut self.notices) })
+    }
+}

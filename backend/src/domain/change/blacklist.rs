@@ -1,0 +1,137 @@
+//! The blacklist of a user: whose messages are refused (REL-08).
+
+use bytes::Bytes;
+use prost::Message as _;
+use protocol::message::{BlacklistChanged, event::What};
+
+use super::Change;
+use crate::{
+    domain::{
+        AppId, Error, UserId,
+        act::{Answer, Staging},
+        damaged,
+        keys::{self, Listed},
+        records::RelationRecord,
+        sync::{Budget, PageLimit},
+    },
+    store::{Lane, RangeQuery, ReadMode, Store, Tx},
+};
+
+/// Users on one blacklist, at the most (the hosted original's limit).
+pub const BLACKLIST_MAX: usize = 1_000;
+/// Users put on and taken off in one change, at the most.
+pub const CHANGES_MAX: usize = 100;
+
+pub(super) fn check(user: &UserId, add: &mut Vec<UserId>, remove: &mut Vec<UserId>) -> Result<(), Error> {
+    // Named twice is meant once: the limit and the event count users, not names.
+    for named in [&mut *add, &mut *remove] {
+        named.sort_unstable();
+        named.dedup();
+    }
+    if !(1..=CHANGES_MAX).contains(&(add.len() + remove.len())) {
+        return Err(Error::Argument("add and remove must name 1 to 100 users"));
+    }
+    if add.contains(user) {
+        return Err(Error::Argument("users can't blacklist themselves"));
+    }
+    if add.iter().any(|added| remove.contains(added)) {
+        return Err(Error::Argument("a user is named in both add and remove"));
+    }
+    Ok(())
+}
+
+pub(super) async fn update(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    add: &[UserId],
+    remove: &[UserId],
+) -> Result<Answer, Error> {
+    let (app, user) = (change.app, &change.user);
+    for added in add {
+        change.ensure_account(staging, added).await?;
+    }
+    let (begin, end) = keys::listed_all(app, Listed::Blacklist, user);
+    let query = RangeQuery { begin, end, limit: BLACKLIST_MAX + 1, reverse: false, mode: ReadMode::Serializable };
+    let listed = staging.tx.range(query).await?.pairs;
+    let is_listed =
+        |other: &UserId| listed.iter().any(|(key, _)| *key == keys::listed(app, Listed::Blacklist, user, other));
+    let added: Vec<&UserId> = add.iter().filter(|other| staging.again || !is_listed(other)).collect();
+    let removed: Vec<&UserId> = remove.iter().filter(|other| staging.again || is_listed(other)).collect();
+    let new = added.iter().filter(|other| !is_listed(other)).count();
+    if listed.len() + new > BLACKLIST_MAX {
+        return Err(Error::ListFull("a blacklist holds at most 1000 users"));
+    }
+    for (others, blacklisted) in [(&added, true), (&removed, false)] {
+        for other in others {
+            let key = keys::listed(app, Listed::Blacklist, user, other);
+            match blacklisted {
+                true => staging.tx.set(key, Bytes::new()),
+                false => staging.tx.clear(&key),
+            }
+            let relation = relation(staging, app, user, other).await?;
+            put_relation(staging, app, user, other, &RelationRecord { blacklisted, ..relation });
+        }
+    }
+    if !added.is_empty() || !removed.is_empty() {
+        let names = |users: Vec<&UserId>| users.into_iter().map(UserId::to_string).collect();
+        let event = BlacklistChanged { added: names(added), removed: names(removed) };
+        staging.append_stored(app, user, &What::Blacklist(event));
+    }
+    Ok(Answer::Done)
+}
+
+/// What `user` says of `other`.
+pub(crate) async fn relation(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    user: &UserId,
+    other: &UserId,
+) -> Result<RelationRecord, Error> {
+    staging.get(&keys::relation(app, user, other)).await?.map_or_else(
+        || Ok(RelationRecord::default()),
+        |stored| RelationRecord::decode(stored).map_err(|_| damaged("relation")),
+    )
+}
+
+/// Writes what `user` says of `other`; nothing said is nothing kept.
+pub(crate) fn put_relation(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    user: &UserId,
+    other: &UserId,
+    relation: &RelationRecord,
+) {
+    let key = keys::relation(app, user, other);
+    match *relation == RelationRecord::default() {
+        true => staging.clear(&key),
+        false => staging.set(key, relation.encode_to_vec()),
+    }
+}
+
+/// A page of the blacklist, by name, behind `after`; and whether it goes on.
+pub async fn page(
+    store: &Store,
+    app: AppId,
+    user: &UserId,
+    after: Option<UserId>,
+    limit: PageLimit,
+) -> Result<(Vec<UserId>, bool), Error> {
+    let user = user.clone();
+    let entries_max = limit.entries_max.max(1);
+    let read = async move |tx: &Tx| -> Result<(Vec<UserId>, bool), Error> {
+        let (mut begin, end) = keys::listed_all(app, Listed::Blacklist, &user);
+        if let Some(after) = &after {
+            begin = [&keys::listed(app, Listed::Blacklist, &user, after)[..], &[0]].concat().into();
+        }
+        let query = RangeQuery { begin, end, limit: entries_max + 1, reverse: false, mode: ReadMode::Snapshot };
+        let pairs = tx.range(query).await?.pairs;
+        let name = |(key, _): &(Bytes, Bytes)| keys::listed_user(key).ok_or_else(|| damaged("blacklist key"));
+        let mut users = pairs.iter().map(name).collect::<Result<Vec<_>, _>>()?;
+        let mut budget = Budget::new(limit.bytes_max);
+        let fits = users.iter().take(entries_max).take_while(|user| budget.take(user.as_str().len())).count();
+        let more = fits < users.len();
+        users.truncate(fits);
+        Ok((users, more))
+    };
+    Ok(store.run(Lane::Read, "blacklist", read).await?.0)
+}

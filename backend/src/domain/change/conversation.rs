@@ -1,0 +1,178 @@
+//! What a user keeps about a conversation (MSG-16, MSG-17): pinned, receive option, labels, how far it is
+//! read and cleared. The other side learns nothing of it but the read mark (MSG-07).
+
+use bytes::Bytes;
+use prost::Message as _;
+use protocol::message::{
+    ConversationChanged, ConversationState, PeerRead, ReceiveOption, UpdateConversation, event::What,
+};
+
+use super::{
+    Change,
+    blacklist::{put_relation, relation},
+    label,
+};
+use crate::{
+    domain::{
+        AppId, Error, UserId,
+        act::{Answer, Staging},
+        damaged,
+        keys::{self, Conversation},
+        records::{ConversationRecord, Head, LabelsRecord, RelationRecord},
+        unread,
+    },
+    store::{RangeQuery, ReadMode, Tx},
+};
+
+/// Longest custom data of a conversation, in bytes.
+pub const CUSTOM_DATA_BYTES_MAX: usize = 256;
+
+pub(super) fn check(update: &UpdateConversation) -> Result<(), Error> {
+    if update.custom_data.as_ref().is_some_and(|data| data.len() > CUSTOM_DATA_BYTES_MAX) {
+        return Err(Error::Argument("custom_data must have at most 256 bytes"));
+    }
+    if update.receive.is_some_and(|receive| ReceiveOption::try_from(receive).is_err()) {
+        return Err(Error::Argument("receive is no receive option"));
+    }
+    label::check(&update.label, &update.unlabel)
+}
+
+pub(super) async fn update(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    peer: &UserId,
+    update: &UpdateConversation,
+) -> Result<Answer, Error> {
+    let (app, user) = (change.app, &change.user);
+    let key = keys::kept(app, user, peer);
+    let before = decode(staging.get(&key).await?)?;
+    let head = change.head(staging, peer).await?;
+    if head.seq == 0 {
+        change.ensure_account(staging, peer).await?;
+    }
+    let labels_before = label::read(staging, app, user).await?;
+    let mut labels = labels_before.clone();
+    let mut now = before.clone();
+    set_fields(&mut now, update);
+    label::apply(&mut labels, &mut now.labels, update)?;
+    let is_end = update.clear || update.remove;
+    let read_by_hand = update.read_seq.min(head.seq);
+    // What came while the conversation was not received never becomes unread.
+    let is_heard_again = is_refused(&before) && !is_refused(&now);
+    let read_seq = if is_end || is_heard_again { head.seq } else { read_by_hand };
+    if read_seq > now.read_seq {
+        now.read_count = unread::count_at(staging.tx, app, user, peer, &head, read_seq).await?;
+        now.read_seq = read_seq;
+    }
+    now.shown_seq = now.shown_seq.max(read_by_hand);
+    if update.read_seq > 0 && update.marked_unread.is_none() {
+        now.marked_unread = false;
+    }
+    if is_end {
+        now.cleared_seq = head.seq;
+    }
+    if update.remove {
+        now = ConversationRecord { pinned: false, marked_unread: false, removed_seq: head.seq, ..now };
+    }
+    // From here on it is written.
+    if labels != labels_before {
+        staging.set(keys::labels(app, user), labels.encode_to_vec());
+    }
+    if now != before || staging.again {
+        put(staging, app, user, peer, &before, &now).await?;
+        let state = Some(state(&now, &labels));
+        let changed = ConversationChanged { conversation: Some(peer.to_conversation()), state };
+        staging.append_stored(app, user, &What::Conversation(changed));
+        let is_shown = read_by_hand > before.shown_seq
+            // An earlier run may have written it without telling anybody.
+            || staging.again && read_by_hand > 0 && read_by_hand == before.shown_seq;
+        if is_shown && peer != user {
+            let conversation = Some(user.to_conversation());
+            staging.append_stored(app, peer, &What::PeerRead(PeerRead { conversation, read_seq: now.shown_seq }));
+        }
+    }
+    Ok(Answer::Conversation(Box::new(state(&now, &labels))))
+}
+
+fn is_refused(record: &ConversationRecord) -> bool {
+    record.receive == i32::from(ReceiveOption::Refuse)
+}
+
+fn set_fields(record: &mut ConversationRecord, update: &UpdateConversation) {
+    let UpdateConversation { pinned, receive, marked_unread, custom_data, .. } = update;
+    record.pinned = pinned.unwrap_or(record.pinned);
+    record.receive = receive.unwrap_or(record.receive);
+    record.marked_unread = marked_unread.unwrap_or(record.marked_unread);
+    if let Some(data) = custom_data {
+        record.custom_data = data.clone();
+    }
+}
+
+/// Writes what the user keeps, and what follows from it.
+async fn put(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    user: &UserId,
+    peer: &UserId,
+    before: &ConversationRecord,
+    now: &ConversationRecord,
+) -> Result<(), Error> {
+    staging.set(keys::kept(app, user, peer), now.encode_to_vec());
+    if now.receive != before.receive {
+        // Where a send looks for it.
+        let relation = relation(staging, app, user, peer).await?;
+        put_relation(staging, app, user, peer, &RelationRecord { deaf: is_refused(now), ..relation });
+    }
+    if now.read_seq > before.read_seq {
+        let read = keys::mention(app, user, peer, now.read_seq + 1);
+        clear_some(staging.tx, keys::mention(app, user, peer, 0), read).await?;
+    }
+    if now.cleared_seq > before.cleared_seq {
+        let cleared = keys::deleted(app, user, peer, now.cleared_seq + 1);
+        clear_some(staging.tx, keys::deleted(app, user, peer, 0), cleared).await?;
+    }
+    Ok(())
+}
+
+/// Clears marks that count for nothing any more: not all of them, if they are many. Whoever mentions a user
+/// in a hundred thousand messages must not hold up everybody else when they are read.
+async fn clear_some(tx: &Tx, begin: Bytes, end: Bytes) -> Result<(), Error> {
+    const MARKS_MAX: usize = 256;
+    let query = RangeQuery { begin, end, limit: MARKS_MAX, reverse: false, mode: ReadMode::Snapshot };
+    for (mark, _) in tx.range(query).await?.pairs {
+        tx.clear(&mark);
+    }
+    Ok(())
+}
+
+/// What a user keeps about a conversation, from its stored form.
+pub(crate) fn decode(stored: Option<Bytes>) -> Result<ConversationRecord, Error> {
+    stored.map_or_else(
+        || Ok(ConversationRecord::default()),
+        |stored| ConversationRecord::decode(stored).map_err(|_| damaged("conversation record")),
+    )
+}
+
+/// As clients see it.
+pub(crate) fn state(record: &ConversationRecord, labels: &LabelsRecord) -> ConversationState {
+    ConversationState {
+        pinned: record.pinned,
+        receive: record.receive,
+        marked_unread: record.marked_unread,
+        custom_data: record.custom_data.clone(),
+        labels: label::names(labels, &record.labels),
+        read_seq: record.read_seq,
+        cleared_seq: record.cleared_seq,
+        removed_seq: record.removed_seq,
+    }
+}
+
+/// What a user keeps, read without changing it.
+pub(crate) async fn snapshot(tx: &Tx, app: AppId, user: &UserId, peer: &UserId) -> Result<ConversationRecord, Error> {
+    decode(tx.snapshot_get(&keys::kept(app, user, peer)).await?)
+}
+
+/// A conversation's newest message, read without changing it.
+pub(crate) async fn snapshot_head(tx: &Tx, app: AppId, conversation: Conversation<'_>) -> Result<Head, Error> {
+    Head::from_stored(tx.snapshot_get(&keys::conversation_head(app, conversation)).await?)
+}

@@ -1,0 +1,257 @@
+//! Changes that users make to what is stored, and that their devices or others must learn of.
+//!
+//! - `message`: recall, edit, delete, receipts (MSG-06, MSG-07, MSG-12).
+//! - [`extension`]: reactions and the like; [`pin`]: pinned messages.
+//! - [`conversation`]: what a user keeps about a conversation (MSG-16, MSG-17); `label`: its labels.
+//! - [`blacklist`]: whose messages a user does not want (REL-08).
+//!
+//! What may not live here: reading without changing (see [`super::sync`], [`super::history`],
+//! [`super::conversations`]).
+
+pub mod blacklist;
+pub mod conversation;
+pub mod extension;
+pub(crate) mod label;
+mod message;
+pub mod pin;
+
+use bytes::Bytes;
+use prost::Message as _;
+use protocol::message::{ExtensionChange, Message, UpdateConversation};
+use smallvec::{SmallVec, smallvec};
+
+use super::{
+    AppId, Error, UserId,
+    act::{Answer, Staging},
+    damaged,
+    elements::Facts,
+    keys::{self, Conversation},
+    message::MESSAGE_BYTES_MAX_DEFAULT,
+    records::{Head, RelationRecord},
+};
+
+/// Messages that are deleted or given a receipt in one change, at the most.
+pub const SEQS_MAX: usize = 100;
+/// Longest reason of a recall, in bytes.
+pub const REASON_BYTES_MAX: usize = 256;
+
+/// A change that a user asks for.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The application.
+    pub app: AppId,
+    /// Who asks.
+    pub user: UserId,
+    /// What for.
+    pub kind: Kind,
+}
+
+/// What is to be changed. `peer` is the other side of the 1:1 conversation.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub enum Kind {
+    /// Takes one's own message back.
+    Recall { peer: UserId, seq: u64, reason: String },
+    /// Replaces the body of one's own message.
+    Edit { peer: UserId, seq: u64, body: Bytes, facts: Option<Box<Facts>> },
+    /// Deletes messages for the user alone.
+    Delete { peer: UserId, seqs: Vec<u64> },
+    /// Says that received messages were read, one by one.
+    Receipts { peer: UserId, seqs: Vec<u64> },
+    /// Sets and removes extensions of a message.
+    Extensions { peer: UserId, seq: u64, changes: Vec<ExtensionChange> },
+    /// Pins a message for both sides, or unpins it.
+    Pin { peer: UserId, seq: u64, unpin: bool },
+    /// Changes what the user keeps about a conversation.
+    Conversation { peer: UserId, update: Box<UpdateConversation> },
+    /// Gives a label another name; without one it is taken off all conversations.
+    RenameLabel { label: String, to: String },
+    /// Puts users on the user's blacklist and takes them off.
+    Blacklist { add: Vec<UserId>, remove: Vec<UserId> },
+}
+
+impl Change {
+    /// Everything that can be said without the store.
+    pub fn check(&mut self, message_bytes_max: usize) -> Result<(), Error> {
+        match &mut self.kind {
+            Kind::Recall { reason, .. } if reason.len() > REASON_BYTES_MAX => {
+                Err(Error::Argument("reason must have at most 256 bytes"))
+            }
+            Kind::Edit { body, facts, .. } => {
+                if body.len() > message_bytes_max {
+                    return Err(Error::MessageTooLong { bytes: body.len(), limit: message_bytes_max });
+                }
+                *facts = super::elements::check(body)?;
+                Ok(())
+            }
+            Kind::Delete { seqs, .. } | Kind::Receipts { seqs, .. } => {
+                seqs.sort_unstable();
+                seqs.dedup();
+                match (1..=SEQS_MAX).contains(&seqs.len()) {
+                    true => Ok(()),
+                    false => Err(Error::Argument("seqs must name 1 to 100 messages")),
+                }
+            }
+            Kind::Extensions { changes, .. } => extension::check(changes),
+            Kind::Conversation { update, .. } => conversation::check(update),
+            Kind::RenameLabel { label, to } => label::check_rename(label, to),
+            Kind::Blacklist { add, remove } => blacklist::check(&self.user, add, remove),
+            Kind::Recall { .. } | Kind::Pin { .. } => Ok(()),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        match &self.kind {
+            Kind::Edit { body, .. } => body.len(),
+            Kind::Extensions { changes, .. } => {
+                changes.iter().map(|change| change.key.len() + change.value.len()).sum()
+            }
+            Kind::Receipts { seqs, .. } | Kind::Delete { seqs, .. } => seqs.len() * size_of::<u64>(),
+            Kind::Blacklist { add, remove } => (add.len() + remove.len()) * super::USER_BYTES_MAX,
+            Kind::Conversation { update, .. } => update.encoded_len(),
+            Kind::Recall { .. } | Kind::Pin { .. } | Kind::RenameLabel { .. } => REASON_BYTES_MAX,
+        }
+    }
+
+    /// Bytes that it adds to a transaction, about.
+    pub(super) fn written_bytes(&self) -> usize {
+        /// A key with its conflict ranges and a small value, twice: what it takes to note a thing and to tell it.
+        const NOTE_BYTES: usize = 500;
+        const MESSAGE_BYTES: usize = MESSAGE_BYTES_MAX_DEFAULT + 4 * NOTE_BYTES;
+        /// A user's label names, and two events.
+        const CONVERSATION_BYTES: usize = 8_000;
+        match &self.kind {
+            Kind::Receipts { seqs, .. } => seqs.len() * MESSAGE_BYTES,
+            Kind::Edit { body, .. } => body.len() + 4 * NOTE_BYTES,
+            // Stored once, and in both sides' logs; the message is noted to have extensions.
+            Kind::Extensions { changes, .. } => MESSAGE_BYTES + 3 * self.bytes() + changes.len() * NOTE_BYTES,
+            Kind::Delete { seqs, .. } => (seqs.len() + 1) * NOTE_BYTES,
+            Kind::Blacklist { add, remove } => (add.len() + remove.len() + 1) * 2 * NOTE_BYTES,
+            Kind::Conversation { .. } | Kind::RenameLabel { .. } => CONVERSATION_BYTES,
+            Kind::Recall { .. } | Kind::Pin { .. } => 4 * NOTE_BYTES,
+        }
+    }
+
+    pub(super) fn stamps_max(&self) -> usize {
+        match &self.kind {
+            Kind::Receipts { seqs, .. } => 2 * seqs.len(),
+            _ => 2,
+        }
+    }
+
+    pub(super) fn reads(&self) -> SmallVec<[Bytes; 4]> {
+        let app = self.app;
+        match &self.kind {
+            Kind::Recall { peer, seq, .. } => {
+                smallvec![keys::message(app, Conversation::between(&self.user, peer), *seq)]
+            }
+            Kind::Edit { peer, seq, .. }
+            | Kind::Extensions { peer, seq, .. }
+            | Kind::Pin { peer, seq, unpin: false } => smallvec![
+                keys::message(app, Conversation::between(&self.user, peer), *seq),
+                keys::relation(app, peer, &self.user),
+            ],
+            Kind::Pin { unpin: true, .. } => SmallVec::new(),
+            Kind::Receipts { peer, seqs } => {
+                let conversation = Conversation::between(&self.user, peer);
+                seqs.iter().map(|seq| keys::message(app, conversation, *seq)).collect()
+            }
+            Kind::Conversation { peer, .. } => smallvec![
+                keys::kept(app, &self.user, peer),
+                keys::conversation_head(app, Conversation::between(&self.user, peer)),
+                keys::labels(app, &self.user),
+            ],
+            Kind::RenameLabel { .. } => smallvec![keys::labels(app, &self.user)],
+            Kind::Delete { peer, .. } => {
+                smallvec![keys::conversation_head(app, Conversation::between(&self.user, peer))]
+            }
+            Kind::Blacklist { add, remove } => {
+                let accounts = add.iter().map(|other| keys::account(app, other));
+                let relations = add.iter().chain(remove).map(|other| keys::relation(app, &self.user, other));
+                accounts.chain(relations).collect()
+            }
+        }
+    }
+
+    /// Keys one of which each run reads, so that writing them makes a run in doubt fail.
+    pub(super) fn guards(&self) -> SmallVec<[Bytes; 4]> {
+        match &self.kind {
+            // Within a list, all of which is read.
+            Kind::Pin { peer, seq, .. } => {
+                smallvec![keys::pin(self.app, Conversation::between(&self.user, peer), *seq)]
+            }
+            Kind::Blacklist { .. } => {
+                smallvec![keys::listed(self.app, keys::Listed::Blacklist, &self.user, &self.user)]
+            }
+            _ => self.reads(),
+        }
+    }
+
+    pub(super) async fn stage(&self, staging: &mut Staging<'_>) -> Result<Answer, Error> {
+        match &self.kind {
+            Kind::Recall { peer, seq, reason } => message::recall(staging, self, peer, *seq, reason).await,
+            Kind::Edit { peer, seq, body, facts } => {
+                message::edit(staging, self, peer, *seq, body, facts.as_deref()).await
+            }
+            Kind::Delete { peer, seqs } => message::delete(staging, self, peer, seqs).await,
+            Kind::Receipts { peer, seqs } => message::receipts(staging, self, peer, seqs).await,
+            Kind::Extensions { peer, seq, changes } => extension::change(staging, self, peer, *seq, changes).await,
+            Kind::Pin { peer, seq, unpin } => pin::change(staging, self, peer, *seq, *unpin).await,
+            Kind::Conversation { peer, update } => conversation::update(staging, self, peer, update).await,
+            Kind::RenameLabel { label, to } => label::rename(staging, self, label, to).await,
+            Kind::Blacklist { add, remove } => blacklist::update(staging, self, add, remove).await,
+        }
+    }
+
+    /// Everybody who may be told of it.
+    pub fn concerned(&self) -> SmallVec<[&UserId; 2]> {
+        match &self.kind {
+            Kind::Recall { peer, .. }
+            | Kind::Edit { peer, .. }
+            | Kind::Receipts { peer, .. }
+            | Kind::Extensions { peer, .. }
+            | Kind::Pin { peer, .. }
+            | Kind::Conversation { peer, .. } => smallvec![&self.user, peer],
+            Kind::Delete { .. } | Kind::RenameLabel { .. } | Kind::Blacklist { .. } => smallvec![&self.user],
+        }
+    }
+
+    /// The two sides of a conversation, once each.
+    fn sides<'a>(&'a self, peer: &'a UserId) -> SmallVec<[(&'a UserId, &'a UserId); 2]> {
+        match self.user == *peer {
+            true => smallvec![(peer, peer)],
+            false => smallvec![(&self.user, peer), (peer, &self.user)],
+        }
+    }
+
+    /// A message of the user's conversation with `peer`.
+    async fn message(&self, staging: &mut Staging<'_>, peer: &UserId, seq: u64) -> Result<Message, Error> {
+        let key = keys::message(self.app, Conversation::between(&self.user, peer), seq);
+        let stored = staging.get(&key).await?.ok_or(Error::MessageUnknown)?;
+        Message::decode(stored).map_err(|_| damaged("message"))
+    }
+
+    /// The same, if it was not recalled.
+    async fn present_message(&self, staging: &mut Staging<'_>, peer: &UserId, seq: u64) -> Result<Message, Error> {
+        let message = self.message(staging, peer, seq).await?;
+        if message.recalled.is_some() { Err(Error::MessageRecalled) } else { Ok(message) }
+    }
+
+    async fn head(&self, staging: &mut Staging<'_>, peer: &UserId) -> Result<Head, Error> {
+        let key = keys::conversation_head(self.app, Conversation::between(&self.user, peer));
+        Head::from_stored(staging.get(&key).await?)
+    }
+
+    /// Refuses users that do not exist.
+    async fn ensure_account(&self, staging: &mut Staging<'_>, user: &UserId) -> Result<(), Error> {
+        let account = staging.get(&keys::account(self.app, user)).await?;
+        account.map(|_| ()).ok_or(Error::UserInvalid)
+    }
+
+    /// Refuses what `peer` would refuse as a message: an old message must not become the way to say something
+    /// new. Returns what `peer` says of the user.
+    async fn ensure_welcome(&self, staging: &mut Staging<'_>, peer: &UserId) -> Result<RelationRecord, Error> {
+        let settings = staging.settings(self.app).await?;
+        super::send::ensure_welcome(staging, self.app, &self.user, peer, &settings).await
+    }
+}

@@ -1,0 +1,272 @@
+//! Reading the conversation list (MSG-16): entries made of what is kept anyway, by hour of activity.
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use prost::Message as _;
+use protocol::message::{ConversationEntry, Pinned, ReceiveOption};
+
+use super::{
+    AppId, Error, UserId,
+    change::{conversation, label},
+    damaged,
+    history::View,
+    keys::{self, Conversation},
+    records::{ConversationRecord, Head, LabelsRecord, PinRecord},
+    sync::{Budget, PageLimit, decode_message},
+    unread::unread,
+};
+use crate::store::{Lane, RangeQuery, ReadMode, Store, Tx};
+
+/// Mentions told for one conversation, at the most.
+pub const MENTIONS_MAX: usize = 10;
+
+/// Conversations read together: where each reading is a round trip, a page takes few.
+const TOGETHER: usize = 32;
+
+/// Longest place in the list, in bytes: more than an hour and a peer take in a key.
+const PLACE_BYTES_MAX: usize = 128;
+
+/// A page of the list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListPage {
+    /// Most recently active first.
+    pub entries: Vec<ConversationEntry>,
+    /// Where the next page begins; `None`: the list is at its end.
+    pub next: Option<Bytes>,
+}
+
+/// Reads the list of `user`, from the place that the page before named. `label`: only those that have it.
+pub async fn list(
+    store: &Store,
+    app: AppId,
+    user: &UserId,
+    from: Option<Bytes>,
+    label: Option<String>,
+    limit: PageLimit,
+) -> Result<ListPage, Error> {
+    if from.as_ref().is_some_and(|place| place.len() > PLACE_BYTES_MAX) {
+        return Err(Error::Argument("from is not what a page named as the next one"));
+    }
+    let user = user.clone();
+    let read = async move |tx: &Tx| {
+        let reader = Reader::open(tx, app, &user).await?;
+        reader.list(from.as_ref(), label.as_deref(), limit).await
+    };
+    Ok(store.run(Lane::Read, "conversations", read).await?.0)
+}
+
+/// Reads chosen conversations, in the order asked for.
+pub async fn chosen(
+    store: &Store,
+    app: AppId,
+    user: &UserId,
+    peers: Vec<UserId>,
+) -> Result<Vec<ConversationEntry>, Error> {
+    let user = user.clone();
+    let read = async move |tx: &Tx| -> Result<Vec<ConversationEntry>, Error> {
+        let reader = Reader::open(tx, app, &user).await?;
+        try_join_all(peers.iter().map(|peer| reader.entry(peer))).await
+    };
+    Ok(store.run(Lane::Read, "chosen_conversations", read).await?.0)
+}
+
+/// What is unread in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// Messages, in conversations that are announced.
+    pub messages: u64,
+    /// Conversations marked unread by hand that hold no unread message.
+    pub marked: u32,
+}
+
+/// Adds up what is unread, some conversations in one transaction.
+pub async fn total_unread(store: &Store, app: AppId, user: &UserId) -> Result<Unread, Error> {
+    const PER_TRANSACTION: usize = 512;
+    let mut total = Unread::default();
+    let mut from = None;
+    loop {
+        let (user, place) = (user.clone(), from.take());
+        let read = async move |tx: &Tx| -> Result<(Unread, Option<Bytes>), Error> {
+            let reader = Reader::open(tx, app, &user).await?;
+            let (peers, next) = reader.peers(place.as_ref(), PER_TRANSACTION).await?;
+            let each = try_join_all(peers.iter().map(|(peer, _)| reader.unread(peer))).await?;
+            let sum = |sum: Unread, one: &Unread| Unread {
+                messages: sum.messages + one.messages,
+                marked: sum.marked + one.marked,
+            };
+            Ok((each.iter().fold(Unread::default(), sum), next))
+        };
+        let ((part, next), _) = store.run(Lane::Read, "total_unread", read).await?;
+        total = Unread { messages: total.messages + part.messages, marked: total.marked + part.marked };
+        from = next;
+        if from.is_none() {
+            return Ok(total);
+        }
+    }
+}
+
+/// The pinned messages of a conversation, by sequence.
+pub async fn pinned(store: &Store, app: AppId, user: &UserId, peer: &UserId) -> Result<Vec<Pinned>, Error> {
+    let (user, peer) = (user.clone(), peer.clone());
+    let read = async move |tx: &Tx| -> Result<Vec<Pinned>, Error> {
+        let conversation = Conversation::between(&user, &peer);
+        let (begin, end) = keys::pins(app, conversation);
+        let limit = super::change::pin::PINS_MAX;
+        let query = RangeQuery { begin, end, limit, reverse: false, mode: ReadMode::Snapshot };
+        let kept = conversation::snapshot(tx, app, &user, &peer).await?;
+        let mut pinned = Vec::new();
+        for (key, record) in tx.range(query).await?.pairs {
+            let seq = keys::last_seq(&key).ok_or_else(|| damaged("pin key"))?;
+            let PinRecord { by, time_ms } = PinRecord::decode(record).map_err(|_| damaged("pin"))?;
+            let deleted = tx.snapshot_get(&keys::deleted(app, &user, &peer, seq)).await?;
+            if seq <= kept.cleared_seq || deleted.is_some() {
+                continue; // gone for this user, pinned or not
+            }
+            if let Some(stored) = tx.snapshot_get(&keys::message(app, conversation, seq)).await? {
+                pinned.push(Pinned { message: Some(decode_message(stored)?), by, time_ms });
+            }
+        }
+        Ok(pinned)
+    };
+    Ok(store.run(Lane::Read, "pinned", read).await?.0)
+}
+
+struct Reader<'a> {
+    tx: &'a Tx,
+    app: AppId,
+    user: &'a UserId,
+    labels: LabelsRecord,
+}
+
+impl<'a> Reader<'a> {
+    async fn open(tx: &'a Tx, app: AppId, user: &'a UserId) -> Result<Self, Error> {
+        let labels = label::decode(tx.snapshot_get(&keys::labels(app, user)).await?)?;
+        Ok(Reader { tx, app, user, labels })
+    }
+
+    async fn list(&self, from: Option<&Bytes>, label: Option<&str>, limit: PageLimit) -> Result<ListPage, Error> {
+        let mut budget = Budget::new(limit.bytes_max);
+        let mut page = ListPage { entries: Vec::new(), next: from.cloned() };
+        let entries_max = limit.entries_max.max(1);
+        let mut looked_at = 0;
+        loop {
+            let wanted = if label.is_some() { TOGETHER } else { TOGETHER.min(entries_max + 1 - page.entries.len()) };
+            let (peers, next) = self.peers(page.next.as_ref(), wanted).await?;
+            looked_at += peers.len();
+            let entries = try_join_all(peers.iter().map(|(peer, _)| self.listed_entry(peer, label))).await?;
+            for (entry, (_, place)) in entries.into_iter().zip(&peers) {
+                if let Some(entry) = entry {
+                    if page.entries.len() == entries_max || !budget.take(entry.encoded_len()) {
+                        return Ok(page.sorted());
+                    }
+                    page.entries.push(entry);
+                }
+                page.next = Some(place.clone());
+            }
+            if next.is_none() {
+                page.next = None;
+                return Ok(page.sorted());
+            }
+            // A page may end early, rather than a transaction grow old over conversations without the label.
+            if page.entries.len() == entries_max || looked_at >= 2 * entries_max + TOGETHER {
+                return Ok(page.sorted());
+            }
+        }
+    }
+
+    /// Peers behind a place in the list, each with its own place; and where to go on.
+    async fn peers(&self, from: Option<&Bytes>, limit: usize) -> Result<(Vec<(UserId, Bytes)>, Option<Bytes>), Error> {
+        /// No place is longer: it names an hour and a user.
+        const PLACE_BYTES_MAX: usize = 64;
+        if from.is_some_and(|place| place.len() > PLACE_BYTES_MAX) {
+            return Err(Error::Argument("from is not of this server's making"));
+        }
+        let (begin, last) = keys::all_active(self.app, self.user);
+        let prefix = begin.len() - 1;
+        // A place is the end of a key: a client can't name one in another user's list.
+        let end = match from {
+            Some(place) => [begin.get(..prefix).unwrap_or_default(), &place[..]].concat().into(),
+            None => last,
+        };
+        let query = RangeQuery { begin, end, limit, reverse: true, mode: ReadMode::Snapshot };
+        let page = self.tx.range(query).await?;
+        let peer = |(key, _): (Bytes, Bytes)| {
+            let peer = keys::active_peer(&key).ok_or_else(|| damaged("active key"))?;
+            Ok((peer, key.slice(prefix..)))
+        };
+        let peers = page.pairs.into_iter().map(peer).collect::<Result<Vec<_>, Error>>()?;
+        let next = if page.more { peers.last().map(|(_, place)| place.clone()) } else { None };
+        Ok((peers, next))
+    }
+
+    async fn parts(&self, peer: &UserId) -> Result<(Head, ConversationRecord), Error> {
+        let conversation = Conversation::between(self.user, peer);
+        let head = conversation::snapshot_head(self.tx, self.app, conversation);
+        let kept = conversation::snapshot(self.tx, self.app, self.user, peer);
+        futures::try_join!(head, kept)
+    }
+
+    async fn unread(&self, peer: &UserId) -> Result<Unread, Error> {
+        let (head, kept) = self.parts(peer).await?;
+        if kept.receive != i32::from(ReceiveOption::Notify) || head.last_seq <= kept.removed_seq {
+            return Ok(Unread::default());
+        }
+        let messages = unread(self.user, peer, &head, &kept);
+        Ok(Unread { messages, marked: u32::from(kept.marked_unread && messages == 0) })
+    }
+
+    /// The entry, if it is to be in the list.
+    async fn listed_entry(&self, peer: &UserId, label: Option<&str>) -> Result<Option<ConversationEntry>, Error> {
+        let (head, kept) = self.parts(peer).await?;
+        let is_removed = head.last_seq <= kept.removed_seq;
+        let has_label =
+            label.is_none_or(|label| label::names(&self.labels, &kept.labels).iter().any(|own| own == label));
+        if is_removed || !has_label {
+            return Ok(None);
+        }
+        self.entry_of(peer, head, kept).await.map(Some)
+    }
+
+    async fn entry(&self, peer: &UserId) -> Result<ConversationEntry, Error> {
+        let (head, kept) = self.parts(peer).await?;
+        self.entry_of(peer, head, kept).await
+    }
+
+    async fn entry_of(&self, peer: &UserId, head: Head, kept: ConversationRecord) -> Result<ConversationEntry, Error> {
+        let view = View::of(self.tx, self.app, self.user, peer, &head, &kept).await?;
+        let newest = view.newest(head.last_seq, |message| !message.exclude_from_last_message);
+        let peer_kept = conversation::snapshot(self.tx, self.app, peer, self.user);
+        let (last_message, peer_kept, mentions) = futures::try_join!(
+            newest,
+            peer_kept,
+            self.mentions(peer, kept.read_seq.saturating_add(1).max(view.first()))
+        )?;
+        Ok(ConversationEntry {
+            conversation: Some(peer.to_conversation()),
+            last_message,
+            unread: unread(self.user, peer, &head, &kept),
+            mentions,
+            head_seq: head.seq,
+            active_ms: head.active_ms,
+            peer_read_seq: if peer == self.user { 0 } else { peer_kept.shown_seq },
+            state: Some(conversation::state(&kept, &self.labels)),
+        })
+    }
+
+    /// Sequences of messages that mention the user, from `first` on.
+    async fn mentions(&self, peer: &UserId, first: u64) -> Result<Vec<u64>, Error> {
+        let begin = keys::mention(self.app, self.user, peer, first);
+        let end = keys::mention(self.app, self.user, peer, u64::MAX >> 1);
+        let query = RangeQuery { begin, end, limit: MENTIONS_MAX, reverse: false, mode: ReadMode::Snapshot };
+        let pairs = self.tx.range(query).await?.pairs;
+        Ok(pairs.iter().filter_map(|(key, _)| keys::last_seq(key)).collect())
+    }
+}
+
+impl ListPage {
+    /// The index goes by the hour: inside a page the order is exact.
+    fn sorted(mut self) -> Self {
+        self.entries.sort_by_key(|entry| std::cmp::Reverse(entry.active_ms));
+        self
+    }
+}

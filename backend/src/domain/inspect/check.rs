@@ -1,0 +1,258 @@
+//! Is what is stored sound? Every record decodes, and what belongs together agrees.
+//!
+//! Checked: conversations have all sequences from their floor to their head, and no others; entries of
+//! event logs and answers to sends point to messages that are there or have expired; floors are not ahead
+//! of what they limit; a conversation with messages stands in the index of hours, so that it will expire,
+//! and in the lists of both users; the counts of unread messages agree from message to message and with
+//! the head.
+//! Subspaces that this program does not know are counted and not looked into.
+
+use bytes::Bytes;
+use prost::Message as _;
+use protocol::message::Message;
+
+use super::{
+    super::{
+        AppId, Error, UserId,
+        keys::{self, Conversation, Parts, Tail},
+        records::{
+            AccountRecord, ApplicationRecord, EventKind, EventPass, EventRecord, Head, RetentionClaim, SentRecord,
+        },
+        retention::{event_floor, floor_seq, hour_of},
+    },
+    Walk,
+};
+use crate::store::{Store, Versionstamp};
+
+/// What a check found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Keys looked at.
+    pub keys: u64,
+    /// Of them in subspaces that this program does not know.
+    pub unknown: u64,
+    /// Problems told.
+    pub problems: u64,
+}
+
+/// Looks at everything in the store, and tells each problem in one line. An error ends the check: the
+/// store could not be read.
+pub fn check(store: &Store, tell: &mut dyn FnMut(&str)) -> Result<Checked, Error> {
+    let walk = Walk { store };
+    let mut check = Check { walk: &walk, tell, checked: Checked::default(), last_conversation: None };
+    walk.each(Walk::whole(), |key, value| check.pair(&key, value))?;
+    Ok(check.checked)
+}
+
+struct Check<'a> {
+    walk: &'a Walk<'a>,
+    tell: &'a mut dyn FnMut(&str),
+    checked: Checked,
+    /// Of the message seen last.
+    last_conversation: Option<(AppId, Tail)>,
+}
+
+impl Check<'_> {
+    fn problem(&mut self, key: &[u8], what: &str) {
+        self.checked.problems += 1;
+        (self.tell)(&format!("{}: {what}", keys::text(key)));
+    }
+
+    fn pair(&mut self, key: &[u8], value: Bytes) -> Result<(), Error> {
+        self.checked.keys += 1;
+        let Some((app, _, parts)) = Parts::of(key) else {
+            self.problem(key, "not a key that this program writes");
+            return Ok(());
+        };
+        match parts {
+            Parts::Application => self.decodes::<ApplicationRecord>(key, value),
+            Parts::Account => self.decodes::<AccountRecord>(key, value),
+            Parts::Head(tail) => return self.conversation(app, key, &tail, value),
+            Parts::Message(tail, _) => return self.message(app, key, tail),
+            Parts::Sent { sender, client_message_id } => {
+                return self.sent(app, key, &sender, &client_message_id, value);
+            }
+            Parts::Event { user, .. } => return self.event(app, key, &user, value),
+            Parts::Floor(tail) => return self.floor(app, key, &tail, value),
+            Parts::Hour(_, tail) => return self.hour(app, key, &tail, &value),
+            Parts::EventFloor { user } => return self.event_floor(app, key, &user, value),
+            Parts::RetentionClaim => self.decodes::<RetentionClaim>(key, value),
+            Parts::EventPass => self.decodes::<EventPass>(key, value),
+            Parts::Feature => {}
+            Parts::Moment if value.len() == size_of::<u64>() => {}
+            Parts::Moment => self.problem(key, "a moment is eight bytes long"),
+            Parts::Unknown => self.checked.unknown += 1,
+        }
+        Ok(())
+    }
+
+    fn decodes<R: prost::Message + Default>(&mut self, key: &[u8], value: Bytes) {
+        if R::decode(value).is_err() {
+            self.problem(key, "does not decode");
+        }
+    }
+
+    /// From its head: all messages that it should have.
+    fn conversation(&mut self, app: AppId, key: &[u8], tail: &Tail, value: Bytes) -> Result<(), Error> {
+        let Ok(head) = Head::from_stored(Some(value)) else {
+            self.problem(key, "does not decode");
+            return Ok(());
+        };
+        // What is wrong with the floor is told where it stands.
+        let mut next = floor_seq(self.walk.get(&tail.floor(app))?).unwrap_or(1);
+        let is_empty = next > head.seq;
+        let walk = self.walk;
+        let mut newest: Option<Message> = None;
+        walk.each((tail.message(app, 0), tail.message(app, u64::MAX)), |key, value| {
+            let Some((_, _, Parts::Message(_, seq))) = Parts::of(&key) else { return Ok(()) };
+            if seq > next {
+                self.problem(&key, &format!("the messages from {next} to {} are missing before it", seq - 1));
+            } else if seq < next {
+                self.problem(&key, "should have been removed: the conversation's floor is above it");
+            }
+            if seq > head.seq {
+                self.problem(&key, &format!("the conversation's head is only {}", head.seq));
+            }
+            match Message::decode(value) {
+                Ok(message) if message.seq == seq => {
+                    if newest.as_ref().is_some_and(|before| before.seq + 1 == seq && !follows(before, &message)) {
+                        self.problem(&key, "its time or its counts do not follow from the message before it");
+                    }
+                    newest = Some(message);
+                }
+                Ok(message) => self.problem(&key, &format!("the message says that its sequence is {}", message.seq)),
+                Err(_) => self.problem(&key, "does not decode"),
+            }
+            next = next.max(seq + 1);
+            Ok(())
+        })?;
+        if next <= head.seq {
+            self.problem(key, &format!("the messages from {next} to {} are missing", head.seq));
+        }
+        if !is_empty && self.walk.get(&tail.hour(app, hour_of(head.time_ms)))?.is_none() {
+            self.problem(key, "its newest message's hour is not in the index of hours");
+        }
+        match newest {
+            Some(newest) if newest.seq == head.seq => self.head(app, key, &head, &newest),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the head says of its newest message, and where it has put the conversation.
+    fn head(&mut self, app: AppId, key: &[u8], head: &Head, newest: &Message) -> Result<(), Error> {
+        let (Some(from), Some(to)) = (UserId::new(&newest.from), UserId::new(&newest.to)) else {
+            self.problem(key, "sender or recipient of its newest message is no user name");
+            return Ok(());
+        };
+        let counts = (head.count_of(&from, &to), head.count_of(&to, &from));
+        if from != to && counts != (newest.sender_count, newest.other_count) {
+            self.problem(key, "its counts are not those of its newest message");
+        }
+        for (user, peer) in [(&from, &to), (&to, &from)] {
+            let entry = keys::active(app, user, hour_of(head.active_ms), peer);
+            if head.last_seq > 0 && self.walk.get(&entry)?.is_none() {
+                self.problem(key, &format!("it is not in the list of {user}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The message itself was looked at from its conversation's head.
+    fn message(&mut self, app: AppId, key: &[u8], tail: Tail) -> Result<(), Error> {
+        let conversation = Some((app, tail));
+        if let Some((app, tail)) = conversation.as_ref().filter(|_| self.last_conversation != conversation)
+            && self.walk.get(&tail.head(*app))?.is_none()
+        {
+            self.problem(key, "its conversation has no head");
+        }
+        self.last_conversation = conversation;
+        Ok(())
+    }
+
+    fn sent(&mut self, app: AppId, key: &[u8], sender: &str, id: &[u8], value: Bytes) -> Result<(), Error> {
+        let Ok(record) = SentRecord::decode(value) else {
+            self.problem(key, "does not decode");
+            return Ok(());
+        };
+        let (Some(from), Some(to)) = (UserId::new(sender), UserId::new(&record.to)) else {
+            self.problem(key, "sender or recipient is no user name");
+            return Ok(());
+        };
+        let tail = Tail::from(Conversation::between(&from, &to));
+        let stored = self.walk.get(&tail.message(app, record.seq))?;
+        let Some(message) = stored.and_then(|stored| Message::decode(stored).ok()) else {
+            self.problem(key, &format!("its message, sequence {}, is not there", record.seq));
+            return Ok(());
+        };
+        if message.from != sender || message.client_message_id != id {
+            self.problem(key, &format!("sequence {} is another message", record.seq));
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, app: AppId, key: &[u8], user: &str, value: Bytes) -> Result<(), Error> {
+        let Ok(record) = EventRecord::decode(value) else {
+            self.problem(key, "does not decode");
+            return Ok(());
+        };
+        // Of a kind that this program does not know.
+        let Some(EventKind::Message(target) | EventKind::Changed(target)) = record.kind else { return Ok(()) };
+        let (Some(user), Some(peer)) = (UserId::new(user), UserId::new(&target.peer)) else {
+            self.problem(key, "the log's owner or the other side is no user name");
+            return Ok(());
+        };
+        let tail = Tail::from(Conversation::between(&user, &peer));
+        if self.walk.get(&tail.message(app, target.seq))?.is_none()
+            && target.seq >= floor_seq(self.walk.get(&tail.floor(app))?).unwrap_or(1)
+        {
+            self.problem(key, &format!("its message, sequence {} with {peer}, is not there", target.seq));
+        }
+        Ok(())
+    }
+
+    fn floor(&mut self, app: AppId, key: &[u8], tail: &Tail, value: Bytes) -> Result<(), Error> {
+        let Ok(floor) = floor_seq(Some(value)) else {
+            self.problem(key, "does not decode");
+            return Ok(());
+        };
+        let head = self.walk.get(&tail.head(app))?;
+        let head_seq = Head::from_stored(head).unwrap_or_default().seq;
+        if floor > head_seq + 1 {
+            self.problem(key, &format!("the floor {floor} is above the head {head_seq}"));
+        }
+        Ok(())
+    }
+
+    fn hour(&mut self, app: AppId, key: &[u8], tail: &Tail, value: &[u8]) -> Result<(), Error> {
+        if !value.is_empty() {
+            self.problem(key, "should be empty");
+        }
+        if self.walk.get(&tail.head(app))?.is_none() {
+            self.problem(key, "its conversation has no head");
+        }
+        Ok(())
+    }
+
+    fn event_floor(&mut self, app: AppId, key: &[u8], user: &str, value: Bytes) -> Result<(), Error> {
+        let (Ok(floor), Some(user)) = (event_floor(Some(value)), UserId::new(user)) else {
+            self.problem(key, "does not decode");
+            return Ok(());
+        };
+        let (begin, end) = keys::events_after(app, &user, Versionstamp::ZERO);
+        let oldest = self.walk.first(begin, end)?;
+        if oldest.and_then(|key| keys::event_position(&key)).is_some_and(|oldest| oldest <= floor) {
+            self.problem(key, "the log has entries that should have been removed");
+        }
+        Ok(())
+    }
+}
+
+/// Whether time and counts of a message can be those of the one behind `before`.
+fn follows(before: &Message, message: &Message) -> bool {
+    let (of_sender, of_other) = match before.from == message.from {
+        true => (before.sender_count, before.other_count),
+        false => (before.other_count, before.sender_count),
+    };
+    let counted = message.sender_count.checked_sub(of_sender);
+    message.time_ms >= before.time_ms && message.other_count == of_other && counted.is_some_and(|counted| counted <= 1)
+}

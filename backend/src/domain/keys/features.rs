@@ -1,0 +1,137 @@
+//! Keys of what users do with messages and conversations beyond sending and reading.
+
+use bytes::Bytes;
+use foundationdb_tuple::{Bytes as TupleBytes, Element, unpack};
+
+use super::{
+    ACTIVE, AppId, BLACKLIST, Conversation, DELETED, DEPLOYMENT, EXTENSION, KEPT, LABELS, MENTION, MERGED, ONE_TO_ONE,
+    PIN, RELATION, STORE_ID, UserId, children, key,
+};
+
+/// What a user keeps about a conversation.
+pub fn kept(app: AppId, user: &UserId, peer: &UserId) -> Bytes {
+    key(&(app, KEPT, user.as_str(), ONE_TO_ONE, peer.as_str()))
+}
+
+/// Says in which hour a user's conversation was last active.
+pub fn active(app: AppId, user: &UserId, hour: u32, peer: &UserId) -> Bytes {
+    key(&(app, ACTIVE, user.as_str(), hour, ONE_TO_ONE, peer.as_str()))
+}
+
+/// All of a user's conversations, by hour.
+pub fn all_active(app: AppId, user: &UserId) -> (Bytes, Bytes) {
+    children(&(app, ACTIVE, user.as_str()))
+}
+
+/// The other side in a key of [`all_active`].
+pub fn active_peer(key: &[u8]) -> Option<UserId> {
+    let (_, _, _, _, kind, peer): (AppId, u32, String, u32, u32, String) = unpack(key).ok()?;
+    (kind == ONE_TO_ONE).then(|| UserId::new(&peer))?
+}
+
+/// Says that a user has deleted a message.
+pub fn deleted(app: AppId, user: &UserId, peer: &UserId, seq: u64) -> Bytes {
+    key(&(app, DELETED, user.as_str(), ONE_TO_ONE, peer.as_str(), seq))
+}
+
+/// Says that a message mentions a user.
+pub fn mention(app: AppId, user: &UserId, peer: &UserId, seq: u64) -> Bytes {
+    key(&(app, MENTION, user.as_str(), ONE_TO_ONE, peer.as_str(), seq))
+}
+
+/// The sequence that a key of [`deleted`], [`mention`], [`message`](super::message) or [`pin`] ends with.
+pub fn last_seq(key: &[u8]) -> Option<u64> {
+    match unpack::<Vec<Element<'_>>>(key).ok()?.last()? {
+        Element::Int(seq) => u64::try_from(*seq).ok(),
+        _ => None,
+    }
+}
+
+/// An extension of a message.
+pub fn extension(app: AppId, conversation: Conversation<'_>, seq: u64, name: &str) -> Bytes {
+    key(&(app, EXTENSION, ONE_TO_ONE, conversation.low, conversation.high, seq, name))
+}
+
+/// The last version that an extension of a message was given.
+pub fn extension_counter(app: AppId, conversation: Conversation<'_>, seq: u64) -> Bytes {
+    key(&(app, EXTENSION, ONE_TO_ONE, conversation.low, conversation.high, seq))
+}
+
+/// All extensions of a message.
+pub fn extensions(app: AppId, conversation: Conversation<'_>, seq: u64) -> (Bytes, Bytes) {
+    children(&(app, EXTENSION, ONE_TO_ONE, conversation.low, conversation.high, seq))
+}
+
+/// The name in a key of [`extension`].
+pub fn extension_name(key: &[u8]) -> Option<String> {
+    match unpack::<Vec<Element<'_>>>(key).ok()?.pop()? {
+        Element::String(name) => Some(name.into_owned()),
+        _ => None,
+    }
+}
+
+/// A pinned message.
+pub fn pin(app: AppId, conversation: Conversation<'_>, seq: u64) -> Bytes {
+    key(&(app, PIN, ONE_TO_ONE, conversation.low, conversation.high, seq))
+}
+
+/// All pinned messages of a conversation.
+pub fn pins(app: AppId, conversation: Conversation<'_>) -> (Bytes, Bytes) {
+    children(&(app, PIN, ONE_TO_ONE, conversation.low, conversation.high))
+}
+
+/// What a merged message holds.
+pub fn merged(app: AppId, content_id: &[u8]) -> Bytes {
+    key(&(app, MERGED, TupleBytes::from(content_id)))
+}
+
+/// A message inside a merged one.
+pub fn merged_message(app: AppId, content_id: &[u8], index: u32) -> Bytes {
+    key(&(app, MERGED, TupleBytes::from(content_id), index))
+}
+
+/// What `user` says of `peer`.
+pub fn relation(app: AppId, user: &UserId, peer: &UserId) -> Bytes {
+    key(&(app, RELATION, user.as_str(), peer.as_str()))
+}
+
+/// Lists of users that a user keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listed {
+    /// Whose messages are refused.
+    Blacklist,
+}
+
+impl Listed {
+    fn subspace(self) -> u32 {
+        match self {
+            Listed::Blacklist => BLACKLIST,
+        }
+    }
+}
+
+/// Says that `other` is on a list of `user`.
+pub fn listed(app: AppId, list: Listed, user: &UserId, other: &UserId) -> Bytes {
+    key(&(app, list.subspace(), user.as_str(), other.as_str()))
+}
+
+/// Everybody on a list of `user`.
+pub fn listed_all(app: AppId, list: Listed, user: &UserId) -> (Bytes, Bytes) {
+    children(&(app, list.subspace(), user.as_str()))
+}
+
+/// Who a key of [`listed`] is about.
+pub fn listed_user(key: &[u8]) -> Option<UserId> {
+    let (_, _, _, other): (AppId, u32, String, String) = unpack(key).ok()?;
+    UserId::new(&other)
+}
+
+/// Names of a user's labels.
+pub fn labels(app: AppId, user: &UserId) -> Bytes {
+    key(&(app, LABELS, user.as_str()))
+}
+
+/// Which store this is.
+pub fn store_id() -> Bytes {
+    key(&(DEPLOYMENT, STORE_ID))
+}

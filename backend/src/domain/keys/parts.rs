@@ -1,0 +1,96 @@
+//! Keys taken apart, for those who look at the whole store.
+
+use bytes::Bytes;
+use foundationdb_tuple::{Bytes as TupleBytes, Element, pack, unpack};
+
+use super::{
+    ACCOUNT, ACTIVE, APPLICATION, AppId, BLACKLIST, CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, EVENT, EVENT_FLOOR,
+    EVENT_PASS, EXTENSION, EventPlace, HOUR, KEPT, LABELS, MENTION, MERGED, MESSAGE, MOMENT, PIN, RELATION,
+    RETENTION_CLAIM, SENT, STORE_ID, Tail, expiry::split_number, hour_parts,
+};
+use crate::store::Versionstamp;
+
+/// A key taken apart, for those who look at the whole store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Parts {
+    Application,
+    Account,
+    Head(Tail),
+    Message(Tail, u64),
+    Sent {
+        sender: String,
+        client_message_id: Bytes,
+    },
+    Event {
+        user: String,
+        position: Versionstamp,
+    },
+    Floor(Tail),
+    Hour(u32, Tail),
+    EventFloor {
+        user: String,
+    },
+    RetentionClaim,
+    EventPass,
+    Moment,
+    /// Something that belongs to messages or conversations, and is checked by its subspace alone.
+    Feature,
+    /// A subspace that this program does not know.
+    Unknown,
+}
+
+impl Parts {
+    /// The application and subspace of a key, and what it is; `None` if the tuple layer did not write it so.
+    pub(crate) fn of(key: &[u8]) -> Option<(AppId, u32, Parts)> {
+        let (app, behind_app) = split_number(key)?;
+        let (subspace, rest) = split_number(behind_app)?;
+        let (app, subspace) = (app.try_into().ok()?, subspace.try_into().ok()?);
+        let tail = |rest: &[u8]| Tail(Bytes::copy_from_slice(rest));
+        let parts = match subspace {
+            APPLICATION => Parts::Application,
+            ACCOUNT => Parts::Account,
+            CONVERSATION_HEAD => Parts::Head(tail(rest)),
+            MESSAGE => {
+                let seq = match unpack::<Vec<Element<'_>>>(rest).ok()?.pop()? {
+                    Element::Int(seq) => u64::try_from(seq).ok()?,
+                    _ => return None,
+                };
+                let tail_bytes = rest.len().checked_sub(pack(&(seq,)).len())?;
+                Parts::Message(tail(rest.get(..tail_bytes)?), seq)
+            }
+            SENT => {
+                let (sender, client_message_id): (String, TupleBytes<'_>) = unpack(rest).ok()?;
+                Parts::Sent { sender, client_message_id: Bytes::copy_from_slice(&client_message_id) }
+            }
+            EVENT => {
+                let place = EventPlace::of(app, key)?;
+                Parts::Event { user: unpack::<(String,)>(&place.user).ok()?.0, position: place.position }
+            }
+            CONVERSATION_FLOOR => Parts::Floor(tail(rest)),
+            HOUR => hour_parts(app, key).map(|(hour, tail)| Parts::Hour(hour, tail))?,
+            EVENT_FLOOR => Parts::EventFloor { user: unpack::<(String,)>(rest).ok()?.0 },
+            RETENTION_CLAIM => Parts::RetentionClaim,
+            EVENT_PASS => Parts::EventPass,
+            MOMENT => Parts::Moment,
+            KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | RELATION | LABELS | STORE_ID | BLACKLIST => {
+                Parts::Feature
+            }
+            _ => Parts::Unknown,
+        };
+        Some((app, subspace, parts))
+    }
+}
+
+/// A key as text: `(7, 4, 1, "anna", "ben", 3)`; in hexadecimal what the tuple layer did not write.
+pub(crate) fn text(key: &[u8]) -> String {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let Ok(elements) = unpack::<Vec<Element<'_>>>(key) else { return format!("0x{}", hex(key)) };
+    let element = |element: &Element<'_>| match element {
+        Element::Int(number) => number.to_string(),
+        Element::String(text) => format!("{text:?}"),
+        Element::Bytes(bytes) => format!("0x{}", hex(bytes)),
+        Element::Versionstamp(stamp) => format!("0x{}", hex(stamp.as_bytes())),
+        other => format!("{other:?}"),
+    };
+    format!("({})", elements.iter().map(element).collect::<Vec<_>>().join(", "))
+}

@@ -1,0 +1,416 @@
+//! Removing what has expired (MSG-03), a bounded portion a transaction.
+//!
+//! - Messages, with the answers that their sends were given. Each conversation stands in an index of
+//!   hours once for every hour that it has messages of (`note_hour`, written with the first of them).
+//!   An hour that is older than what is kept is due: the conversation is cut from its floor up to the
+//!   first message that has not expired, and the entry of the index goes.
+//! - Entries of event logs. A log is ordered by versions, so nothing is written for its expiry with
+//!   each event: once an hour the store's version is noted (`keys::moment`), and a few times a day a
+//!   pass over all logs removes what is older than the newest version that has expired. It jumps from log
+//!   to log, so it reads one entry of each log and those that it removes.
+//!
+//! Both leave a floor, so that a reader knows "removed" from "never there". Clocks that are wrong
+//! by hours remove by hours too late or too early; sequences, and what is newer, are never touched.
+//!
+//! On several nodes one process has the claim, in the store. It only saves the others the work: each
+//! portion is one serialisable transaction, and right whoever runs it.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::executor::block_on;
+use prost::Message as _;
+use protocol::message::Message;
+
+use super::{
+    AppId, Error, UserId, damaged,
+    keys::{self, Conversation, EventPlace, Tail},
+    records::{EventPass, RetentionClaim},
+};
+use crate::{
+    env::{Clock, Rng, UnixMillis},
+    store::{Lane, RangePage, RangeQuery, ReadMode, Store, Tx, Versionstamp},
+};
+
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+
+/// Messages that one transaction removes at the most; each with an answer.
+const MESSAGES_MAX: usize = 256;
+/// Messages read at a time: no more than 2 MB of the longest.
+const MESSAGES_CHUNK: usize = 64;
+/// Entries of the index of hours that one transaction settles at the most.
+const HOURS_MAX: usize = 64;
+/// Event logs that one transaction looks at, at the most.
+const LOGS_MAX: usize = 64;
+/// Entries of event logs that one transaction removes at the most.
+const EVENTS_MAX: usize = 1024;
+/// From one pass over the event logs to the next: how much longer an entry may live.
+const PASS_INTERVAL_MS: u64 = 6 * HOUR_MS;
+/// How long a claim holds. Its owner renews it after half of that.
+const CLAIM_MS: u64 = 10 * 60_000;
+/// When nothing is due, or the store can't: until the next look.
+const IDLE_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long things are kept, in days; 0: for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Messages, and the answers that make a repeated send known as such.
+    pub message_days: u32,
+    /// Entries of event logs. A device that stays away for longer starts over.
+    pub event_days: u32,
+}
+
+/// The hour that a time falls into, in hours since the Unix epoch.
+pub(crate) fn hour_of(time_ms: UnixMillis) -> u32 {
+    u32::try_from(time_ms / HOUR_MS).unwrap_or(u32::MAX)
+}
+
+/// Notes that the conversation has a message of this time. To be called with every message whose hour
+/// is not that of the message before it.
+pub(crate) fn note_hour(tx: &Tx, app: AppId, conversation: Conversation<'_>, time_ms: UnixMillis) {
+    tx.set(Tail::from(conversation).hour(app, hour_of(time_ms)), Bytes::new());
+}
+
+/// The first sequence that a conversation may still have, from its stored form.
+pub(crate) fn floor_seq(stored: Option<Bytes>) -> Result<u64, Error> {
+    match stored {
+        None => Ok(1),
+        Some(bytes) => bytes[..].try_into().map(u64::from_le_bytes).map_err(|_| damaged("conversation floor")),
+    }
+}
+
+/// Up to where an event log was removed, from its stored form.
+pub(crate) fn event_floor(stored: Option<Bytes>) -> Result<Versionstamp, Error> {
+    match stored {
+        None => Ok(Versionstamp::ZERO),
+        Some(bytes) => Versionstamp::from_slice(&bytes).ok_or_else(|| damaged("event floor")),
+    }
+}
+
+/// What one [`Retention::round`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Messages removed.
+    pub messages: usize,
+    /// Entries of event logs removed.
+    pub events: usize,
+    /// There is more to do.
+    pub more: bool,
+}
+
+/// Removes what has expired.
+#[derive(Clone)]
+pub struct Retention {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    keep: Keep,
+    owner: u64,
+    settled: Arc<Mutex<Settled>>,
+}
+
+/// Up to where the index of hours is known to have nothing left, by application. An LSM tree keeps what
+/// was removed until it merges it away, and would walk over all of that again for every portion.
+#[derive(Clone, Debug, Default)]
+struct Settled {
+    up_to: HashMap<AppId, Bytes>,
+    /// When it was begun afresh. A clock that was wrong may have noted an hour that lies behind.
+    since_ms: UnixMillis,
+}
+
+/// The thread that removes; dropped or stopped, it ends.
+pub struct RetentionTask {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl RetentionTask {
+    /// Ends the thread after the transaction it is at.
+    pub fn stop(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread that removes what has expired died");
+        }
+    }
+}
+
+impl Retention {
+    /// `rng` draws what this process is known by among others on the same store.
+    pub fn new(store: Store, clock: Arc<dyn Clock>, rng: &dyn Rng, keep: Keep) -> Self {
+        metrics::describe_counter!("retention_removed_total", "What was removed because it had expired, by kind");
+        metrics::describe_gauge!(
+            "retention_behind_hours",
+            "Age of the oldest hour of messages that is due for removal"
+        );
+        Retention { store, clock, keep, owner: rng.next_u64(), settled: Arc::default() }
+    }
+
+    /// Starts a thread that does what is due, for no more than half of the time.
+    pub fn start(self) -> io::Result<RetentionTask> {
+        let (stop, stopped) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("retention".into()).spawn(move || {
+            let mut pause = Duration::ZERO;
+            while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
+                let began_us = self.clock.monotonic_us();
+                pause = match block_on(self.round()) {
+                    Ok(round) if round.more => {
+                        Duration::from_micros(self.clock.monotonic_us().saturating_sub(began_us).max(1000))
+                    }
+                    Ok(_) => IDLE_PAUSE,
+                    Err(error) => {
+                        tracing::warn!(%error, "what has expired was not removed; another try follows");
+                        IDLE_PAUSE
+                    }
+                };
+            }
+        })?;
+        Ok(RetentionTask { stop, thread })
+    }
+
+    /// Does one portion of what is due, if this process has the claim or can take it.
+    pub async fn round(&self) -> Result<Round, Error> {
+        let Some(version) = self.claim().await? else { return Ok(Round::default()) };
+        // After the claim: everything up to its version is older than this.
+        let now_ms = self.clock.unix_ms();
+        let messages = match self.keep.message_days {
+            0 => Portion::default(),
+            days => self.remove_messages(now_ms, now_ms.saturating_sub(u64::from(days) * DAY_MS)).await?,
+        };
+        let events = match self.keep.event_days {
+            0 => Portion::default(),
+            days => self.remove_events(now_ms, now_ms.saturating_sub(u64::from(days) * DAY_MS), version).await?,
+        };
+        metrics::counter!("retention_removed_total", "what" => "message").increment(messages.removed as u64);
+        metrics::counter!("retention_removed_total", "what" => "event").increment(events.removed as u64);
+        Ok(Round { messages: messages.removed, events: events.removed, more: messages.more || events.more })
+    }
+
+    /// Whether this process is the one that removes; then also a version that the store has reached.
+    async fn claim(&self) -> Result<Option<u64>, Error> {
+        let (owner, clock) = (self.owner, self.clock.clone());
+        let body = async move |tx: &Tx| -> Result<bool, Error> {
+            let key = keys::retention_claim();
+            let stored = tx.snapshot_get(&key).await?;
+            let claim = RetentionClaim::decode(stored.unwrap_or_default()).map_err(|_| damaged("retention claim"))?;
+            let left_ms = claim.until_ms.saturating_sub(clock.unix_ms());
+            // One that holds for longer was taken by a clock that is wrong.
+            let holds = (1..=CLAIM_MS).contains(&left_ms);
+            if holds && claim.owner != owner {
+                return Ok(false);
+            }
+            if !holds || left_ms < CLAIM_MS / 2 {
+                tx.get(&key).await?; // of two that take it at once, one conflicts
+                tx.set(key, RetentionClaim { owner, until_ms: clock.unix_ms() + CLAIM_MS }.encode_to_vec());
+            }
+            Ok(true)
+        };
+        let (is_ours, committed) = self.store.run(Lane::Read, "retention_claim", body).await?;
+        Ok(is_ours.then_some(committed.version))
+    }
+
+    async fn remove_messages(&self, now_ms: u64, cutoff_ms: u64) -> Result<Portion, Error> {
+        let mut settled = self.settled().clone();
+        if now_ms.abs_diff(settled.since_ms) >= DAY_MS {
+            settled = Settled { up_to: HashMap::new(), since_ms: now_ms };
+        }
+        let body = async move |tx: &Tx| -> Result<(Portion, Settled), Error> {
+            let mut settled = settled.clone();
+            Ok((remove_messages(tx, now_ms, cutoff_ms, &mut settled.up_to).await?, settled))
+        };
+        let ((portion, settled), _) = self.store.run(Lane::Read, "retention_messages", body).await?;
+        *self.settled() = settled;
+        Ok(portion)
+    }
+
+    fn settled(&self) -> MutexGuard<'_, Settled> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn remove_events(&self, now_ms: u64, cutoff_ms: u64, version: u64) -> Result<Portion, Error> {
+        let body = async move |tx: &Tx| remove_events(tx, now_ms, cutoff_ms, version).await;
+        Ok(self.store.run(Lane::Read, "retention_events", body).await?.0)
+    }
+}
+
+/// What one transaction did.
+#[derive(Clone, Copy, Debug, Default)]
+struct Portion {
+    removed: usize,
+    more: bool,
+}
+
+/// Settles hours that are due, of one application after the other.
+async fn remove_messages(
+    tx: &Tx,
+    now_ms: u64,
+    cutoff_ms: u64,
+    settled: &mut HashMap<AppId, Bytes>,
+) -> Result<Portion, Error> {
+    let mut portion = Portion::default();
+    let mut app = 0;
+    metrics::gauge!("retention_behind_hours").set(0.0);
+    while let Some(next) = next_application(tx, app).await? {
+        app = next;
+        // Serialisable: an hour that is noted again meanwhile must not go unseen.
+        let (begin, end) = keys::hours_before(app, hour_of(cutoff_ms));
+        let begin = settled.get(&app).cloned().unwrap_or(begin);
+        let due = page(tx, (begin, end.clone()), HOURS_MAX, ReadMode::Serializable).await?;
+        for (key, _) in &due.pairs {
+            let (hour, tail) = keys::hour_parts(app, key).ok_or_else(|| damaged("hour key"))?;
+            metrics::gauge!("retention_behind_hours").set(f64::from(hour_of(now_ms).saturating_sub(hour)));
+            let left = MESSAGES_MAX - portion.removed;
+            let cut = cut_conversation(tx, app, &tail, cutoff_ms, left).await?;
+            portion.removed += cut.removed;
+            if cut.more {
+                return Ok(Portion { more: true, ..portion });
+            }
+            tx.clear(key);
+            settled.insert(app, key.clone());
+        }
+        if due.more {
+            return Ok(Portion { more: true, ..portion });
+        }
+        settled.insert(app, end);
+    }
+    Ok(portion)
+}
+
+/// Removes the oldest messages of a conversation, up to the first that has not expired.
+async fn cut_conversation(tx: &Tx, app: AppId, tail: &Tail, cutoff_ms: u64, left: usize) -> Result<Portion, Error> {
+    let floor = floor_seq(tx.get(&tail.floor(app)).await?)?;
+    let mut seq = floor;
+    let mut cut = Portion::default();
+    'reading: loop {
+        let limit = MESSAGES_CHUNK.min(left - cut.removed);
+        if limit == 0 {
+            cut.more = true;
+            break;
+        }
+        let range = (tail.message(app, seq), tail.message(app, u64::MAX));
+        let messages = page(tx, range, limit, ReadMode::Snapshot).await?;
+        for (key, stored) in messages.pairs {
+            let Ok(message) = Message::decode(stored) else {
+                // Its age can't be told. The rest of the conversation stays behind it.
+                tracing::error!(?key, "a stored message does not decode, and is kept");
+                break 'reading;
+            };
+            if message.time_ms >= cutoff_ms {
+                break 'reading;
+            }
+            if let Some(sender) = UserId::new(&message.from) {
+                tx.clear(&keys::sent(app, &sender, &message.client_message_id));
+            }
+            cut.removed += 1;
+            seq = message.seq + 1;
+        }
+        if !messages.more {
+            break;
+        }
+    }
+    if seq > floor {
+        tx.clear_range(&tail.message(app, floor), &tail.message(app, seq));
+        tx.clear_range(&tail.extensions(app, floor), &tail.extensions(app, seq));
+        tx.clear_range(&tail.pin(app, floor), &tail.pin(app, seq));
+        tx.set(tail.floor(app), seq.to_le_bytes().to_vec());
+    }
+    Ok(cut)
+}
+
+/// Goes on with the pass over the event logs, or begins one if it is time.
+async fn remove_events(tx: &Tx, now_ms: u64, cutoff_ms: u64, version: u64) -> Result<Portion, Error> {
+    note_moment(tx, now_ms, version).await?;
+    let stored = tx.get(&keys::event_pass()).await?.unwrap_or_default();
+    let mut pass = EventPass::decode(stored).map_err(|_| damaged("event pass"))?;
+    if pass.app == 0 {
+        if now_ms.abs_diff(pass.began_ms) < PASS_INTERVAL_MS {
+            return Ok(Portion::default());
+        }
+        let Some(begun) = begin_pass(tx, now_ms, cutoff_ms).await? else { return Ok(Portion::default()) };
+        pass = begun;
+    }
+    let mut removed = 0;
+    for _ in 0..LOGS_MAX {
+        removed += continue_pass(tx, &mut pass, EVENTS_MAX - removed).await?;
+        if pass.app == 0 || removed >= EVENTS_MAX {
+            break;
+        }
+    }
+    tx.set(keys::event_pass(), pass.encode_to_vec());
+    Ok(Portion { removed, more: pass.app != 0 })
+}
+
+/// Once an hour: what was written up to `version` was written before now.
+async fn note_moment(tx: &Tx, now_ms: u64, version: u64) -> Result<(), Error> {
+    let newest_ms = newest_moment(tx, u64::MAX).await?.map(|(time_ms, _)| time_ms);
+    if newest_ms.is_none_or(|newest_ms| newest_ms + HOUR_MS <= now_ms) {
+        tx.set(keys::moment(now_ms), version.to_be_bytes().to_vec());
+    }
+    Ok(())
+}
+
+/// The newest moment before `before_ms`: its time and version.
+async fn newest_moment(tx: &Tx, before_ms: u64) -> Result<Option<(u64, u64)>, Error> {
+    let (begin, end) = keys::moments_before(before_ms);
+    let query = RangeQuery { begin, end, limit: 1, reverse: true, mode: ReadMode::Snapshot };
+    let Some((key, value)) = tx.range(query).await?.pairs.pop() else { return Ok(None) };
+    let time_ms = keys::moment_ms(&key).ok_or_else(|| damaged("moment key"))?;
+    let version = value[..].try_into().map(u64::from_be_bytes).map_err(|_| damaged("moment"))?;
+    Ok(Some((time_ms, version)))
+}
+
+async fn begin_pass(tx: &Tx, now_ms: u64, cutoff_ms: u64) -> Result<Option<EventPass>, Error> {
+    let Some((moment_ms, version)) = newest_moment(tx, cutoff_ms).await? else { return Ok(None) };
+    let Some(app) = next_application(tx, 0).await? else { return Ok(None) };
+    // Older moments tell nothing that this one does not.
+    let (begin, end) = keys::moments_before(moment_ms);
+    tx.clear_range(&begin, &end);
+    Ok(Some(EventPass { began_ms: now_ms, app, next: Bytes::new(), version }))
+}
+
+/// Looks at the next log, or goes to the next application. Says how many entries it removed.
+async fn continue_pass(tx: &Tx, pass: &mut EventPass, left: usize) -> Result<usize, Error> {
+    let (mut begin, end) = keys::event_logs(pass.app);
+    if !pass.next.is_empty() {
+        begin = pass.next.clone();
+    }
+    let Some((oldest, _)) = page(tx, (begin, end), 1, ReadMode::Snapshot).await?.pairs.pop() else {
+        pass.app = next_application(tx, pass.app).await?.unwrap_or(0);
+        pass.next = Bytes::new();
+        return Ok(0);
+    };
+    let oldest = EventPlace::of(pass.app, &oldest).ok_or_else(|| damaged("event key"))?;
+    pass.next = oldest.behind_log(pass.app);
+    let first_kept = Versionstamp::new(pass.version + 1, 0, 0);
+    if oldest.position >= first_kept {
+        return Ok(0);
+    }
+    let (begin, end) = oldest.log_before(pass.app, first_kept);
+    let expired = page(tx, (begin.clone(), end), left, ReadMode::Snapshot).await?;
+    if let Some((last, _)) = expired.pairs.last() {
+        let last_place = EventPlace::of(pass.app, last).ok_or_else(|| damaged("event key"))?;
+        tx.clear_range(&begin, &[&last[..], &[0]].concat());
+        tx.set(last_place.floor(pass.app), last_place.position.0.to_vec());
+    }
+    if expired.more {
+        pass.next = begin;
+    }
+    Ok(expired.pairs.len())
+}
+
+/// The next application behind `app` that has anything stored.
+async fn next_application(tx: &Tx, app: AppId) -> Result<Option<AppId>, Error> {
+    let Some((key, _)) = page(tx, keys::applications_after(app), 1, ReadMode::Snapshot).await?.pairs.pop() else {
+        return Ok(None);
+    };
+    keys::application_of(&key).map(Some).ok_or_else(|| damaged("application of a key"))
+}
+
+async fn page(tx: &Tx, (begin, end): (Bytes, Bytes), limit: usize, mode: ReadMode) -> Result<RangePage, Error> {
+    Ok(tx.range(RangeQuery { begin, end, limit, reverse: false, mode }).await?)
+}

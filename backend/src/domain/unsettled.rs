@@ -1,0 +1,241 @@
+//! Acts whose commit was not answered: they may be stored without anybody having been told.
+//!
+//! Such a message must still be pushed, and before anything that came after it: a push moves the
+//! device's cursor, and what the cursor passed is never read again. There are two ways out of doubt.
+//! - The batch is run again and finds what an earlier run of it has stored: `find_stored` gives what
+//!   that run would have answered, had it been heard.
+//! - The batch gives up. Its users get an error, and its acts are kept (`Unsettled`) until the next
+//!   transaction of the queue settles them (`Batch::settle`): it finds them, or sees to it that the
+//!   commit in doubt, should it still be on its way, fails.
+//!
+//! Changes leave no record by which they could be found again. Run again, they write their events again
+//! (`Staging::again`); given up, or refused when they are run again, they send everybody
+//! concerned back to the log.
+//!
+//! What may not live here: what a send stores, who is told.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use prost::Message as _;
+use protocol::EncodedEvent;
+use smallvec::{SmallVec, smallvec};
+
+use super::{
+    AppId, Error, UserId,
+    act::{Act, News, Notice, Staged},
+    change::Change,
+    keys::{self, Conversation},
+    message::NewMessage,
+    records::{EventKind, EventRecord, SentRecord},
+};
+use crate::store::{RangeQuery, ReadMode, Tx, Versionstamp};
+
+/// What a run would have stored of a send. Two runs that could be taken for each other, because somebody
+/// else has stored the same send with the same sequence in the same millisecond, both push it: once, if
+/// they are settled together, or again later, which sessions don't mind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Try {
+    pub(super) seq: u64,
+    pub(super) time_ms: u64,
+}
+
+/// A message that has been stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fresh {
+    /// The message, encoded as the protocol's `Message`.
+    message: Bytes,
+    /// Where it stands in the sender's event log.
+    position_from: Versionstamp,
+    /// Where it stands in the recipient's event log, if it is there.
+    position_to: Option<Versionstamp>,
+}
+
+impl Fresh {
+    /// Who is to be told.
+    pub(super) fn notices(self, new: &NewMessage) -> SmallVec<[Notice; 2]> {
+        let event = EncodedEvent::message(self.message);
+        let notice =
+            |user: &UserId, position| Notice { user: user.clone(), what: News::Event(position, event.clone()) };
+        let to = self.position_to.filter(|_| new.from != new.to);
+        let mut notices = smallvec![notice(&new.from, self.position_from)];
+        notices.extend(to.map(|position| notice(&new.to, position)));
+        notices
+    }
+}
+
+/// An act and the runs that may have stored it.
+pub(super) struct Tried {
+    pub(super) act: Act,
+    pub(super) tries: Vec<Try>,
+}
+
+/// The acts in doubt of a batch that has given up.
+pub(super) struct Batch(pub(super) Vec<Tried>);
+
+/// An act that was carried out, or may have been, although its user got an error.
+#[derive(Clone, Debug)]
+pub struct Late {
+    /// What was asked for.
+    pub act: Act,
+    /// Who is to be told.
+    pub notices: SmallVec<[Notice; 2]>,
+}
+
+/// The batches in doubt, oldest first.
+#[derive(Default)]
+pub(super) struct Unsettled(Mutex<Vec<Arc<Batch>>>);
+
+impl Unsettled {
+    pub(super) fn add(&self, batch: Batch) {
+        self.lock().push(Arc::new(batch));
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Batch>> {
+        self.lock().clone()
+    }
+
+    /// How many acts are in doubt.
+    pub(super) fn acts(&self) -> usize {
+        self.lock().iter().map(|batch| batch.0.len()).sum()
+    }
+
+    /// The batch has been settled; `false` if it was before.
+    pub(super) fn remove(&self, settled: &Arc<Batch>) -> bool {
+        let mut batches = self.lock();
+        let before = batches.len();
+        batches.retain(|batch| !Arc::ptr_eq(batch, settled));
+        batches.len() < before
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Batch>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Batch {
+    /// What of it is stored. Once `tx` has been committed, nothing more of it will be.
+    pub(super) async fn settle(&self, tx: &Tx) -> Result<Vec<Late>, Error> {
+        let start = |tried| match tried {
+            &Tried { act: Act::Send(ref new), .. } => {
+                let key = keys::sent(new.app, &new.from, &new.client_message_id);
+                let reading = tx.get(&key);
+                forestall(tx, &key);
+                Some((new, reading))
+            }
+            Tried { act: Act::Change(change), .. } => {
+                change.guards().iter().for_each(|key| forestall(tx, key));
+                None
+            }
+        };
+        let readings: Vec<_> = self.0.iter().map(start).collect();
+        let mut stored = Vec::new();
+        for (tried, reading) in self.0.iter().zip(readings) {
+            let Some((message, reading)) = reading else { continue };
+            let found = reading.await?.and_then(|record| SentRecord::decode(record).ok());
+            let own = found.filter(|found| tried.tries.contains(&Try { seq: found.seq, time_ms: found.time_ms }));
+            stored.extend(own.map(|own| (message, own)));
+        }
+        let fresh = find_stored(tx, &stored).await?;
+        let mut found: Vec<_> = stored.into_iter().zip(fresh).collect();
+        found.sort_by_key(|(_, fresh)| fresh.as_ref().map(|fresh| fresh.position_from));
+        let sends = found.into_iter().filter_map(|((message, _), fresh)| {
+            Some(Late { act: Act::Send(message.clone()), notices: fresh?.notices(message) })
+        });
+        let changes = self.0.iter().filter_map(|tried| match &tried.act {
+            Act::Send(_) => None,
+            Act::Change(change) => Some(Late::behind(change)),
+        });
+        Ok(sends.chain(changes).collect())
+    }
+}
+
+impl Late {
+    /// A change that may have left entries in logs which nobody was told of: they are to be read.
+    fn behind(change: &Change) -> Self {
+        let behind = |user: &UserId| Notice { user: user.clone(), what: News::Behind };
+        Late {
+            act: Act::Change(Box::new(change.clone())),
+            notices: change.concerned().into_iter().map(behind).collect(),
+        }
+    }
+
+    /// A change that was run again and is not made now: refused, or nothing was left to be done. An earlier
+    /// run may have made it, or still be on its way, which is barred here.
+    pub(super) fn of_earlier_run(tx: &Tx, act: &Act, outcome: &Result<Staged, Error>) -> Option<Self> {
+        let Act::Change(change) = act else { return None };
+        if outcome.as_ref().is_ok_and(|staged| !staged.notices.is_empty()) {
+            return None;
+        }
+        change.guards().iter().for_each(|key| forestall(tx, key));
+        Some(Late::behind(change))
+    }
+}
+
+/// Has a commit in doubt that has read `key` fail if it comes after this one.
+fn forestall(tx: &Tx, key: &[u8]) {
+    tx.add_write_conflict(key, &[key, &[0]].concat());
+}
+
+/// What is to be pushed of messages that were stored lately, given with what their senders were answered.
+/// `None`: the log does not have it any more, or holds what can't be read, which must not stop all other sends.
+pub(super) async fn find_stored(tx: &Tx, stored: &[(&NewMessage, SentRecord)]) -> Result<Vec<Option<Fresh>>, Error> {
+    let mut logs: HashMap<(AppId, &UserId), HashSet<(&str, u64)>> = HashMap::new();
+    for (message, sent) in stored {
+        // Where it is not, the whole log would be searched for it.
+        for (user, peer) in sides(message).into_iter().take(if sent.unreceived { 1 } else { 2 }) {
+            logs.entry((message.app, user)).or_default().insert((peer.as_str(), sent.seq));
+        }
+    }
+    let mut positions = HashMap::new();
+    for ((app, user), wanted) in logs {
+        find_positions(tx, app, user, wanted, &mut positions).await?;
+    }
+    let mut all = Vec::with_capacity(stored.len());
+    for (message, SentRecord { seq, .. }) in stored {
+        let conversation = Conversation::between(&message.from, &message.to);
+        let bytes = tx.snapshot_get(&keys::message(message.app, conversation, *seq)).await?;
+        let [from, to] =
+            sides(message).map(|(user, peer)| positions.get(&(message.app, user, peer.as_str(), *seq)).copied());
+        let fresh = |message: Bytes| Some(Fresh { message, position_from: from?, position_to: to });
+        all.push(bytes.and_then(fresh));
+    }
+    Ok(all)
+}
+
+/// Whose logs a message is in, and who the peer is there.
+fn sides(message: &NewMessage) -> [(&UserId, &UserId); 2] {
+    [(&message.from, &message.to), (&message.to, &message.from)]
+}
+
+/// Looks through a user's event log, newest first, until everything wanted has been found.
+async fn find_positions<'a>(
+    tx: &Tx,
+    app: AppId,
+    user: &'a UserId,
+    mut wanted: HashSet<(&'a str, u64)>,
+    positions: &mut HashMap<(AppId, &'a UserId, &'a str, u64), Versionstamp>,
+) -> Result<(), Error> {
+    const PAGE: usize = 64;
+    let (begin, mut end) = keys::events_after(app, user, Versionstamp::ZERO);
+    while !wanted.is_empty() {
+        let (begin, mode) = (begin.clone(), ReadMode::Snapshot);
+        let page = tx.range(RangeQuery { begin, end, limit: PAGE, reverse: true, mode }).await?;
+        let Some((oldest, _)) = page.pairs.last() else { return Ok(()) };
+        end = oldest.clone();
+        for (key, value) in page.pairs {
+            let Ok(EventRecord { kind: Some(EventKind::Message(event)) }) = EventRecord::decode(value) else {
+                continue;
+            };
+            let found = wanted.iter().copied().find(|(peer, seq)| *peer == event.peer && *seq == event.seq);
+            if let (Some((peer, seq)), Some(position)) = (found, keys::event_position(&key)) {
+                wanted.remove(&(peer, seq));
+                positions.insert((app, user, peer, seq), position);
+            }
+        }
+    }
+    Ok(())
+}

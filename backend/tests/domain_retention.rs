@@ -1,0 +1,406 @@
+//! Goal: what has expired is removed, in bounded portions and whoever does it; nothing else is (MSG-03).
+//!
+//! Mechanics: the domain on the memory engine with a clock that goes only when told to. What the store
+//! holds is counted from outside, key by key. `domain_histories` does the same with faults.
+
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+    mpsc,
+};
+
+use backend::{
+    domain::{
+        AppId, UserId,
+        account::{self, NewApplication},
+        act::{Act, Answer, News, Outcome},
+        history::{self, HistoryPage, HistoryQuery, Start},
+        keys,
+        message::NewMessage,
+        retention::{Keep, Retention, Round},
+        send_queue::{Completion, Outbox, SendLimits, SendQueue},
+        sync::{self, From, PageLimit},
+        unsettled::Late,
+        usersig,
+    },
+    env::{Clock, SeededRng, UnixMillis},
+    store::{Faults, Memory, RangeQuery, ReadMode, Store, StoreOptions, Versionstamp},
+};
+use bytes::Bytes;
+use futures::executor::block_on;
+use prost::Message as _;
+use protocol::message::{Body, Element, Text, element::Kind, event::What};
+
+const APP: AppId = 7;
+const OTHER_APP: AppId = 8;
+const SECRET: &str = "a secret for tests only";
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+const WEEK: Keep = Keep { message_days: 7, event_days: 7 };
+
+struct HandClock(AtomicU64);
+
+impl Clock for HandClock {
+    fn unix_ms(&self) -> UnixMillis {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn monotonic_us(&self) -> u64 {
+        0
+    }
+}
+
+struct Answers(mpsc::Sender<Completion<()>>);
+
+impl Outbox for Answers {
+    type Origin = ();
+
+    fn complete(&self, batch: Vec<Completion<()>>) {
+        batch.into_iter().for_each(|completion| self.0.send(completion).unwrap());
+    }
+
+    fn late(&self, acts: Vec<Late>) {
+        panic!("no commit's outcome is unknown here: {acts:?}");
+    }
+}
+
+struct World {
+    clock: Arc<HandClock>,
+    store: Store,
+    queue: SendQueue<Answers>,
+    answers: mpsc::Receiver<Completion<()>>,
+}
+
+impl World {
+    fn new() -> Self {
+        // Midnight, so that days are full hours.
+        let clock = Arc::new(HandClock(AtomicU64::new(20_000 * DAY_MS)));
+        let engine = Arc::new(Memory::new(1, Faults::default()));
+        let store = Store::new(engine, clock.clone(), Arc::new(SeededRng::new(1)), StoreOptions::default());
+        let (sender, answers) = mpsc::channel();
+        let queue = SendQueue::new(store.clone(), clock.clone(), SendLimits::default(), Answers(sender));
+        let dyn_clock: Arc<dyn Clock> = clock.clone();
+        for app in [APP, OTHER_APP] {
+            block_on(account::put_application(&store, &dyn_clock, NewApplication::new(app, SECRET))).unwrap();
+            for name in ["anna", "ben", "cleo"] {
+                let usersig = usersig::sign(app, SECRET, name, clock.unix_ms() / 1000, 3600);
+                block_on(account::login(&store, &dyn_clock, false, app, &user(name), usersig)).unwrap();
+            }
+        }
+        World { clock, store, queue, answers }
+    }
+
+    fn pass(&self, ms: u64) {
+        self.clock.0.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    fn retention(&self, owner: u64, keep: Keep) -> Retention {
+        Retention::new(self.store.clone(), self.clock.clone(), &SeededRng::new(owner), keep)
+    }
+
+    fn send(&self, app: AppId, from: &str, to: &str, id: &str) -> Outcome {
+        self.queue.submit((), Act::Send(new_message(app, from, to, id))).unwrap();
+        self.answers.recv().unwrap().outcome.unwrap()
+    }
+
+    /// `count` messages in one go.
+    fn send_many(&self, from: &str, to: &str, count: usize) {
+        for n in 0..count {
+            let message = new_message(APP, from, to, &format!("{from}{to}{n}"));
+            self.queue.submit((), Act::Send(message)).unwrap();
+        }
+        (0..count).for_each(|_| drop(self.answers.recv().unwrap().outcome.unwrap()));
+    }
+
+    fn history(&self, user_name: &str, peer: &str, query: HistoryQuery) -> HistoryPage {
+        block_on(history::page(&self.store, APP, &user(user_name), &user(peer), query)).unwrap()
+    }
+
+    /// Sender and sequence of each message behind the cursor; `None`: the device is to start over.
+    fn events(&self, name: &str, cursor: Versionstamp) -> Option<Vec<(String, u64)>> {
+        let from = From::Cursor(cursor, Bytes::new());
+        let page = block_on(sync::events(&self.store, APP, &user(name), from, PAGE)).unwrap();
+        let message = |what| match what {
+            What::Message(message) => (message.from, message.seq),
+            what => panic!("not a message: {what:?}"),
+        };
+        (!page.start_over).then(|| page.events.into_iter().map(|event| message(event.what)).collect())
+    }
+
+    /// The same of all that is kept.
+    fn kept_events(&self, name: &str) -> Vec<(String, u64)> {
+        let Some(cursor) = before_kept(&self.store, &user(name)) else { return Vec::new() };
+        self.events(name, cursor).expect("nothing of it has expired")
+    }
+
+    /// How many keys an application has in the subspace.
+    fn keys(&self, app: AppId, subspace: u32) -> usize {
+        let pack = |subspace: u32| Bytes::from(foundationdb_tuple::pack(&(app, subspace)));
+        let (begin, end) = (pack(subspace), pack(subspace + 1));
+        let query = RangeQuery { begin, end, limit: usize::MAX, reverse: false, mode: ReadMode::Snapshot };
+        block_on(self.store.begin().unwrap().range(query)).unwrap().pairs.len()
+    }
+
+    /// Messages, answers, entries of event logs, hours.
+    fn counts(&self, app: AppId) -> [usize; 4] {
+        [4, 5, 6, 21].map(|subspace| self.keys(app, subspace))
+    }
+}
+
+const PAGE: PageLimit = PageLimit { entries_max: 1000, bytes_max: 1 << 20 };
+const FORWARD: HistoryQuery = HistoryQuery { start: Start::End, forward: true, limit: PAGE };
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+fn new_message(app: AppId, from: &str, to: &str, id: &str) -> NewMessage {
+    let text = Text { text: id.to_owned() };
+    let body = Body { elements: vec![Element { kind: Some(Kind::Text(text)) }], ..Body::default() };
+    let id = Bytes::copy_from_slice(format!("{id:0>8}").as_bytes());
+    NewMessage::new(app, user(from), user(to), id, body.encode_to_vec().into())
+}
+
+/// Rounds until there is no more to do; what they did in all.
+fn settle(retention: &Retention) -> Round {
+    let mut sum = Round::default();
+    loop {
+        let round = block_on(retention.round()).unwrap();
+        sum = Round { messages: sum.messages + round.messages, events: sum.events + round.events, more: round.more };
+        if !round.more {
+            return sum;
+        }
+    }
+}
+
+#[test]
+fn expired_messages_go_with_all_that_belongs_to_them() {
+    let world = World::new();
+    let retention = world.retention(1, WEEK);
+    settle(&retention);
+    world.send(APP, "anna", "ben", "old 1");
+    world.send(APP, "ben", "anna", "old 2");
+    world.send(OTHER_APP, "anna", "ben", "old 1");
+    world.pass(HOUR_MS);
+    settle(&retention); // notes the version that the store has now
+    world.pass(DAY_MS - HOUR_MS);
+    world.send(APP, "anna", "ben", "new");
+    world.send(APP, "anna", "anna", "to herself");
+    assert_eq!(world.counts(APP), [4, 4, 7, 3]);
+
+    world.pass(6 * DAY_MS + HOUR_MS - 1);
+    assert_eq!(settle(&retention).messages, 0, "the hour is not over");
+    assert_eq!(world.counts(APP), [4, 4, 7, 3]);
+
+    world.pass(1);
+    assert_eq!(settle(&retention).messages, 3);
+    world.pass(6 * HOUR_MS);
+    let events = settle(&retention).events;
+    assert_eq!(events, 6, "with the next pass");
+    assert_eq!(world.counts(APP), [2, 2, 3, 2]);
+    assert_eq!(world.counts(OTHER_APP), [0, 0, 0, 0]);
+
+    let page = world.history("ben", "anna", FORWARD);
+    assert_eq!((page.first_seq, page.head_seq, page.messages.len(), page.more), (3, 3, 1, false));
+    let backward = HistoryQuery { start: Start::Seq(2), forward: false, limit: PAGE };
+    let page = world.history("anna", "ben", backward);
+    assert_eq!((page.messages.len(), page.more), (0, false));
+    assert_eq!(world.kept_events("ben"), [("anna".to_owned(), 3)]);
+}
+
+/// Mechanics: a message every 20 minutes; from then on, whenever the clock has gone a little further,
+/// exactly what is due is gone.
+#[test]
+fn hour_by_hour_nothing_goes_early_or_stays_for_long() {
+    const STEP_MS: u64 = 20 * 60_000;
+    let world = World::new();
+    let retention = world.retention(1, WEEK);
+    let start_ms = world.clock.unix_ms();
+    for n in 0..30 {
+        world.send(APP, "anna", "ben", &format!("{n}"));
+        settle(&retention);
+        world.pass(STEP_MS);
+    }
+    settle(&retention);
+    world.pass(7 * DAY_MS - 30 * STEP_MS);
+    for n in 0..66 {
+        settle(&retention);
+        let kept_from_ms = start_ms + n * STEP_MS;
+        assert_eq!(world.clock.unix_ms() - 7 * DAY_MS, kept_from_ms);
+        let due = |ms: u64| (ms / HOUR_MS * 3).min(30) + 1;
+        let floor_seq = world.history("anna", "ben", FORWARD).first_seq;
+        assert_eq!(floor_seq, due(kept_from_ms - start_ms), "after {n} steps");
+        let events = world.kept_events("ben");
+        let oldest = events.first().map_or(31, |(_, seq)| *seq);
+        assert!(oldest >= floor_seq && oldest <= (n + 1).max(floor_seq), "{oldest} after {n} steps");
+        world.pass(STEP_MS);
+    }
+    assert_eq!(world.counts(APP), [0, 0, 0, 0]);
+}
+
+#[test]
+fn sequences_go_on_behind_what_was_removed() {
+    let world = World::new();
+    let retention = world.retention(1, WEEK);
+    world.send_many("anna", "ben", 3);
+    world.pass(8 * DAY_MS);
+    assert_eq!(settle(&retention).messages, 3);
+    let page = world.history("anna", "ben", FORWARD);
+    assert_eq!((page.first_seq, page.head_seq, page.messages.len()), (4, 3, 0));
+    assert_eq!(seq(&world.send(APP, "ben", "anna", "again")), 4);
+    // A repeat after so long is a new message: that is how long repeats are known.
+    let repeat = world.send(APP, "anna", "ben", "annaben0");
+    assert_eq!((seq(&repeat), repeat.is_duplicate()), (5, false));
+}
+
+#[test]
+fn within_the_time_a_repeat_is_known() {
+    let world = World::new();
+    let retention = world.retention(1, WEEK);
+    world.send(APP, "anna", "ben", "once");
+    world.pass(7 * DAY_MS);
+    settle(&retention);
+    assert!(world.send(APP, "anna", "ben", "once").is_duplicate());
+}
+
+/// Goal: a device that has seen all that was removed goes on; one that missed some of it is told so.
+#[test]
+fn a_cursor_behind_which_something_was_removed_has_expired() {
+    let world = World::new();
+    let retention = world.retention(1, WEEK);
+    let position = |sent: Outcome| match sent.notices.last().unwrap().what {
+        News::Event(position, _) => position,
+        _ => panic!("not an event: {sent:?}"),
+    };
+    let first = position(world.send(APP, "anna", "ben", "first"));
+    let second = position(world.send(APP, "anna", "ben", "second"));
+    settle(&retention); // notes the version that the store has now
+    world.pass(DAY_MS);
+    world.send(APP, "anna", "ben", "third");
+    world.pass(6 * DAY_MS + HOUR_MS);
+    settle(&retention);
+
+    assert_eq!(world.events("ben", first), None);
+    assert_eq!(world.events("ben", Versionstamp::ZERO), None, "nor has a new device seen what was removed");
+    let third = [("anna".to_owned(), 3)];
+    assert_eq!(world.events("ben", second).unwrap(), third, "it had seen everything");
+}
+
+/// Goal: what is large is removed in portions, and a portion is bounded.
+#[test]
+fn portions_are_bounded_and_add_up() {
+    let world = World::new();
+    let retention = world.retention(1, WEEK);
+    world.send_many("anna", "ben", 1000);
+    world.send_many("ben", "cleo", 300);
+    settle(&retention);
+    world.pass(8 * DAY_MS);
+    let (mut messages, mut events, mut rounds) = (0, 0, 0);
+    loop {
+        let round = block_on(retention.round()).unwrap();
+        assert!(round.messages <= 256 && round.events <= 1024, "{round:?}");
+        (messages, events, rounds) = (messages + round.messages, events + round.events, rounds + 1);
+        let kept = world.history("anna", "ben", FORWARD);
+        let first = kept.messages.first().map_or(kept.head_seq + 1, |message| message.seq);
+        assert_eq!(first, kept.first_seq, "the floor is right after every portion");
+        world.kept_events("ben"); // entries whose message is gone are passed over
+        if !round.more {
+            break;
+        }
+    }
+    assert_eq!((messages, events), (1300, 2600));
+    assert!(rounds >= 6, "{rounds}");
+    assert_eq!(world.counts(APP), [0, 0, 0, 0]);
+}
+
+/// Goal: a clock that was set back leaves nothing behind for ever, and removes nothing early.
+#[test]
+fn a_clock_that_went_back_only_delays() {
+    let world = World::new();
+    let retention = world.retention(1, WEEK);
+    world.pass(5 * HOUR_MS);
+    world.send(APP, "anna", "ben", "late");
+    world.clock.0.fetch_sub(3 * HOUR_MS, Ordering::Relaxed);
+    world.send(APP, "anna", "ben", "early");
+    settle(&retention);
+    world.pass(7 * DAY_MS + HOUR_MS);
+    assert_eq!(settle(&retention).messages, 0, "the first in the conversation has not expired");
+    world.pass(3 * HOUR_MS);
+    assert_eq!(settle(&retention).messages, 2);
+    assert_eq!(world.keys(APP, 21), 0);
+}
+
+#[test]
+fn zero_days_keep_for_ever() {
+    let world = World::new();
+    world.send_many("anna", "ben", 3);
+    let before = world.counts(APP);
+    settle(&world.retention(1, WEEK));
+    world.pass(1000 * DAY_MS);
+    assert_eq!(settle(&world.retention(1, Keep { message_days: 0, event_days: 0 })), Round::default());
+    assert_eq!(world.counts(APP), before);
+    let messages_only = Keep { message_days: 7, event_days: 0 };
+    let done = settle(&world.retention(1, messages_only));
+    assert_eq!((done.messages, done.events), (3, 0));
+    assert_eq!(world.kept_events("ben"), [], "what they point to has expired");
+}
+
+/// Goal: of several processes on one store one works; if it goes away another takes over.
+#[test]
+fn one_process_has_the_claim() {
+    let world = World::new();
+    let (one, other) = (world.retention(1, WEEK), world.retention(2, WEEK));
+    world.send(APP, "anna", "ben", "old");
+    settle(&one);
+    world.pass(8 * DAY_MS);
+    assert_eq!(settle(&one).messages, 1);
+    world.send(APP, "anna", "ben", "old again");
+    world.pass(5 * 60_000);
+    settle(&one); // renews
+    world.pass(8 * 60_000);
+    assert_eq!(settle(&other), Round::default(), "the claim was renewed and holds");
+    world.pass(8 * DAY_MS);
+    assert_eq!(settle(&other).messages, 1, "it has run out");
+    assert_eq!(settle(&one), Round::default(), "and is the other's now");
+}
+
+/// Goal: two that both believe to have the claim do no harm: every message is removed once.
+#[test]
+fn two_at_once_remove_everything_once() {
+    let world = World::new();
+    world.send_many("anna", "ben", 2000);
+    settle(&world.retention(1, WEEK));
+    world.pass(8 * DAY_MS);
+    // The same owner in two threads: the claim is both of theirs.
+    let run = |retention: Retention| std::thread::spawn(move || settle(&retention));
+    let threads = [run(world.retention(1, WEEK)), run(world.retention(1, WEEK))];
+    let done = threads.map(|thread| thread.join().unwrap());
+    assert_eq!(done.iter().map(|round| round.messages).sum::<usize>(), 2000);
+    assert_eq!(done.iter().map(|round| round.events).sum::<usize>(), 4000);
+    assert_eq!(world.counts(APP), [0, 0, 0, 0]);
+}
+
+fn seq(sent: &Outcome) -> u64 {
+    match sent.answer {
+        Answer::Sent { seq, .. } => seq,
+        _ => panic!("no answer to a send: {sent:?}"),
+    }
+}
+
+/// A cursor just before everything that is kept of a user's log, if anything is.
+fn before_kept(store: &Store, user: &UserId) -> Option<Versionstamp> {
+    let (begin, end) = keys::events_after(APP, user, Versionstamp::ZERO);
+    let query = RangeQuery { begin, end, limit: 1, reverse: false, mode: ReadMode::Snapshot };
+    let pairs = block_on(store.begin().unwrap().range(query)).unwrap().pairs;
+    let mut position = keys::event_position(&pairs.first()?.0).unwrap();
+    // One less, as the number that it is.
+    for byte in position.0.iter_mut().rev() {
+        *byte = byte.wrapping_sub(1);
+        if *byte != u8::MAX {
+            break;
+        }
+    }
+    Some(position)
+}

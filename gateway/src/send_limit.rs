@@ -1,0 +1,194 @@
+//! How many messages one user may send, over all devices: a token bucket in one number.
+//!
+//! The generic cell rate algorithm: kept is the time at which the bucket will be full again. Each send
+//! moves it on by the time that one token takes to come; a send that would move it further ahead of now
+//! than a whole burst takes is refused, and the difference is exactly how long to wait. No timer refills
+//! anything, and a bucket that nobody looks at costs nothing.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use backend::domain::settings::Settings;
+
+const NS_PER_S: u64 = 1_000_000_000;
+const NS_PER_MS: u64 = 1_000_000;
+
+/// A rate: one token each `interval_ns`, and as many at once as fit into `burst_ns`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendRate {
+    interval_ns: u64,
+    /// What a whole burst takes to come back, in nanoseconds.
+    burst_ns: u64,
+}
+
+impl SendRate {
+    /// What the settings of an application say; `None`: no limit.
+    pub fn of(settings: &Settings) -> Option<SendRate> {
+        (settings.sends_per_second > 0).then(|| SendRate::new(settings.sends_per_second, settings.sends_burst))
+    }
+
+    /// `per_second` sends on average, `burst` of them at once; both at least 1.
+    fn new(per_second: u32, burst: u32) -> SendRate {
+        // Rounded up: never more than promised. The product fits: 10^9 · 2^32 < 2^64.
+        let interval_ns = NS_PER_S.div_ceil(u64::from(per_second.max(1)));
+        SendRate { interval_ns, burst_ns: interval_ns * u64::from(burst.max(1)) }
+    }
+}
+
+/// The bucket of one user, shared by all of the user's sessions, on whatever cores.
+#[derive(Debug)]
+pub struct SendLimit {
+    rate: SendRate,
+    /// When the bucket is full again, nanoseconds on the monotonic clock.
+    full_at_ns: AtomicU64,
+}
+
+impl SendLimit {
+    /// A full bucket.
+    pub fn new(rate: SendRate) -> SendLimit {
+        SendLimit { rate, full_at_ns: AtomicU64::new(0) }
+    }
+
+    /// The bucket to use under `rate` for a user who has used `before`: what was taken stays taken.
+    pub fn under(rate: SendRate, before: Option<Arc<SendLimit>>) -> Arc<SendLimit> {
+        match before {
+            Some(same) if same.rate == rate => same,
+            Some(other) => {
+                let full_at_ns = AtomicU64::new(other.full_at_ns.load(Ordering::Relaxed));
+                Arc::new(SendLimit { rate, full_at_ns })
+            }
+            None => Arc::new(SendLimit::new(rate)),
+        }
+    }
+
+    /// Takes a token at `now_us`, on the monotonic clock. Without one: in how many milliseconds there is.
+    pub fn take(&self, now_us: u64) -> Result<(), u32> {
+        let now_ns = now_us.saturating_mul(1_000);
+        let SendRate { interval_ns, burst_ns } = self.rate;
+        let mut full_at_ns = self.full_at_ns.load(Ordering::Relaxed);
+        loop {
+            let next_ns = full_at_ns.max(now_ns).saturating_add(interval_ns);
+            let wait_ns = (next_ns - now_ns).saturating_sub(burst_ns);
+            if wait_ns > 0 {
+                return Err(u32::try_from(wait_ns.div_ceil(NS_PER_MS)).unwrap_or(u32::MAX));
+            }
+            // Nothing else is ordered by it: relaxed.
+            let order = Ordering::Relaxed;
+            match self.full_at_ns.compare_exchange_weak(full_at_ns, next_ns, order, order) {
+                Ok(_) => return Ok(()),
+                Err(other) => full_at_ns = other,
+            }
+        }
+    }
+
+    /// When the bucket is full again, in milliseconds on the monotonic clock: from then on it is as good as
+    /// a new one.
+    pub fn full_at_ms(&self) -> u64 {
+        self.full_at_ns.load(Ordering::Relaxed).div_ceil(NS_PER_MS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backend::env::{Rng, SeededRng};
+
+    use super::*;
+
+    const START_US: u64 = 5_000_000;
+
+    fn limit(per_second: u32, burst: u32) -> SendLimit {
+        SendLimit::new(SendRate::new(per_second, burst))
+    }
+
+    #[test]
+    fn a_burst_passes_and_then_one_each_interval() {
+        let limit = limit(10, 3);
+        for _ in 0..3 {
+            assert_eq!(limit.take(START_US), Ok(()));
+        }
+        assert_eq!(limit.take(START_US), Err(100));
+        assert_eq!(limit.take(START_US + 1), Err(100), "99.999 ms, rounded up");
+        assert_eq!(limit.take(START_US + 99_999), Err(1));
+        assert_eq!(limit.take(START_US + 100_000), Ok(()));
+        assert_eq!(limit.take(START_US + 100_000), Err(100));
+        assert_eq!(limit.full_at_ms(), START_US / 1000 + 400);
+        for _ in 0..3 {
+            assert_eq!(limit.take(START_US + 400_000), Ok(()), "full again");
+        }
+        assert_eq!(limit.take(START_US + 400_000), Err(100));
+    }
+
+    #[test]
+    fn rates_that_do_not_divide_a_second_and_extreme_ones_hold() {
+        let third = limit(3, 1);
+        assert_eq!(third.take(START_US), Ok(()));
+        assert_eq!(third.take(START_US), Err(334));
+        assert_eq!(third.take(START_US + 334_000), Ok(()));
+        let fastest = limit(u32::MAX, 1);
+        assert_eq!(fastest.take(START_US), Ok(()));
+        assert_eq!(fastest.take(START_US), Err(1));
+        assert_eq!(fastest.take(START_US + 1), Ok(()));
+        let widest = limit(1, u32::MAX);
+        assert_eq!(widest.take(u64::MAX), Ok(()), "no overflow");
+        assert_eq!(SendRate::of(&Settings { sends_per_second: 0, ..Settings::default() }), None);
+    }
+
+    #[test]
+    fn another_rate_forgives_nothing() {
+        let before = Arc::new(limit(1, 2));
+        assert_eq!((before.take(START_US), before.take(START_US)), (Ok(()), Ok(())));
+        let same = SendLimit::under(SendRate::new(1, 2), Some(before.clone()));
+        assert!(Arc::ptr_eq(&before, &same));
+        let other = SendLimit::under(SendRate::new(2, 1), Some(before));
+        assert_eq!(other.take(START_US), Err(2_000));
+    }
+
+    /// At random times under random rates: never more passes than a burst and the rate together allow, in
+    /// any span; what is refused passes after exactly the wait it was told, and not a millisecond before.
+    #[test]
+    fn what_passes_in_any_span_is_bounded_and_waits_are_exact() {
+        for seed in 0..300 {
+            let rng = SeededRng::new(seed);
+            let below = |bound: u64| rng.next_u64() % bound;
+            let (per_second, burst) = (1 + below(50) as u32, 1 + below(20) as u32);
+            let limit = limit(per_second, burst);
+            let mut now_us = below(1 << 40);
+            let mut passed_us = Vec::new();
+            for _ in 0..200 {
+                match limit.take(now_us) {
+                    Ok(()) => passed_us.push(now_us),
+                    Err(wait_ms) => {
+                        let wait_us = u64::from(wait_ms) * 1_000;
+                        assert_eq!(limit.take(now_us + wait_us - 1_000), Err(1), "seed {seed}");
+                        if below(2) == 0 {
+                            now_us += wait_us;
+                            assert_eq!(limit.take(now_us), Ok(()), "seed {seed}: refused after its wait");
+                            passed_us.push(now_us);
+                        }
+                    }
+                }
+                now_us += [0, below(1_000), below(1_000_000)][below(3) as usize];
+            }
+            for (first, &from_us) in passed_us.iter().enumerate() {
+                for (last, &to_us) in passed_us.iter().enumerate().skip(first) {
+                    let allowed = u64::from(burst) + (to_us - from_us) * u64::from(per_second) / 1_000_000;
+                    let passed = 1 + (last - first) as u64;
+                    assert!(passed <= allowed, "seed {seed}: too many within a span");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn threads_share_one_burst() {
+        let limit = limit(1, 1_000);
+        let passed: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| (0..1_000).filter(|_| limit.take(START_US).is_ok()).count())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(passed, 1_000);
+    }
+}

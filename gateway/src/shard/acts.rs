@@ -1,0 +1,179 @@
+//! Requests that change something: handed to the act queue, and answered by mail.
+
+use std::rc::Rc;
+
+use backend::domain::{
+    UserId,
+    act::{Act, Answer, ExtensionOutcome},
+    change::{Change, Kind},
+    message::{NewMessage, Treatment},
+};
+use bytes::Bytes;
+use protocol::{
+    ErrorCode,
+    connection::ServerConnection,
+    message::{
+        Conversation, Delete, Done, Edit, ExtensionResult, MessageReply, Pin, Priority, Recall, RenameLabel, Send,
+        SendReceipts, SendReply, SetExtensions, SetExtensionsReply, UpdateBlacklist, UpdateConversation,
+        UpdateConversationReply,
+    },
+};
+
+use super::{
+    connection::Connection,
+    requests::{identity, invalid, user_id},
+    session::Session,
+};
+use crate::{errors::Refusal, router::Origin};
+
+/// A request that becomes a change.
+pub(super) trait ToKind {
+    fn to_kind(self) -> Result<Kind, Refusal>;
+}
+
+/// Stores a message.
+pub(super) fn send(connection: &Rc<Connection>, request: u32, send: Send) -> Result<(), Refusal> {
+    check_send_limit(connection)?;
+    let to = user_id(&send.to_user)?;
+    let (app, from) = identity(connection)?;
+    let treatment = Treatment {
+        priority: Priority::try_from(send.priority).unwrap_or_default(),
+        online_only: send.online_only,
+        exclude_from_unread: send.exclude_from_unread,
+        exclude_from_last_message: send.exclude_from_last_message,
+        need_receipt: send.need_receipt,
+    };
+    let (client_message_id, body) = (own(&send.client_message_id), own(&send.body));
+    let message = NewMessage { app, from, to, client_message_id, body, treatment, facts: None };
+    submit(connection, request, Act::Send(message))
+}
+
+/// Refuses a send that is over the user's rate, saying when it is not.
+pub(super) fn check_send_limit(connection: &Connection) -> Result<(), Refusal> {
+    let take = |session: &mut Session| match &session.send_limit {
+        Some(limit) => limit.take(connection.core.shared.clock.monotonic_us()),
+        None => Ok(()),
+    };
+    let taken = connection.with_session(take).unwrap_or(Ok(()));
+    taken.map_err(|retry_after_ms| Refusal { retry_after_ms, ..ErrorCode::RATE_LIMITED.into() })
+}
+
+/// Carries a change out.
+pub(super) fn change(connection: &Rc<Connection>, request: u32, asked: impl ToKind) -> Result<(), Refusal> {
+    let kind = asked.to_kind()?;
+    let (app, user) = identity(connection)?;
+    submit(connection, request, Act::Change(Box::new(Change { app, user, kind })))
+}
+
+fn submit(connection: &Rc<Connection>, request: u32, act: Act) -> Result<(), Refusal> {
+    let origin = Origin { address: connection.core.address(connection.id), request };
+    let Some(asking) = connection.core.shared.sends.submit(origin, act)? else { return Ok(()) };
+    let task = connection.clone();
+    connection.core.spawn_for(connection, async move {
+        if let Err(error) = asking.await {
+            task.refuse(request, error);
+        }
+    });
+    Ok(())
+}
+
+/// Answers an act that was carried out.
+pub(super) fn respond(protocol: &mut ServerConnection, request: u32, answer: Answer) {
+    match answer {
+        Answer::Sent { seq, time_ms, duplicate } => {
+            protocol.respond(request, &SendReply { seq, time_ms, duplicate });
+        }
+        Answer::Message(message) => protocol.respond(request, &MessageReply { message: Some(*message) }),
+        Answer::Conversation(state) => {
+            protocol.respond(request, &UpdateConversationReply { state: Some(*state) });
+        }
+        Answer::Extensions(results) => {
+            let result = |(extension, outcome)| ExtensionResult { extension: Some(extension), code: code(outcome) };
+            let results = results.into_iter().map(result).collect();
+            protocol.respond(request, &SetExtensionsReply { results });
+        }
+        Answer::Done => protocol.respond(request, &Done {}),
+    }
+}
+
+fn code(outcome: ExtensionOutcome) -> u32 {
+    match outcome {
+        ExtensionOutcome::Changed => 0,
+        ExtensionOutcome::Conflict => ErrorCode::EXTENSION_CONFLICT.0,
+        ExtensionOutcome::Full => ErrorCode::LIST_FULL.0,
+    }
+}
+
+/// Copied out of what was read, which may be much larger and would live as long as the act waits.
+fn own(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
+
+/// The other side of a 1:1 conversation.
+pub(super) fn peer(conversation: Option<&Conversation>) -> Result<UserId, Refusal> {
+    let conversation = conversation.ok_or_else(|| invalid("no conversation is named"))?;
+    user_id(&conversation.user)
+}
+
+fn users(names: &[String]) -> Result<Vec<UserId>, Refusal> {
+    names.iter().map(|name| user_id(name)).collect()
+}
+
+impl ToKind for Recall {
+    fn to_kind(self) -> Result<Kind, Refusal> {
+        Ok(Kind::Recall { peer: peer(self.conversation.as_ref())?, seq: self.seq, reason: self.reason })
+    }
+}
+
+impl ToKind for Edit {
+    fn to_kind(self) -> Result<Kind, Refusal> {
+        let peer = peer(self.conversation.as_ref())?;
+        Ok(Kind::Edit { peer, seq: self.seq, body: own(&self.body), facts: None })
+    }
+}
+
+impl ToKind for Delete {
+    fn to_kind(self) -> Result<Kind, Refusal> {
+        Ok(Kind::Delete { peer: peer(self.conversation.as_ref())?, seqs: self.seqs })
+    }
+}
+
+impl ToKind for SendReceipts {
+    fn to_kind(self) -> Result<Kind, Refusal> {
+        Ok(Kind::Receipts { peer: peer(self.conversation.as_ref())?, seqs: self.seqs })
+    }
+}
+
+impl ToKind for SetExtensions {
+    fn to_kind(self) -> Result<Kind, Refusal> {
+        let mut changes = self.changes;
+        changes.iter_mut().for_each(|change| change.value = own(&change.value));
+        Ok(Kind::Extensions { peer: peer(self.conversation.as_ref())?, seq: self.seq, changes })
+    }
+}
+
+impl ToKind for Pin {
+    fn to_kind(self) -> Result<Kind, Refusal> {
+        Ok(Kind::Pin { peer: peer(self.conversation.as_ref())?, seq: self.seq, unpin: self.unpin })
+    }
+}
+
+impl ToKind for UpdateConversation {
+    fn to_kind(self) -> Result<Kind, Refusal> {
+        let peer = peer(self.conversation.as_ref())?;
+        let custom_data = self.custom_data.as_ref().map(own);
+        Ok(Kind::Conversation { peer, update: Box::new(UpdateConversation { custom_data, ..self }) })
+    }
+}
+
+impl ToKind for RenameLabel {
+    fn to_kind(self) -> Result<Kind, Refusal> {
+        Ok(Kind::RenameLabel { label: self.label, to: self.to })
+    }
+}
+
+impl ToKind for UpdateBlacklist {
+    fn to_kind(self) -> Result<Kind, Refusal> {
+        Ok(Kind::Blacklist { add: users(&self.add)?, remove: users(&self.remove)? })
+    }
+}

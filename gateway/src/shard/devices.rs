@@ -1,0 +1,173 @@
+//! A user's devices: entering and leaving the online table, the device list, signing out (LOGIN-01 to
+//! LOGIN-05, ACC-02).
+
+use std::rc::Rc;
+
+use backend::domain::account;
+use futures::channel::oneshot;
+use protocol::{
+    ErrorCode,
+    message::{DevicesReply, SignOut, SignOutReply},
+};
+
+use super::{
+    Core,
+    connection::Connection,
+    online::{NewSession, Removed, UserKey},
+    requests::{identity, invalid},
+    session::Session,
+};
+use crate::{
+    errors::Refusal,
+    mailbox::{Address, Admission, ConnectionId, HomeMail, Mail, Registration, SignedOut, Which},
+};
+
+/// Sessions that one request may name.
+const SIGN_OUT_SESSIONS_MAX: usize = 100;
+
+/// Answers with the user's devices.
+pub(super) fn start_devices(connection: &Rc<Connection>, request: u32) -> Result<(), Refusal> {
+    let (app, user) = identity(connection)?;
+    let core = &connection.core;
+    let (answer, devices) = oneshot::channel();
+    let asker = core.address(connection.id);
+    core.ask_home(HomeMail::Devices { app, user, asker, answer });
+    let task = connection.clone();
+    core.spawn_for(connection, async move {
+        match devices.await {
+            Ok(devices) => task.with_protocol(|protocol| protocol.respond(request, &DevicesReply { devices })),
+            Err(_) => task.refuse(request, ErrorCode::SERVER_DRAINING),
+        }
+    });
+    Ok(())
+}
+
+/// Signs devices of the user out.
+pub(super) fn start_sign_out(connection: &Rc<Connection>, request: u32, wish: SignOut) -> Result<(), Refusal> {
+    if wish.sessions.len() > SIGN_OUT_SESSIONS_MAX {
+        return Err(invalid("at most 100 sessions can be signed out at a time"));
+    }
+    identity(connection)?;
+    let task = connection.clone();
+    connection.core.spawn_for(connection, async move {
+        match sign_out(&task, wish).await {
+            Ok(SignedOut { count, own }) => task.with_protocol(|protocol| {
+                protocol.respond(request, &SignOutReply { count });
+                if let Some(own) = own {
+                    protocol.sign_out(own);
+                }
+            }),
+            Err(refusal) => task.refuse(request, refusal),
+        }
+    });
+    Ok(())
+}
+
+async fn sign_out(connection: &Rc<Connection>, wish: SignOut) -> Result<SignedOut, Refusal> {
+    let core = &connection.core;
+    let (app, user) = identity(connection)?;
+    let which = if wish.invalidate_usersigs {
+        // First of all durably: what is signed out afterwards can't come back with what it has.
+        let usersigs_from_s = account::invalidate_usersigs(&core.shared.store, &core.shared.clock, app, &user).await?;
+        Which::All { usersigs_from_s }
+    } else if wish.sessions.is_empty() {
+        Which::Others
+    } else {
+        Which::Chosen(wish.sessions)
+    };
+    let (answer, signed_out) = oneshot::channel();
+    core.ask_home(HomeMail::SignOut { app, user, asker: core.address(connection.id), which, answer });
+    signed_out.await.map_err(|_| ErrorCode::SERVER_DRAINING.into())
+}
+
+impl Core {
+    /// Sends mail to the home core that it is for.
+    pub(super) fn ask_home(&self, mail: HomeMail) {
+        let (app, user) = match &mail {
+            HomeMail::Devices { app, user, .. }
+            | HomeMail::SignOut { app, user, .. }
+            | HomeMail::SetPresence { app, user, .. } => (*app, Some(user)),
+            // All of these users have the same home.
+            HomeMail::Presence { app, users, .. } | HomeMail::Unfollow { app, users, .. } => (*app, users.first()),
+        };
+        if let Some(user) = user {
+            let home = self.shared.router.home(app, user);
+            self.shared.router.mailbox(home).put(Mail::Home(Box::new(mail)));
+        }
+    }
+
+    /// A session has ended: it leaves the table of its home, and follows nobody any more.
+    pub(super) fn leave_home(&self, connection: ConnectionId, session: Session) {
+        let address = self.address(connection);
+        let Session { app, user, home, following, .. } = session;
+        if let Some(following) = following {
+            self.unfollow(app, following.into_users(), address);
+        }
+        self.shared.router.mailbox(home).put(Mail::Unregister { app, user, address });
+    }
+
+    /// A login with a good credential: decides which older sessions have to go.
+    pub(super) fn register(&self, registration: Registration) {
+        let Registration { app, user, address, platform, device, background, issued_s, settings, registered } =
+            registration;
+        let since_ms = self.shared.clock.unix_ms();
+        let new = NewSession { address, platform, device: &device, background, issued_s, since_ms };
+        let key = (app, user);
+        let max = self.shared.config.sessions_per_user_max;
+        let admitted = self.online.borrow_mut().insert(key.clone(), &new, &settings, max);
+        let answer = admitted.map(|admitted| {
+            self.tell_signed_out(&admitted.signed_out, &admitted.by);
+            self.presence_changed(&key);
+            Admission { send_limit: admitted.send_limit }
+        });
+        // The session may have gone meanwhile; its own Unregister follows.
+        let _ = registered.send(answer);
+    }
+
+    /// A session is gone.
+    pub(super) fn unregister(&self, key: &UserKey, address: Address) {
+        if self.online.borrow_mut().remove(key, address, self.now()) {
+            self.presence_changed(key);
+        }
+    }
+
+    /// Answers what a core is asked about users whose home is here.
+    pub(super) fn handle_home(&self, mail: HomeMail) {
+        // Whoever asked may be gone: nobody has to hear an answer.
+        match mail {
+            HomeMail::Devices { app, user, asker, answer } => {
+                let _ = answer.send(self.online.borrow().devices(&(app, user), asker));
+            }
+            HomeMail::SignOut { app, user, asker, which, answer } => {
+                let _ = answer.send(self.sign_out(&(app, user), asker, &which));
+            }
+            HomeMail::SetPresence { app, user, address, background, status, done } => {
+                let key = (app, user);
+                self.online.borrow_mut().set_presence(&key, address, background, status);
+                self.presence_changed(&key);
+                let _ = done.send(());
+            }
+            HomeMail::Presence { app, users, follower, answer } => {
+                let _ = answer.send(self.presence_of(app, users, follower));
+            }
+            HomeMail::Unfollow { app, users, follower } => {
+                let mut followers = self.followers.borrow_mut();
+                users.into_iter().for_each(|user| followers.remove(&(app, user), follower));
+            }
+        }
+    }
+
+    fn sign_out(&self, key: &UserKey, asker: Address, which: &Which) -> SignedOut {
+        let Removed { others, own, by } = self.online.borrow_mut().sign_out(key, asker, which, self.now());
+        self.tell_signed_out(&others, &by);
+        self.presence_changed(key);
+        SignedOut { count: (others.len() + usize::from(own.is_some())) as u32, own }
+    }
+
+    fn tell_signed_out(&self, sessions: &[Address], by: &protocol::message::Device) {
+        for session in sessions {
+            let mail = Mail::SignedOut { connection: session.connection, by: Box::new(by.clone()) };
+            self.shared.router.mailbox(session.core).put(mail);
+        }
+    }
+}

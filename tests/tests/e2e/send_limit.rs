@@ -1,0 +1,80 @@
+//! How many messages one user may send (`sends_per_second`, `sends_burst`).
+//!
+//! Goal: the limit is the user's, on all devices together; who is refused learns when to try again, and that
+//! is true. Mechanics: a low rate, two devices, sends until one is refused. Without it one account could
+//! take the service's writes for itself by opening more connections.
+
+use std::time::{Duration, Instant};
+
+use protocol::ErrorCode;
+use serde_json::json;
+use tests::{Client, Gateway, Refusal, eventually, text_body, unique_id};
+
+fn gateway(per_second: u32, burst: u32) -> Gateway {
+    let settings = json!({
+        "login_policy": "multi", "instances": { "linux": 10 }, "sends_per_second": per_second, "sends_burst": burst
+    });
+    Gateway::builder().settings(settings).start()
+}
+
+/// Sends; when to try again if that was refused.
+fn send(client: &mut Client) -> Result<(), u32> {
+    match client.send_as("ben", &unique_id(), text_body("again and again")) {
+        Ok(_) => Ok(()),
+        Err(Refusal::Failed { code: ErrorCode::RATE_LIMITED, retry_after_ms }) => Err(retry_after_ms),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_user_s_devices_share_the_limit_and_the_wait_is_the_right_one() {
+    let gateway = gateway(1, 4);
+    let mut ben = gateway.login("ben");
+    let mut devices = [gateway.login("anna"), gateway.login("anna")];
+    let start = Instant::now();
+    let mut sent = 0;
+    let wait_ms = loop {
+        match send(&mut devices[sent % 2]) {
+            Ok(()) => sent += 1,
+            Err(wait_ms) => break wait_ms,
+        }
+    };
+    let allowed = 4 + start.elapsed().as_secs() as usize;
+    assert!((4..=allowed).contains(&sent), "{sent} were sent at once, {allowed} may be");
+    assert!((1..=1_000).contains(&wait_ms), "{wait_ms}");
+    ben.send("anna", "another user is not");
+    // What a client does that is told to wait.
+    std::thread::sleep(Duration::from_millis(u64::from(wait_ms)));
+    assert_eq!(send(&mut devices[1 - sent % 2]), Ok(()), "on the other device, too");
+    assert_eq!(ben.conversation("anna").len(), sent + 2, "what was refused is not stored");
+    gateway.wait_metric("gateway_requests_refused_total", &[("code", "200028")], 1.0);
+}
+
+#[test]
+fn coming_back_brings_no_fresh_burst() {
+    let gateway = gateway(1, 30);
+    gateway.login("ben");
+    let mut anna = gateway.login("anna");
+    while send(&mut anna).is_ok() {}
+    let start = Instant::now();
+    drop(anna);
+    eventually("the session is gone", || gateway.metrics().sum("gateway_sessions", &[]) == 0.0);
+    let mut anna = gateway.login("anna");
+    let mut sent = 0;
+    while send(&mut anna).is_ok() {
+        sent += 1;
+    }
+    let allowed = 1 + start.elapsed().as_secs();
+    assert!(sent <= allowed, "{sent} were sent, {allowed} may be");
+}
+
+#[test]
+fn without_the_setting_there_is_no_limit() {
+    let gateway = Gateway::start();
+    gateway.login("ben");
+    let mut anna = gateway.login("anna");
+    let requests: Vec<u32> = (0..200).map(|_| anna.start_send("ben", &unique_id(), text_body("x"))).collect();
+    for request in requests {
+        anna.answer::<protocol::message::SendReply>(request).expect("sent");
+    }
+}
