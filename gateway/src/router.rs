@@ -66,6 +66,9 @@ impl Outbox for Router {
                 self.publish(&mut published, act.app(), notices, knows);
                 answer
             });
+            if outcome.as_ref().is_ok_and(|answer| !answer.is_last()) {
+                continue;
+            }
             let answer = ActAnswer { connection: origin.address.connection, request: origin.request, outcome };
             answers[usize::from(origin.address.core)].push(answer);
         }

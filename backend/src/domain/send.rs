@@ -13,7 +13,7 @@ use protocol::{EncodedEvent, EncodedPush, message::Message};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    AppId, Error, UserId,
+    AppId, Error, UserId, account,
     act::{Answer, Staging},
     change::blacklist::relation,
     damaged,
@@ -84,7 +84,7 @@ fn repeat(stored: Bytes, new: &NewMessage) -> Result<Answer, Error> {
 /// Whether the sender may send this to the recipient. Returns what the recipient says of the sender.
 async fn admit(staging: &mut Staging<'_>, new: &NewMessage, settings: &Settings) -> Result<RelationRecord, Error> {
     settings.check_message_bytes(new.body.len())?;
-    if settings.recipient_exists && staging.get(&keys::account(new.app, &new.to)).await?.is_none() {
+    if settings.recipient_exists && !account::is_there(staging.get(&keys::account(new.app, &new.to)).await?)? {
         return Err(Error::UserInvalid);
     }
     let relation = ensure_welcome(staging, new.app, &new.from, &new.to, settings).await?;
