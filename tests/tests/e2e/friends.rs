@@ -160,7 +160,7 @@ fn rel_07_a_request_is_told_listed_read_and_granted() {
     phone.read_friend_requests(incoming.time_ms).expect("read");
     let read = FriendRequestsRead { read_ms: incoming.time_ms };
     for device in [&mut phone, &mut laptop] {
-        assert_eq!(device.next_event(), What::FriendRequestsRead(read.clone()));
+        assert_eq!(device.next_event(), What::FriendRequestsRead(read));
     }
     assert_eq!(laptop.friend_requests(false, "", 0).expect("requests").read_ms, incoming.time_ms);
     assert_eq!(code(anna.answer_friend("ben", FriendAnswer::AgreeAndAdd)), Some(ErrorCode::FRIEND_REQUEST_UNKNOWN));

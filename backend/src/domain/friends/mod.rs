@@ -237,25 +237,12 @@ fn list(name: String, count: usize) -> FriendList {
     FriendList { name, count: u32::try_from(count).unwrap_or(u32::MAX) }
 }
 
-/// A user's friend lists, and who is on each, by name. Some friends in one transaction.
+/// A user's friend lists, and who is on each, by name.
 pub async fn members(store: &Store, app: AppId, user: &UserId) -> Result<Vec<(String, Vec<UserId>)>, Error> {
-    const PER_TRANSACTION: usize = 512;
-    let mut on_lists: Vec<(UserId, Vec<u32>)> = Vec::new();
+    let mut on_lists: Vec<OnLists> = Vec::new();
     let book = loop {
         let (user, after) = (user.clone(), on_lists.last().map(|(friend, _)| friend.clone()));
-        let read = async move |tx: &Tx| -> Result<(BookRecord, Vec<(UserId, Vec<u32>)>, bool), Error> {
-            let book = tx.snapshot_get(&keys::book(app, &user));
-            let (begin, end) = keys::friends(app, &user);
-            let begin = after.as_ref().map_or(begin, |after| behind(&keys::friend(app, &user, after)));
-            let query = RangeQuery { begin, end, limit: PER_TRANSACTION, reverse: false, mode: ReadMode::Snapshot };
-            let page = tx.range(query).await?;
-            let mut friends = Vec::with_capacity(page.pairs.len());
-            for (key, record) in page.pairs {
-                let (_, friend) = keys::two_users(&key).ok_or_else(|| damaged("friend key"))?;
-                friends.push((friend, FriendRecord::from_stored(record)?.lists));
-            }
-            Ok((BookRecord::from_stored(book.await?)?, friends, page.more))
-        };
+        let read = async move |tx: &Tx| some_on_lists(tx, app, &user, after.as_ref()).await;
         let ((book, friends, more), _) = store.run(Lane::Read, "friend_lists", read).await?;
         on_lists.extend(friends);
         if !more {
@@ -265,6 +252,30 @@ pub async fn members(store: &Store, app: AppId, user: &UserId) -> Result<Vec<(St
     let on = |number: u32| on_lists.iter().filter(move |(_, lists)| lists.contains(&number));
     let lists = book.lists.into_iter();
     Ok(lists.map(|list| (list.name, on(list.number).map(|(friend, _)| friend.clone()).collect())).collect())
+}
+
+/// A friend, and the numbers of the lists that the friend is on.
+type OnLists = (UserId, Vec<u32>);
+
+/// As many friends as one transaction should read, behind a name; and whether there are more.
+async fn some_on_lists(
+    tx: &Tx,
+    app: AppId,
+    user: &UserId,
+    after: Option<&UserId>,
+) -> Result<(BookRecord, Vec<OnLists>, bool), Error> {
+    const PER_TRANSACTION: usize = 512;
+    let book = tx.snapshot_get(&keys::book(app, user));
+    let (begin, end) = keys::friends(app, user);
+    let begin = after.map_or(begin, |after| behind(&keys::friend(app, user, after)));
+    let query = RangeQuery { begin, end, limit: PER_TRANSACTION, reverse: false, mode: ReadMode::Snapshot };
+    let page = tx.range(query).await?;
+    let mut friends = Vec::with_capacity(page.pairs.len());
+    for (key, record) in page.pairs {
+        let (_, friend) = keys::two_users(&key).ok_or_else(|| damaged("friend key"))?;
+        friends.push((friend, FriendRecord::from_stored(record)?.lists));
+    }
+    Ok((BookRecord::from_stored(book.await?)?, friends, page.more))
 }
 
 /// The first key behind another one.
