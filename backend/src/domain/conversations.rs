@@ -23,9 +23,6 @@ pub const MENTIONS_MAX: usize = 10;
 /// Conversations read together: where each reading is a round trip, a page takes few.
 const TOGETHER: usize = 32;
 
-/// Longest place in the list, in bytes: more than an hour and a peer take in a key.
-const PLACE_BYTES_MAX: usize = 128;
-
 /// A page of the list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListPage {
@@ -44,9 +41,6 @@ pub async fn list(
     label: Option<String>,
     limit: PageLimit,
 ) -> Result<ListPage, Error> {
-    if from.as_ref().is_some_and(|place| place.len() > PLACE_BYTES_MAX) {
-        return Err(Error::Argument("from is not what a page named as the next one"));
-    }
     let user = user.clone();
     let read = async move |tx: &Tx| {
         let reader = Reader::open(tx, app, &user).await?;
