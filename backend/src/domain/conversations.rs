@@ -73,16 +73,17 @@ pub struct Unread {
     pub marked: u32,
 }
 
-/// Adds up what is unread, some conversations in one transaction.
-pub async fn total_unread(store: &Store, app: AppId, user: &UserId) -> Result<Unread, Error> {
+/// Adds up what is unread in the most recently active conversations, at least one, some of them in one transaction.
+pub async fn total_unread(store: &Store, app: AppId, user: &UserId, conversations_max: usize) -> Result<Unread, Error> {
     const PER_TRANSACTION: usize = 512;
     let mut total = Unread::default();
+    let mut left = conversations_max;
     let mut from = None;
     loop {
-        let (user, place) = (user.clone(), from.take());
+        let (user, place, limit) = (user.clone(), from.take(), left.min(PER_TRANSACTION));
         let read = async move |tx: &Tx| -> Result<(Unread, Option<Bytes>), Error> {
             let reader = Reader::open(tx, app, &user).await?;
-            let (peers, next) = reader.peers(place.as_ref(), PER_TRANSACTION).await?;
+            let (peers, next) = reader.peers(place.as_ref(), limit).await?;
             let each = try_join_all(peers.iter().map(|(peer, _)| reader.unread(peer))).await?;
             let sum = |sum: Unread, one: &Unread| Unread {
                 messages: sum.messages + one.messages,
@@ -93,7 +94,8 @@ pub async fn total_unread(store: &Store, app: AppId, user: &UserId) -> Result<Un
         let ((part, next), _) = store.run(Lane::Read, "total_unread", read).await?;
         total = Unread { messages: total.messages + part.messages, marked: total.marked + part.marked };
         from = next;
-        if from.is_none() {
+        left -= limit;
+        if from.is_none() || left == 0 {
             return Ok(total);
         }
     }
