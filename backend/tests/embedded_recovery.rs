@@ -60,6 +60,14 @@ fn newest_journal(folder: &Path) -> PathBuf {
     journals.pop().expect("a journal")
 }
 
+/// Makes the newest journal a finished one, and says which it is.
+fn finish_journal(folder: &Path) -> PathBuf {
+    let finished = newest_journal(folder);
+    let number: u64 = finished.file_stem().and_then(|stem| stem.to_str()?.parse().ok()).expect("a number");
+    fs::write(finished.with_file_name(format!("{}.jnl", number + 1)), [0; 1000]).expect("writes");
+    finished
+}
+
 fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("makes");
     for entry in fs::read_dir(from).expect("lists") {
@@ -99,6 +107,22 @@ fn a_newer_format_is_refused() {
     assert!(matches!(reopen(folder.path()), Err(OpenError::NewerFormat { found: 3, .. })));
 }
 
+/// Goal: a store that has lost its database is not taken for a new one, and an older program does not
+/// write over a newer one's folder however that is laid out.
+#[test]
+fn a_folder_without_its_database_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(reopen(folder.path()).expect("opens"));
+    let database = folder.path().join("db");
+    fs::remove_dir_all(&database).expect("removes");
+    let Err(OpenError::Damaged { file, .. }) = reopen(folder.path()) else { panic!("opened") };
+    assert_eq!(file, database);
+    fs::write(folder.path().join("FORMAT"), "3\n").expect("writes");
+    assert!(matches!(reopen(folder.path()), Err(OpenError::NewerFormat { found: 3, .. })));
+    assert_eq!(fs::read_to_string(folder.path().join("FORMAT")).expect("reads"), "3\n");
+    assert!(!database.exists());
+}
+
 #[test]
 fn an_older_format_is_read_and_raised() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -111,9 +135,15 @@ fn an_older_format_is_read_and_raised() {
 #[test]
 fn a_cut_off_first_start_is_begun_again() {
     let folder = tempfile::tempdir().expect("a folder");
-    fs::create_dir(folder.path().join("db.new")).expect("makes");
-    fs::write(folder.path().join("db.new/0.jnl"), "half of something").expect("writes");
-    put(&reopen(folder.path()).expect("opens"), "a", "1");
+    for format in [None, Some("2\n")] {
+        fs::create_dir(folder.path().join("db.new")).expect("makes");
+        fs::write(folder.path().join("db.new/0.jnl"), "half of something").expect("writes");
+        if let Some(format) = format {
+            fs::remove_dir_all(folder.path().join("db")).expect("removes");
+            fs::write(folder.path().join("FORMAT"), format).expect("writes");
+        }
+        put(&reopen(folder.path()).expect("opens"), "a", "1");
+    }
 }
 
 /// Goal: a torn journal tail loses nothing that was acknowledged before it, and the store opens.
@@ -200,10 +230,7 @@ fn finished_journals_are_read_and_their_damage_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     for n in 0..4 {
         put(&reopen(folder.path()).expect("opens"), &format!("{n}"), "1");
-        let finished = newest_journal(folder.path());
-        let number: u64 = finished.file_stem().and_then(|stem| stem.to_str()?.parse().ok()).expect("a number");
-        fs::write(finished.with_file_name(format!("{}.jnl", number + 1)), [0; 1000]).expect("writes");
-
+        let finished = finish_journal(folder.path());
         let bytes = fs::read(&finished).expect("reads");
         let mut damaged = bytes.clone();
         damaged[40] ^= 0xff;
@@ -214,6 +241,32 @@ fn finished_journals_are_read_and_their_damage_is_refused() {
     }
     let engine = reopen(folder.path()).expect("opens");
     assert!((0..4).all(|n| get(&engine, &format!("{n}")).is_some()));
+}
+
+/// Goal: a finished journal that has lost commits from its end is found out by the next one, though nothing
+/// in it looks damaged. Without it, what was acknowledged would be gone in silence from under newer data.
+#[test]
+fn a_finished_journal_without_its_end_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = reopen(folder.path()).expect("opens");
+    put(&engine, "first", "1");
+    let second_at = written_len(&newest_journal(folder.path()));
+    put(&engine, "second", "2");
+    drop(engine);
+    let finished = finish_journal(folder.path());
+    let bytes = fs::read(&finished).expect("reads");
+    // It may go now, its content being in a table, and comes back below as after a crash that undid that.
+    put(&reopen(folder.path()).expect("opens"), "third", "3");
+    for (kept, named) in [(0, &finished), (second_at, &newest_journal(folder.path()))] {
+        for zeros in [0, 5_000] {
+            fs::write(&finished, [&bytes[..kept], &vec![0; zeros]].concat()).expect("writes");
+            let Err(OpenError::Damaged { file, .. }) = reopen(folder.path()) else { panic!("opened with {kept}") };
+            assert_eq!(file, *named);
+        }
+    }
+    fs::write(&finished, bytes).expect("writes");
+    let engine = reopen(folder.path()).expect("opens");
+    assert!(["first", "second", "third"].iter().all(|key| get(&engine, key).is_some()));
 }
 
 /// Goal: when fjall moves to a new journal, commits become durable there, and nothing is lost.

@@ -20,7 +20,12 @@
 //! Torn or damaged? Pages that were never synced reach the disk in any order, so a valid batch behind
 //! an invalid one proves nothing. But each of our batches stores its version and the version that was
 //! durable when it was written ([`Mark`]): a batch that knows versions to be durable which are not in
-//! the valid part is the proof that synced data is gone.
+//! the valid part is the proof that synced data is gone. So is a journal that does not go on where the
+//! one before it, finished and synced, ends. Synced batches at the very end of the newest journal are
+//! beyond proof: if they are gone with nothing behind them, that looks like a tail that was torn.
+//!
+//! What is read is what is on the disk: the cache of a system on which a sync has failed holds pages that
+//! never reached it, and no later sync tells ([`forget_unwritten`]).
 
 use std::{
     fs::{File, OpenOptions},
@@ -28,9 +33,11 @@ use std::{
     path::Path,
 };
 
+use rustix::fs::{Advice, fadvise};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
+    super::seam::Version,
     MARK_KEY,
     folder::{Folder, OpenError},
     journals::list,
@@ -47,20 +54,23 @@ const TRAILER: &[u8; 4] = b"FJL\x03";
 pub(super) fn repair(folder: &Folder) -> Result<(), OpenError> {
     let journals = list(&folder.database()).map_err(|error| folder.io_error(&folder.database(), error))?;
     let Some(((_, newest), sealed)) = journals.split_last() else { return Ok(()) };
-    let mut valid_mark = Mark::default();
+    let read = |path: &Path| {
+        forget_unwritten(path).and_then(|()| Journal::scan(path)).map_err(|error| folder.io_error(path, error))
+    };
+    let mut version = 0;
     for (_, path) in sealed {
-        let scan = Journal::scan(path).map_err(|error| folder.io_error(path, error))?;
-        if !scan.rest_is_zero {
+        let scan = read(path)?;
+        if !scan.rest_is_zero || scan.valid_bytes == 0 {
             return Err(damaged(path, scan.valid_bytes, "no valid batch in a finished journal"));
         }
-        valid_mark = valid_mark.max(scan.last_mark);
+        version = scan.version_after(version).ok_or_else(|| out_of_row(path))?;
     }
-    let scan = Journal::scan(newest).map_err(|error| folder.io_error(newest, error))?;
+    let scan = read(newest)?;
+    version = scan.version_after(version).ok_or_else(|| out_of_row(newest))?;
     if scan.rest_is_zero {
         return Ok(());
     }
-    valid_mark = valid_mark.max(scan.last_mark);
-    if scan.durable_proven > valid_mark.version {
+    if scan.durable_proven > version {
         return Err(damaged(newest, scan.valid_bytes, "synced batches behind it are lost"));
     }
     cut(newest, scan.valid_bytes).map_err(|error| folder.io_error(newest, error))?;
@@ -70,6 +80,17 @@ pub(super) fn repair(folder: &Folder) -> Result<(), OpenError> {
         "cut the journal's torn tail; nothing in it was ever acknowledged"
     );
     Ok(())
+}
+
+/// Has the system read the file from the disk from here on. What a kill left in the cache is written first.
+fn forget_unwritten(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    file.sync_all()?;
+    Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
+}
+
+fn out_of_row(file: &Path) -> OpenError {
+    damaged(file, 0, "what was committed before it is lost")
 }
 
 fn damaged(file: &Path, at: u64, what: &str) -> OpenError {
@@ -88,12 +109,24 @@ struct Scan {
     file_bytes: u64,
     /// Length of the valid batches from the beginning.
     valid_bytes: u64,
-    /// The mark of the last of them.
-    last_mark: Mark,
+    /// The versions of the first and the last of them; 0 where there is none.
+    first: Version,
+    last: Version,
     /// Nothing but zeros, or nothing, follows.
     rest_is_zero: bool,
     /// Otherwise: the newest version that a valid batch further back knows to be durable.
-    durable_proven: u64,
+    durable_proven: Version,
+}
+
+impl Scan {
+    /// The last version of a journal before which comes `before`; none if versions are missing in between.
+    fn version_after(&self, before: Version) -> Option<Version> {
+        match (before, self.first) {
+            (_, 0) => Some(before),
+            (0, _) => Some(self.last),
+            (before, first) => (first == before + 1).then_some(self.last),
+        }
+    }
 }
 
 /// A journal being read.
@@ -108,11 +141,15 @@ impl Journal {
         let file = File::open(path)?;
         let file_bytes = file.metadata()?.len();
         let mut journal = Journal { file: BufReader::with_capacity(1 << 16, file), file_bytes, at: 0 };
-        let mut scan =
-            Scan { file_bytes, valid_bytes: 0, last_mark: Mark::default(), rest_is_zero: false, durable_proven: 0 };
-        while let Some(mark) = journal.batch()? {
+        let mut scan = Scan { file_bytes, valid_bytes: 0, first: 0, last: 0, rest_is_zero: false, durable_proven: 0 };
+        while let Some(Mark { version, .. }) = journal.batch()? {
+            // One that does not follow is left over from something else.
+            if scan.last > 0 && version != scan.last + 1 {
+                break;
+            }
             scan.valid_bytes = journal.at;
-            scan.last_mark = scan.last_mark.max(mark);
+            scan.first = if scan.first == 0 { version } else { scan.first };
+            scan.last = version;
         }
         journal.seek(scan.valid_bytes)?;
         scan.rest_is_zero = journal.rest_is_zero()?;
@@ -195,23 +232,23 @@ impl Journal {
         }
     }
 
-    /// The newest version known as durable by any valid batch behind `from`. Batches follow each
+    /// The newest version known as durable by any valid batch from `at` on. Batches follow each
     /// other, so one is looked for behind everything that looks like the end of another.
-    fn durable_proven_after(&mut self, from: u64) -> io::Result<u64> {
+    fn durable_proven_after(&mut self, mut at: u64) -> io::Result<Version> {
         let mut proven = 0;
-        self.seek(from)?;
-        while self.skip_trailer()? {
-            let behind_trailer = self.at;
-            match self.batch()? {
+        loop {
+            self.seek(at)?;
+            if let Some(mark) = self.batch()? {
+                proven = proven.max(mark.durable);
                 // Step back over its trailer: it is where the next may begin.
-                Some(mark) => {
-                    proven = proven.max(mark.durable);
-                    self.seek(self.at - TRAILER.len() as u64)?;
-                }
-                None => self.seek(behind_trailer)?,
+                at = self.at - TRAILER.len() as u64;
             }
+            self.seek(at)?;
+            if !self.skip_trailer()? {
+                return Ok(proven);
+            }
+            at = self.at;
         }
-        Ok(proven)
     }
 
     /// Goes behind the next trailer.
