@@ -1,6 +1,8 @@
 //! The embedded engine's folder after every kind of end: what was acknowledged is there, or the
 //! store says why it can't open.
 
+mod ledger;
+
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
@@ -9,9 +11,15 @@ use std::{
     sync::{Arc, mpsc},
 };
 
-use backend::{env::SystemClock, store::*};
+use backend::{
+    env::{SeededRng, SystemClock},
+    store::*,
+};
 use bytes::Bytes;
 use futures::executor::block_on;
+use ledger::Ledger;
+
+const LEDGER: Ledger = Ledger { entry_bytes: 60_000 };
 
 fn open(folder: &Path) -> Result<Embedded, OpenError> {
     let options = EmbeddedOptions { disk_reserve_bytes: 0, ..EmbeddedOptions::default() };
@@ -28,6 +36,24 @@ fn reopen(folder: &Path) -> Result<Embedded, OpenError> {
             result => return result,
         }
     }
+}
+
+fn store_on(engine: Embedded) -> Store {
+    let (clock, rng) = (Arc::new(SystemClock::default()), Arc::new(SeededRng::new(1)));
+    Store::new(Arc::new(engine), clock, rng, StoreOptions::default())
+}
+
+fn append(store: &Store) -> u64 {
+    let (sender, receiver) = mpsc::channel();
+    start_append(store, move |result| sender.send(result).expect("somebody waits"));
+    receiver.recv().expect("answered").expect("commits")
+}
+
+/// Appends and commits; the outcome comes later.
+fn start_append(store: &Store, done: impl FnOnce(Result<u64, StoreError>) + Send + 'static) {
+    let tx = store.begin().expect("begins");
+    let n = block_on(LEDGER.append(&tx)).expect("reads");
+    tx.commit_then(Box::new(move |result| done(result.map(|_| n))));
 }
 
 fn mode_of(path: &Path) -> u32 {
@@ -146,7 +172,8 @@ fn a_cut_off_first_start_is_begun_again() {
     }
 }
 
-/// Goal: a torn journal tail loses nothing that was acknowledged before it, and the store opens.
+/// Goal: a torn journal tail loses nothing that was acknowledged before it, leaves all or nothing of each
+/// commit, and the store opens.
 /// Mechanics: an acknowledged commit's completion holds the sync thread, so that what is committed
 /// behind it stays unsynced; the folder is copied as a crash would leave it, and the copy's journal
 /// cut or garbled behind the acknowledged part.
@@ -154,23 +181,24 @@ fn a_cut_off_first_start_is_begun_again() {
 /// Without the tail being cut, fjall refuses many of these or allocates what garbage announces.
 #[test]
 fn torn_tails_lose_nothing_acknowledged() {
+    const ACKNOWLEDGED: u64 = 3;
+    const UNSYNCED: u64 = 4;
     let (folder, scratch) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let torn = scratch.path().join("torn");
-    let engine = reopen(folder.path()).expect("opens");
+    let store = store_on(reopen(folder.path()).expect("opens"));
     let (acknowledge, acknowledged) = mpsc::channel();
     let (release, held) = mpsc::channel::<()>();
-    start_put(&engine, "acknowledged", "yes", move |_| {
+    (1..ACKNOWLEDGED).for_each(|n| assert_eq!(append(&store), n));
+    start_append(&store, move |_| {
         acknowledge.send(()).expect("somebody waits");
         let _ = held.recv(); // an error tells the end as well
     });
     acknowledged.recv().expect("acknowledged");
     let synced = written_len(&newest_journal(folder.path()));
-    start_put(&engine, "small", "x", drop);
-    start_put(&engine, "large", vec![0x02; 90_000], drop);
-    start_put(&engine, "last", "x", drop);
+    (0..UNSYNCED).for_each(|_| start_append(&store, drop));
     copy_dir(folder.path(), &torn);
     drop(release);
-    drop(engine);
+    drop(store);
 
     let end = written_len(&newest_journal(&torn));
     // Some of the space taken in advance is enough, and quicker to copy.
@@ -179,7 +207,9 @@ fn torn_tails_lose_nothing_acknowledged() {
     let all: Vec<usize> = (synced..synced + 200).chain((synced..end).step_by(2_999)).chain(end - 200..end).collect();
     // Coprime with the five ways of damage, so that every one of them meets every kind of place.
     let step = if std::env::var_os("STORE_LONG_TESTS").is_some() { 1 } else { 13 };
-    for (n, offset) in all.into_iter().step_by(step).enumerate() {
+    // Where a batch begins, every way of damage.
+    let offsets = [synced; 5].into_iter().chain(all.into_iter().step_by(step));
+    for (n, offset) in offsets.enumerate() {
         let case = scratch.path().join("case");
         copy_dir(&torn, &case);
         let journal = newest_journal(&case);
@@ -195,10 +225,15 @@ fn torn_tails_lose_nothing_acknowledged() {
             _ => bytes.copy_within(..(end - offset).min(offset), offset),
         }
         fs::write(&journal, bytes).expect("writes");
-        let engine = reopen(&case).unwrap_or_else(|error| panic!("case {n} at {offset} of {synced}..{end}: {error}"));
-        assert_eq!(get(&engine, "acknowledged"), Some("yes".into()), "case {n} at {offset}");
-        put(&engine, "goes on", "yes");
-        drop(engine);
+        println!("case {n} at {offset} of {synced}..{end}");
+        let store = store_on(reopen(&case).expect("opens"));
+        let found = LEDGER.check(&store);
+        assert!((ACKNOWLEDGED..=ACKNOWLEDGED + UNSYNCED).contains(&found), "{found} are there");
+        assert_eq!(append(&store), found + 1, "it goes on");
+        drop(store);
+        let store = store_on(reopen(&case).expect("opens again"));
+        assert_eq!(LEDGER.check(&store), found + 1);
+        drop(store);
         fs::remove_dir_all(&case).expect("removes");
     }
 }
