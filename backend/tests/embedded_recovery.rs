@@ -207,15 +207,16 @@ fn torn_tails_lose_nothing_acknowledged() {
     let all: Vec<usize> = (synced..synced + 200).chain((synced..end).step_by(2_999)).chain(end - 200..end).collect();
     // Coprime with the five ways of damage, so that every one of them meets every kind of place.
     let step = if std::env::var_os("STORE_LONG_TESTS").is_some() { 1 } else { 13 };
-    // Where a batch begins, every way of damage.
-    let offsets = [synced; 5].into_iter().chain(all.into_iter().step_by(step));
-    for (n, offset) in offsets.enumerate() {
+    // Where a batch begins every way of damage, and every byte of its head garbled: no checksum has it.
+    let first = (0..5).map(|damage| (damage, synced)).chain((synced..synced + 13).map(|at| (1, at)));
+    let spread = all.into_iter().step_by(step).enumerate().map(|(n, offset)| (n % 5, offset));
+    for (damage, offset) in first.chain(spread) {
         let case = scratch.path().join("case");
         copy_dir(&torn, &case);
         let journal = newest_journal(&case);
         let mut bytes = fs::read(&journal).expect("reads");
         let page = offset & !4095;
-        match n % 5 {
+        match damage {
             0 => bytes.truncate(offset),
             1 => bytes[offset] ^= 0xff,
             2 => bytes[offset..end].fill(0x02),
@@ -225,7 +226,7 @@ fn torn_tails_lose_nothing_acknowledged() {
             _ => bytes.copy_within(..(end - offset).min(offset), offset),
         }
         fs::write(&journal, bytes).expect("writes");
-        println!("case {n} at {offset} of {synced}..{end}");
+        println!("damage {damage} at {offset} of {synced}..{end}");
         let store = store_on(reopen(&case).expect("opens"));
         let found = LEDGER.check(&store);
         assert!((ACKNOWLEDGED..=ACKNOWLEDGED + UNSYNCED).contains(&found), "{found} are there");
@@ -302,6 +303,36 @@ fn a_finished_journal_without_its_end_is_refused() {
     fs::write(&finished, bytes).expect("writes");
     let engine = reopen(folder.path()).expect("opens");
     assert!(["first", "second", "third"].iter().all(|key| get(&engine, key).is_some()));
+}
+
+/// Goal: the same where no later commit knows that the lost one was durable. Mechanics: what was written while
+/// the sync thread was held, put into two journals without the commit between them.
+#[test]
+fn a_journal_that_does_not_follow_the_one_before_it_is_refused() {
+    let (folder, copy) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let engine = reopen(folder.path()).expect("opens");
+    let (release, held) = mpsc::channel::<()>();
+    let (acknowledge, acknowledged) = mpsc::channel();
+    start_put(&engine, "first", "1", move |_| {
+        acknowledge.send(()).expect("somebody waits");
+        let _ = held.recv(); // an error tells the end as well
+    });
+    acknowledged.recv().expect("acknowledged");
+    let ends = ["first", "lost", "third"].map(|key| {
+        if key != "first" {
+            start_put(&engine, key, "1", drop);
+        }
+        written_len(&newest_journal(folder.path()))
+    });
+    copy_dir(folder.path(), copy.path());
+    drop(release);
+    let finished = finish_journal(copy.path());
+    let newest = newest_journal(copy.path());
+    let bytes = fs::read(&finished).expect("reads");
+    fs::write(&finished, &bytes[..ends[0]]).expect("writes");
+    fs::write(&newest, &bytes[ends[1]..ends[2]]).expect("writes");
+    let Err(OpenError::Damaged { file, .. }) = reopen(copy.path()) else { panic!("opened") };
+    assert_eq!(file, newest);
 }
 
 /// Goal: when fjall moves to a new journal, commits become durable there, and nothing is lost.
