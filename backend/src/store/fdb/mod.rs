@@ -45,10 +45,6 @@ use super::{
 };
 use crate::env::Clock;
 
-/// Longest [`FdbOptions::prefix`], in bytes. With [`KEY_BYTES_MAX`](super::KEY_BYTES_MAX) it stays
-/// below FoundationDB's limit for keys.
-pub const PREFIX_BYTES_MAX: usize = 64;
-
 /// Settings of an [`Fdb`].
 #[derive(Clone, Debug)]
 pub struct FdbOptions {
