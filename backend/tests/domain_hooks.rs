@@ -1,5 +1,5 @@
-//! Goal: an application's server has its say before an act and learns of it after (CON-06 builds
-//! on it): what it refuses is not carried out, what it takes is told to it once.
+//! Goal: an application's server has its say before an act and learns of it after (CON-06
+//! builds on it): what it refuses is not carried out, what it takes is told to it once.
 //!
 //! Mechanics: the queue on the memory engine with a hook that refuses some messages, answers others at once,
 //! and lets one wait.
