@@ -10,7 +10,7 @@ use backend::domain::{
     unsettled::Late,
 };
 
-use crate::mailbox::{ActAnswer, Address, Mail, Mailbox, Published};
+use crate::mailbox::{ActAnswer, Address, ConnectionId, Mail, Mailbox, Published};
 
 /// All cores' mailboxes, and which of them is a user's home.
 #[derive(Clone)]
@@ -26,6 +26,11 @@ pub struct Origin {
     pub address: Address,
     /// The request's number.
     pub request: u32,
+}
+
+impl Origin {
+    /// Nobody waits for the answer: no connection has this number.
+    pub const NOBODY: Origin = Origin { address: Address { core: 0, connection: ConnectionId::MAX }, request: 0 };
 }
 
 impl Router {
