@@ -136,6 +136,12 @@ impl Device {
                     labels.retain(|label| !label.is_empty());
                 }
             }
+            // Nobody has friends here, nor a profile.
+            What::Profile(_)
+            | What::Friends(_)
+            | What::FriendRequest(_)
+            | What::FriendRequestsRead(_)
+            | What::FriendLists(_) => {}
         }
     }
 
