@@ -9,6 +9,7 @@
 //! What may not live here: what an IM is (that is `backend::domain`).
 
 mod admin;
+mod api;
 mod application;
 mod config;
 mod development;

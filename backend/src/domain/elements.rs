@@ -63,7 +63,7 @@ fn check_element(element: &Element, has_unknown: bool) -> Result<(), Error> {
         Some(Kind::Text(_)) => Ok(()),
         Some(Kind::Image(image)) => check_image(image),
         Some(Kind::Face(Face { index: _, data: _ })) => Ok(()),
-        Some(Kind::Voice(Voice { url, bytes, duration_s: _ })) => check_media(url, *bytes),
+        Some(Kind::Voice(Voice { url, bytes, uuid, .. })) => check_media(url, *bytes).and_then(|()| check_uuid(uuid)),
         Some(Kind::Location(location)) => check_location(location),
         Some(Kind::File(file)) => check_file(file),
         Some(Kind::Video(video)) => check_video(video),
@@ -93,6 +93,10 @@ fn check_format(format: &str) -> Result<(), Error> {
     ensure(format.len() <= FORMAT_BYTES_MAX, "format must have at most 16 bytes")
 }
 
+fn check_uuid(uuid: &str) -> Result<(), Error> {
+    ensure(uuid.len() <= NAME_BYTES_MAX, "uuid must have at most 256 bytes")
+}
+
 fn check_picture(picture: &Picture) -> Result<(), Error> {
     ensure((0..=2).contains(&picture.size), "size of a picture must be 0, 1 or 2")?;
     check_media(&picture.url, picture.bytes)
@@ -100,6 +104,7 @@ fn check_picture(picture: &Picture) -> Result<(), Error> {
 
 fn check_image(image: &Image) -> Result<(), Error> {
     check_format(&image.format)?;
+    check_uuid(&image.uuid)?;
     ensure((1..=3).contains(&image.pictures.len()), "an image has 1 to 3 pictures")?;
     let mut sizes: Vec<i32> = image.pictures.iter().map(|picture| picture.size).collect();
     sizes.sort_unstable();
@@ -117,17 +122,22 @@ fn check_location(location: &Location) -> Result<(), Error> {
 
 fn check_file(file: &File) -> Result<(), Error> {
     check_media(&file.url, file.bytes)?;
+    check_uuid(&file.uuid)?;
     ensure((1..=NAME_BYTES_MAX).contains(&file.name.len()), "name must have 1 to 256 bytes")
 }
 
 fn check_video(video: &Video) -> Result<(), Error> {
     check_media(&video.url, video.bytes)?;
     check_format(&video.format)?;
+    check_format(&video.snapshot_format)?;
+    check_uuid(&video.uuid)?;
+    check_uuid(&video.snapshot_uuid)?;
     video.snapshot.iter().try_for_each(check_picture)
 }
 
-fn check_custom(Custom { data, description, extension }: &Custom) -> Result<(), Error> {
+fn check_custom(Custom { data, description, extension, sound }: &Custom) -> Result<(), Error> {
     let is_empty = data.is_empty() && description.is_empty() && extension.is_empty();
+    ensure(sound.len() <= NAME_BYTES_MAX, "sound must have at most 256 bytes")?;
     if is_empty { Err(Error::MessageEmpty) } else { Ok(()) }
 }
 
@@ -174,7 +184,7 @@ mod tests {
     }
 
     fn image(pictures: Vec<Picture>) -> Kind {
-        Kind::Image(Image { format: "png".into(), pictures })
+        Kind::Image(Image { format: "png".into(), pictures, ..Image::default() })
     }
 
     fn place(longitude: f64, latitude: f64) -> Kind {
@@ -187,17 +197,19 @@ mod tests {
             title: "talk".into(),
             abstracts: vec!["a: hi".into()],
             count,
+            ..Merged::default()
         }
     }
 
     #[test]
     fn each_type_passes_with_content_and_is_refused_out_of_its_limits() {
         let url = "https://files.example/1";
-        let voice = |url: &str, bytes| Kind::Voice(Voice { url: url.into(), bytes, duration_s: 3 });
-        let file = |name: &str| Kind::File(File { url: url.into(), bytes: 1, name: name.into() });
+        let voice = |url: &str, bytes| Kind::Voice(Voice { url: url.into(), bytes, duration_s: 3, ..Voice::default() });
+        let file = |name: &str| Kind::File(File { url: url.into(), bytes: 1, name: name.into(), ..File::default() });
         let video = |format: &str| {
             let snapshot = Some(picture(2, url));
-            Kind::Video(Video { url: url.into(), bytes: 9, duration_s: 2, format: format.into(), snapshot })
+            let (url, format) = (url.into(), format.into());
+            Kind::Video(Video { url, bytes: 9, duration_s: 2, format, snapshot, ..Video::default() })
         };
         let custom = |data: &'static [u8]| Kind::Custom(Custom { data: data.into(), ..Custom::default() });
         let cases = [

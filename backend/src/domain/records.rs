@@ -175,6 +175,9 @@ pub(crate) struct ConversationRecord {
     /// Read up to here, as far as the other side is told: clearing a conversation reads it without a word.
     #[prost(uint64, tag = "10")]
     pub(crate) shown_seq: u64,
+    /// The protocol's marks, a bit each.
+    #[prost(uint64, tag = "11")]
+    pub(crate) marks: u64,
 }
 
 /// A user's labels.

@@ -72,6 +72,7 @@ fn whole() -> impl Iterator<Item = (&'static str, Body)> {
             extension: Bytes::from_static(b"chat=ann"),
             sound: "ding.caf".into(),
             ignore_badge: true,
+            ..OfflinePush::default()
         }),
         ..of([text("@bob @eve look"), Kind::Face(Face { index: 3, data: Bytes::new() }), text("at this")])
     };
@@ -85,19 +86,27 @@ fn media() -> impl Iterator<Item = (&'static str, Kind)> {
         picture(Size::Large, 1_280, 960, 230_000),
         picture(Size::Thumbnail, 198, 149, 12_000),
     ];
-    let voice = Voice { url: "https://files.example/1.m4a".into(), bytes: 48_000, duration_s: 12 };
+    let voice = Voice { url: "https://files.example/1.m4a".into(), bytes: 48_000, duration_s: 12, ..Voice::default() };
     let location = Location { name: "Brandenburger Tor".into(), longitude: 13.377_704, latitude: 52.516_275 };
     let south_west = Location { name: String::new(), longitude: -180.0, latitude: -0.5 };
-    let file = File { url: "https://files.example/2".into(), bytes: 1_048_576, name: "Bericht Ä.pdf".into() };
+    let file = File {
+        url: "https://files.example/2".into(),
+        bytes: 1_048_576,
+        name: "Bericht Ä.pdf".into(),
+        ..File::default()
+    };
     let video = Video {
         url: "https://files.example/3.mp4".into(),
         bytes: 7_340_032,
         duration_s: 61,
         format: "mp4".into(),
         snapshot: Some(picture(Size::Thumbnail, 320, 180, 9_000)),
+        ..Video::default()
     };
+    let named =
+        File { url: "https://files.example/5".into(), bytes: 1, name: "a".into(), uuid: "5".into(), download_flag: 1 };
     [
-        ("image", Kind::Image(Image { format: "png".into(), pictures })),
+        ("image", Kind::Image(Image { format: "png".into(), pictures, ..Image::default() })),
         ("face", Kind::Face(Face { index: 21, data: Bytes::from_static(b"tt21") })),
         ("face with a negative index", Kind::Face(Face { index: -1, data: Bytes::new() })),
         ("voice", Kind::Voice(voice)),
@@ -105,6 +114,7 @@ fn media() -> impl Iterator<Item = (&'static str, Kind)> {
         ("location in the south west", Kind::Location(south_west)),
         ("file", Kind::File(file)),
         ("video", Kind::Video(video)),
+        ("file of the server API", Kind::File(named)),
     ]
     .into_iter()
 }
@@ -115,7 +125,9 @@ fn special() -> impl Iterator<Item = (&'static str, Kind)> {
         data: Bytes::from_static(&[0, 0xff, 0x7f]),
         description: "a card".into(),
         extension: Bytes::from_static(b"v1"),
+        ..Custom::default()
     };
+    let from_server = Custom { data: Bytes::from_static(b"order"), sound: "ding.caf".into(), ..Custom::default() };
     let notification = Notification { topic: "im.account".into(), data: Bytes::from_static(b"{}") };
     let changed = [("name", &b"Friends of Ann"[..]), ("avatar", b"https://files.example/4.png")];
     let changed = changed.map(|(field, value)| (field.to_owned(), Bytes::from_static(value))).into();
@@ -131,9 +143,11 @@ fn special() -> impl Iterator<Item = (&'static str, Kind)> {
         title: "Chat of Ann and Bob".into(),
         abstracts: vec!["Ann: hello, Bob".into(), "Bob: hello".into()],
         count: 300,
+        ..Merged::default()
     };
     [
         ("custom", Kind::Custom(custom)),
+        ("custom of the server API", Kind::Custom(from_server)),
         ("notification", Kind::Notification(notification)),
         ("group tips", Kind::GroupTips(tips)),
         ("merged", Kind::Merged(merged)),

@@ -262,6 +262,7 @@ fn state() -> ConversationState {
         read_seq: 11,
         cleared_seq: 2,
         removed_seq: 1,
+        ..ConversationState::default()
     }
 }
 
@@ -292,6 +293,7 @@ fn conversations() -> Vec<FrameVector> {
         read_seq: 11,
         clear: true,
         remove: true,
+        ..UpdateConversation::default()
     };
     let unset = UpdateConversation {
         conversation: with_bob(),
