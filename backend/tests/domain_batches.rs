@@ -166,7 +166,7 @@ fn change(below: &impl Fn(u64) -> u64, user: UserId, peer: UserId) -> Act {
             _ => Kind::Blacklist { add: vec![], remove: vec![peer] },
         },
     };
-    Act::Change(Box::new(Change { app: APP, user, kind }))
+    Act::Change(Box::new(Change::new(APP, user, kind)))
 }
 
 #[test]

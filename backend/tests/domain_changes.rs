@@ -261,7 +261,7 @@ impl History {
             return Act::Send(own.unwrap_or_else(|| self.message(device)));
         }
         let kind = self.draw_kind(device, peer);
-        Act::Change(Box::new(Change { app: APP, user, kind }))
+        Act::Change(Box::new(Change::new(APP, user, kind)))
     }
 
     fn draw_kind(&self, device: usize, peer: UserId) -> Kind {
@@ -320,6 +320,7 @@ impl History {
             read_seq: if self.one_in(2) { self.below(head + 2) } else { 0 },
             clear: self.one_in(12),
             remove: self.one_in(12),
+            ..UpdateConversation::default()
         }
     }
 
@@ -333,6 +334,7 @@ impl History {
             exclude_from_unread: self.one_in(6),
             exclude_from_last_message: self.one_in(6),
             need_receipt: self.one_in(2),
+            ..Treatment::default()
         };
         let message = NewMessage { treatment, ..NewMessage::new(APP, from, to, id, body) };
         self.sent.push(message.clone());

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures::future::try_join_all;
 use prost::Message;
 
 use super::{
@@ -100,6 +102,36 @@ pub async fn login(
     Ok(logged_in)
 }
 
+/// Checks that `user` is an administrator of the application, with the credential of one. As for
+/// [`login`], but there need be no account, and none is made.
+pub async fn admin(
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    development: bool,
+    app: AppId,
+    user: &UserId,
+    usersig: String,
+) -> Result<(), Error> {
+    let now_s = clock.unix_ms() / 1000;
+    let user = user.clone();
+    let check = async move |tx: &Tx| -> Result<(), Error> {
+        let application = application(tx, app).await?.filter(|found| development || !found.development);
+        let application = application.ok_or(Error::ApplicationUnknown)?;
+        let issued_s = usersig::verify(app, &application.secret, user.as_str(), &usersig, now_s)?;
+        let settings = application.settings()?;
+        if !settings.admins.iter().any(|admin| admin == user.as_str()) {
+            return Err(Error::NotAdmin);
+        }
+        let account = account(tx, app, &user).await?;
+        match account.is_some_and(|account| issued_s < account.usersigs_from_s) {
+            true => Err(usersig::Invalid::Invalidated.into()),
+            false => Ok(()),
+        }
+    };
+    store.run(Lane::Read, "admin", check).await?;
+    Ok(())
+}
+
 /// Makes every UserSig of the user that was issued until now invalid, durably (ACC-02). Returns the first
 /// time of issue that is good again, in seconds since the Unix epoch; ending the user's sessions is up to
 /// whoever keeps them. Fails with [`Error::UserInvalid`] if there is no such account.
@@ -128,6 +160,35 @@ pub async fn invalidate_usersigs(
     Ok(from_s)
 }
 
+/// Accounts imported or looked for in one go, at the most.
+pub const ACCOUNTS_MAX: usize = 100;
+
+/// Creates those of the accounts that are not there (ACC-01). Idempotent.
+pub async fn import(store: &Store, clock: &Arc<dyn Clock>, app: AppId, users: Vec<UserId>) -> Result<(), Error> {
+    if users.len() > ACCOUNTS_MAX {
+        return Err(Error::Argument("at most 100 accounts are imported at a time"));
+    }
+    let now_ms = clock.unix_ms();
+    let import = async move |tx: &Tx| -> Result<(), Error> {
+        try_join_all(users.iter().map(|user| create_account(tx, app, user, now_ms))).await?;
+        Ok(())
+    };
+    store.run(Lane::Write, "import_accounts", import).await?;
+    Ok(())
+}
+
+/// Says of each user whether the account is there (ACC-05).
+pub async fn exist(store: &Store, app: AppId, users: Vec<UserId>) -> Result<Vec<bool>, Error> {
+    if users.len() > ACCOUNTS_MAX {
+        return Err(Error::Argument("at most 100 accounts are looked for at a time"));
+    }
+    let look = async move |tx: &Tx| -> Result<Vec<bool>, Error> {
+        let each = users.iter().map(async |user| is_there(tx.snapshot_get(&keys::account(app, user)).await?));
+        try_join_all(each).await
+    };
+    Ok(store.run(Lane::Read, "accounts_exist", look).await?.0)
+}
+
 /// Writes the account unless it is there.
 pub(crate) async fn create_account(tx: &Tx, app: AppId, user: &UserId, now_ms: u64) -> Result<(), Error> {
     if !account_exists(tx, app, user).await? {
@@ -139,7 +200,12 @@ pub(crate) async fn create_account(tx: &Tx, app: AppId, user: &UserId, now_ms: u
 
 /// Whether the account is there.
 pub(crate) async fn account_exists(tx: &Tx, app: AppId, user: &UserId) -> Result<bool, Error> {
-    Ok(tx.get(&keys::account(app, user)).await?.is_some())
+    is_there(tx.get(&keys::account(app, user)).await?)
+}
+
+/// Whether a stored record is that of an account.
+pub(crate) fn is_there(stored: Option<Bytes>) -> Result<bool, Error> {
+    Ok(stored.is_some())
 }
 
 async fn account(tx: &Tx, app: AppId, user: &UserId) -> Result<Option<AccountRecord>, Error> {
@@ -161,7 +227,7 @@ pub(crate) async fn settings(tx: &Tx, app: AppId) -> Result<Settings, Error> {
     application(tx, app).await?.map_or_else(|| Ok(Settings::default()), |application| application.settings())
 }
 
-async fn application(tx: &Tx, app: AppId) -> Result<Option<ApplicationRecord>, Error> {
+pub(super) async fn application(tx: &Tx, app: AppId) -> Result<Option<ApplicationRecord>, Error> {
     let stored = tx.snapshot_get(&keys::application(app)).await?;
     stored.map(|bytes| ApplicationRecord::decode(bytes).map_err(|_| damaged("application"))).transpose()
 }

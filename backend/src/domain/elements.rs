@@ -9,7 +9,7 @@ use protocol::message::{
     Body, Custom, Element, Face, File, Image, Location, Merged, Picture, Video, Voice, element::Kind,
 };
 
-use super::{Error, UserId};
+use super::{Error, UserId, act::Author};
 
 /// Elements of a message, at the most.
 pub const ELEMENTS_MAX: usize = 32;
@@ -41,8 +41,8 @@ pub struct Facts {
     pub merged: Vec<(Bytes, u32)>,
 }
 
-/// Checks an encoded [`Body`] of a client. `None`: there is nothing to know of it.
-pub fn check(encoded: &Bytes) -> Result<Option<Box<Facts>>, Error> {
+/// Checks an encoded [`Body`]. `None`: there is nothing to know of it.
+pub fn check(encoded: &Bytes, by: Author) -> Result<Option<Box<Facts>>, Error> {
     let body = Body::decode(encoded.clone()).map_err(|_| Error::MessageInvalid)?;
     let has_unknown = body.encoded_len() < encoded.len();
     if body.elements.is_empty() && !has_unknown {
@@ -52,12 +52,12 @@ pub fn check(encoded: &Bytes) -> Result<Option<Box<Facts>>, Error> {
         return Err(Error::Element("a message has at most 32 elements"));
     }
     for element in &body.elements {
-        check_element(element, has_unknown)?;
+        check_element(element, has_unknown, by)?;
     }
     facts(body)
 }
 
-fn check_element(element: &Element, has_unknown: bool) -> Result<(), Error> {
+fn check_element(element: &Element, has_unknown: bool, by: Author) -> Result<(), Error> {
     match &element.kind {
         Some(Kind::Text(text)) if text.text.is_empty() => Err(Error::MessageEmpty),
         Some(Kind::Text(_)) => Ok(()),
@@ -70,7 +70,8 @@ fn check_element(element: &Element, has_unknown: bool) -> Result<(), Error> {
         Some(Kind::Custom(custom)) => check_custom(custom),
         Some(Kind::Merged(merged)) => check_merged(merged),
         // Written by the server and by administrators; from a client they would be believed.
-        Some(Kind::Notification(_) | Kind::GroupTips(_)) => Err(Error::NotAllowed),
+        Some(Kind::Notification(_) | Kind::GroupTips(_)) if by == Author::User => Err(Error::NotAllowed),
+        Some(Kind::Notification(_) | Kind::GroupTips(_)) => Ok(()),
         None if has_unknown => Ok(()),
         None => Err(Error::MessageEmpty),
     }
@@ -174,6 +175,10 @@ mod tests {
     use super::*;
     use protocol::message::{GroupTips, Notification, Text};
 
+    fn check(encoded: &Bytes) -> Result<Option<Box<Facts>>, Error> {
+        super::check(encoded, Author::User)
+    }
+
     fn body(kinds: Vec<Kind>) -> Bytes {
         let elements = kinds.into_iter().map(|kind| Element { kind: Some(kind) }).collect();
         Body { elements, ..Body::default() }.encode_to_vec().into()
@@ -244,6 +249,9 @@ mod tests {
         ];
         for (kind, passes) in cases {
             assert_eq!(check(&body(vec![kind.clone()])).is_ok(), passes, "{kind:?}");
+            let made_by_servers = matches!(kind, Kind::Notification(_) | Kind::GroupTips(_));
+            let by_admin = super::check(&body(vec![kind]), Author::Admin);
+            assert_eq!(by_admin.is_ok(), passes || made_by_servers);
         }
         let many = vec![Kind::Text(Text { text: "x".into() }); ELEMENTS_MAX + 1];
         assert!(check(&body(many[1..].to_vec())).is_ok());

@@ -29,6 +29,10 @@
 //! | `(app, 37, user, peer)` | `RelationRecord`: what a user says of another |
 //! | `(app, 38, user)` | `LabelsRecord`: names of the user's labels |
 //! | `(app, 40, user, other)` | empty: `other` is on the user's blacklist |
+//! | `(app, 55)` | empty: somebody of the application has been muted |
+//! | `(app, 55, user)` | `MuteRecord`: until when the user may not write |
+//! | `(app, 56, hour)` | `HistoryFileRecord`: the messages of that hour as a file |
+//! | `(app, 57, hour, attempt, chunk)` | a piece of that file |
 //! | `(0, 39)` | which store this is: 8 random bytes |
 //! | `(0, 25, time_ms)` | a moment: the version that the store had at that time, u64 big-endian |
 //!
@@ -42,10 +46,12 @@ use foundationdb_tuple::{Bytes as TupleBytes, TuplePack, pack};
 mod expiry;
 mod features;
 mod parts;
+mod server_api;
 
 pub(crate) use expiry::*;
 pub use features::*;
 pub(crate) use parts::*;
+pub(crate) use server_api::*;
 
 use super::{AppId, UserId};
 use crate::store::Versionstamp;
@@ -73,6 +79,9 @@ const RELATION: u32 = 37;
 const LABELS: u32 = 38;
 const STORE_ID: u32 = 39;
 const BLACKLIST: u32 = 40;
+const MUTE: u32 = 55;
+const HISTORY_FILE: u32 = 56;
+const HISTORY_CHUNK: u32 = 57;
 
 /// The subspaces by name, for people.
 pub(crate) const SUBSPACES: &[(u32, &str)] = &[
@@ -99,6 +108,9 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (LABELS, "labels"),
     (STORE_ID, "store id"),
     (BLACKLIST, "blacklists"),
+    (MUTE, "muted users"),
+    (HISTORY_FILE, "files of hours"),
+    (HISTORY_CHUNK, "pieces of files of hours"),
 ];
 
 /// No application: what concerns the deployment.

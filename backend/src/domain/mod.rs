@@ -9,6 +9,8 @@
 //! - [`act`]: either of them, inside a transaction; [`send_queue`]: many acts in one transaction;
 //!   [`unsettled`]: those whose commit was not answered.
 //! - [`hooks`]: the say of an application's own server in it.
+//! - [`admin`]: what only administrators may: signing in to the server API, and looking things up for it.
+//! - [`mute`]: who may not write; [`hourly`]: all messages of an hour as a file (MSG-01).
 //! - [`inspect`]: the whole store looked through, for operators.
 //! - [`retention`]: removing what has expired (MSG-03).
 //! - [`sync`], [`history`], [`conversations`]: reading the event log, a conversation and the conversation
@@ -18,16 +20,19 @@
 
 pub mod account;
 pub mod act;
+pub mod admin;
 pub mod change;
 pub mod conversations;
 pub mod deployment;
 pub mod elements;
 pub mod history;
 pub mod hooks;
+pub mod hourly;
 pub mod inspect;
 pub mod keys;
 pub mod merged;
 pub mod message;
+pub mod mute;
 mod records;
 pub mod retention;
 pub mod send;
@@ -119,6 +124,12 @@ pub enum Error {
     /// The recipient has blacklisted the sender.
     #[error("blacklisted by the recipient")]
     Blacklisted,
+    /// The sender may not write.
+    #[error("muted")]
+    Muted,
+    /// The user is no administrator of the application.
+    #[error("not an administrator")]
+    NotAdmin,
     /// The two are not friends, and the application wants them to be.
     #[error("not friends")]
     NotFriends,

@@ -42,9 +42,10 @@ pub(super) fn send(connection: &Rc<Connection>, request: u32, send: Send) -> Res
         exclude_from_unread: send.exclude_from_unread,
         exclude_from_last_message: send.exclude_from_last_message,
         need_receipt: send.need_receipt,
+        ..Treatment::default()
     };
     let (client_message_id, body) = (own(&send.client_message_id), own(&send.body));
-    let message = NewMessage { app, from, to, client_message_id, body, treatment, facts: None };
+    let message = NewMessage { treatment, ..NewMessage::new(app, from, to, client_message_id, body) };
     submit(connection, request, Act::Send(message))
 }
 
@@ -62,11 +63,11 @@ pub(super) fn check_send_limit(connection: &Connection) -> Result<(), Refusal> {
 pub(super) fn change(connection: &Rc<Connection>, request: u32, asked: impl ToKind) -> Result<(), Refusal> {
     let kind = asked.to_kind()?;
     let (app, user) = identity(connection)?;
-    submit(connection, request, Act::Change(Box::new(Change { app, user, kind })))
+    submit(connection, request, Act::Change(Box::new(Change::new(app, user, kind))))
 }
 
 fn submit(connection: &Rc<Connection>, request: u32, act: Act) -> Result<(), Refusal> {
-    let origin = Origin { address: connection.core.address(connection.id), request };
+    let origin = Origin::Session { address: connection.core.address(connection.id), request };
     let Some(asking) = connection.core.shared.sends.submit(origin, act)? else { return Ok(()) };
     let task = connection.clone();
     connection.core.spawn_for(connection, async move {

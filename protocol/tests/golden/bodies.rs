@@ -60,7 +60,7 @@ fn picture(size: Size, width: u32, height: u32, bytes: u64) -> Picture {
 
 /// Bodies of every element type, by name.
 fn whole() -> impl Iterator<Item = (&'static str, Body)> {
-    let all = media().chain(special()).map(|(name, kind)| (name, of([kind])));
+    let all = media().chain(special()).chain(from_server()).map(|(name, kind)| (name, of([kind])));
     let beside = Body {
         custom_data: Bytes::from_static(b"{\"theme\":2}"),
         mentions: vec!["bob".into(), "eve".into()],
@@ -76,7 +76,15 @@ fn whole() -> impl Iterator<Item = (&'static str, Body)> {
         }),
         ..of([text("@bob @eve look"), Kind::Face(Face { index: 3, data: Bytes::new() }), text("at this")])
     };
-    all.chain([("several elements, and what stands beside them", beside)])
+    let vendors = Body {
+        offline_push: Some(OfflinePush {
+            text: "wrote".into(),
+            vendors: r#"{"ApnsInfo":{"BadgeMode":1}}"#.into(),
+            ..OfflinePush::default()
+        }),
+        ..of([text("hello")])
+    };
+    all.chain([("several elements, and what stands beside them", beside), ("an offline push by vendors", vendors)])
 }
 
 /// TYPE-02 to TYPE-07: what is fetched by its URL, and what is shown as it is.
@@ -103,8 +111,6 @@ fn media() -> impl Iterator<Item = (&'static str, Kind)> {
         snapshot: Some(picture(Size::Thumbnail, 320, 180, 9_000)),
         ..Video::default()
     };
-    let named =
-        File { url: "https://files.example/5".into(), bytes: 1, name: "a".into(), uuid: "5".into(), download_flag: 1 };
     [
         ("image", Kind::Image(Image { format: "png".into(), pictures, ..Image::default() })),
         ("face", Kind::Face(Face { index: 21, data: Bytes::from_static(b"tt21") })),
@@ -114,7 +120,6 @@ fn media() -> impl Iterator<Item = (&'static str, Kind)> {
         ("location in the south west", Kind::Location(south_west)),
         ("file", Kind::File(file)),
         ("video", Kind::Video(video)),
-        ("file of the server API", Kind::File(named)),
     ]
     .into_iter()
 }
@@ -127,7 +132,6 @@ fn special() -> impl Iterator<Item = (&'static str, Kind)> {
         extension: Bytes::from_static(b"v1"),
         ..Custom::default()
     };
-    let from_server = Custom { data: Bytes::from_static(b"order"), sound: "ding.caf".into(), ..Custom::default() };
     let notification = Notification { topic: "im.account".into(), data: Bytes::from_static(b"{}") };
     let changed = [("name", &b"Friends of Ann"[..]), ("avatar", b"https://files.example/4.png")];
     let changed = changed.map(|(field, value)| (field.to_owned(), Bytes::from_static(value))).into();
@@ -147,10 +151,39 @@ fn special() -> impl Iterator<Item = (&'static str, Kind)> {
     };
     [
         ("custom", Kind::Custom(custom)),
-        ("custom of the server API", Kind::Custom(from_server)),
         ("notification", Kind::Notification(notification)),
         ("group tips", Kind::GroupTips(tips)),
         ("merged", Kind::Merged(merged)),
+    ]
+    .into_iter()
+}
+
+/// What only application servers say, through the server API.
+fn from_server() -> impl Iterator<Item = (&'static str, Kind)> {
+    let url = || "https://files.example/5".to_owned();
+    let custom = Custom { data: Bytes::from_static(b"order"), sound: "ding.caf".into(), ..Custom::default() };
+    let file = File { url: url(), bytes: 1, name: "a".into(), uuid: "5".into(), download_flag: 1 };
+    let voice = Voice { url: url(), bytes: 1, duration_s: 1, uuid: "5".into(), download_flag: 1 };
+    let pictures = vec![picture(Size::Original, 1, 1, 1)];
+    let image = Image { format: "jpg".into(), pictures, uuid: "5".into() };
+    let video = Video {
+        url: url(),
+        uuid: "5".into(),
+        download_flag: 1,
+        snapshot_uuid: "6".into(),
+        snapshot_format: "jpg".into(),
+        snapshot_download_flag: 1,
+        ..Video::default()
+    };
+    let merged =
+        Merged { content_id: id16(), count: 1, compatible_text: "see a newer client".into(), ..Merged::default() };
+    [
+        ("custom of the server API", Kind::Custom(custom)),
+        ("file of the server API", Kind::File(file)),
+        ("voice of the server API", Kind::Voice(voice)),
+        ("image of the server API", Kind::Image(image)),
+        ("video of the server API", Kind::Video(video)),
+        ("merged of the server API", Kind::Merged(merged)),
     ]
     .into_iter()
 }

@@ -21,8 +21,8 @@ use protocol::message::{ExtensionChange, Message, UpdateConversation};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    AppId, Error, UserId,
-    act::{Answer, Staging},
+    AppId, Error, UserId, account as accounts,
+    act::{Answer, Author, Staging},
     damaged,
     elements::Facts,
     keys::{self, Conversation},
@@ -40,8 +40,10 @@ pub const REASON_BYTES_MAX: usize = 256;
 pub struct Change {
     /// The application.
     pub app: AppId,
-    /// Who asks.
+    /// Who asks, or is asked for.
     pub user: UserId,
+    /// In whose name.
+    pub by: Author,
     /// What for.
     pub kind: Kind,
 }
@@ -71,6 +73,16 @@ pub enum Kind {
 }
 
 impl Change {
+    /// A change that the user asks for.
+    pub fn new(app: AppId, user: UserId, kind: Kind) -> Self {
+        Change { app, user, by: Author::User, kind }
+    }
+
+    /// A change that an administrator asks for.
+    pub fn by_admin(app: AppId, user: UserId, kind: Kind) -> Self {
+        Change { app, user, by: Author::Admin, kind }
+    }
+
     /// Everything that can be said without the store.
     pub fn check(&mut self, message_bytes_max: usize) -> Result<(), Error> {
         match &mut self.kind {
@@ -81,7 +93,7 @@ impl Change {
                 if body.len() > message_bytes_max {
                     return Err(Error::MessageTooLong { bytes: body.len(), limit: message_bytes_max });
                 }
-                *facts = super::elements::check(body)?;
+                *facts = super::elements::check(body, self.by)?;
                 Ok(())
             }
             Kind::Delete { seqs, .. } | Kind::Receipts { seqs, .. } => {
@@ -244,14 +256,16 @@ impl Change {
 
     /// Refuses users that do not exist.
     async fn ensure_account(&self, staging: &mut Staging<'_>, user: &UserId) -> Result<(), Error> {
-        let account = staging.get(&keys::account(self.app, user)).await?;
-        account.map(|_| ()).ok_or(Error::UserInvalid)
+        match accounts::is_there(staging.get(&keys::account(self.app, user)).await?)? {
+            true => Ok(()),
+            false => Err(Error::UserInvalid),
+        }
     }
 
     /// Refuses what `peer` would refuse as a message: an old message must not become the way to say something
     /// new. Returns what `peer` says of the user.
     async fn ensure_welcome(&self, staging: &mut Staging<'_>, peer: &UserId) -> Result<RelationRecord, Error> {
         let settings = staging.settings(self.app).await?;
-        super::send::ensure_welcome(staging, self.app, &self.user, peer, &settings).await
+        super::send::ensure_welcome(staging, self.app, &self.user, peer, &settings, self.by).await
     }
 }

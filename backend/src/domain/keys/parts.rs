@@ -5,8 +5,8 @@ use foundationdb_tuple::{Bytes as TupleBytes, Element, pack, unpack};
 
 use super::{
     ACCOUNT, ACTIVE, APPLICATION, AppId, BLACKLIST, CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, EVENT, EVENT_FLOOR,
-    EVENT_PASS, EXTENSION, EventPlace, HOUR, KEPT, LABELS, MENTION, MERGED, MESSAGE, MOMENT, PIN, RELATION,
-    RETENTION_CLAIM, SENT, STORE_ID, Tail, expiry::split_number, hour_parts,
+    EVENT_PASS, EXTENSION, EventPlace, HISTORY_CHUNK, HISTORY_FILE, HOUR, KEPT, LABELS, MENTION, MERGED, MESSAGE,
+    MOMENT, MUTE, PIN, RELATION, RETENTION_CLAIM, SENT, STORE_ID, Tail, expiry::split_number, hour_parts,
 };
 use crate::store::Versionstamp;
 
@@ -72,9 +72,8 @@ impl Parts {
             RETENTION_CLAIM => Parts::RetentionClaim,
             EVENT_PASS => Parts::EventPass,
             MOMENT => Parts::Moment,
-            KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | RELATION | LABELS | STORE_ID | BLACKLIST => {
-                Parts::Feature
-            }
+            KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | RELATION | LABELS | STORE_ID | BLACKLIST
+            | MUTE | HISTORY_FILE | HISTORY_CHUNK => Parts::Feature,
             _ => Parts::Unknown,
         };
         Some((app, subspace, parts))
