@@ -89,7 +89,7 @@ const MESSAGE_UNKNOWN: Code = Code(20022, "no such message");
 const MESSAGE_RECALLED: Code = Code(20023, "the message was recalled");
 
 // Recent contacts.
-pub const CONTACT_ACCOUNT: Code = Code(50001, "From_Account is no account");
+pub const CONTACT_ACCOUNT: Code = Code(50001, "no such account");
 pub const CONTACT_ARGUMENT: Code = Code(50002, "a parameter is missing or invalid");
 const CONTACT_INTERNAL: Code = Code(50004, "internal error, try again");
 pub const CONTACTS_FULL: Code = Code(51008, "as many as there may be are there");

@@ -137,7 +137,10 @@ fn type_02_to_type_11_fields_that_are_missing_or_out_of_range_are_refused() {
         ("a size that is none", image(vec![picture(3, URL)])),
         ("a picture without url", image(vec![picture(0, "")])),
         ("a url with a line break", image(vec![picture(0, "https://x/\r\nhost: y")])),
-        ("a picture's format", Kind::Image(Image { format: "f".repeat(17), pictures: vec![picture(0, URL)] })),
+        (
+            "a picture's format",
+            Kind::Image(Image { format: "f".repeat(17), pictures: vec![picture(0, URL)], ..Image::default() }),
+        ),
         ("a voice without url", voice("", 1)),
         ("a url of 2049 bytes", voice(&long_url, 1)),
         ("a voice over 100 MiB", voice(URL, 104_857_601)),
