@@ -196,8 +196,11 @@ impl<'a> Reader<'a> {
     async fn place(&self, mark: Mark, prefix: &[u8]) -> Result<Bytes, Error> {
         let (begin, behind) = keys::active_in(self.app, self.user, mark.hour);
         let start = Bytes::copy_from_slice(behind.get(prefix.len()..).unwrap_or_default());
+        if mark.peer == 0 {
+            return Ok(start);
+        }
         let mut end = behind;
-        while mark.peer > 0 {
+        loop {
             let (begin, mode) = (begin.clone(), ReadMode::Snapshot);
             let page = self.tx.range(RangeQuery { begin, end, limit: 1_000, reverse: true, mode }).await?;
             let is_marked = |key: &Bytes| keys::active_peer(key).is_some_and(|peer| mark_of(&peer) == mark.peer);
@@ -206,10 +209,9 @@ impl<'a> Reader<'a> {
             }
             match page.pairs.last() {
                 Some((oldest, _)) if page.more => end = oldest.clone(),
-                _ => break,
+                _ => return Ok(start),
             }
         }
-        Ok(start)
     }
 
     async fn list(&self, from: Option<&Bytes>, label: Option<&str>, limit: PageLimit) -> Result<ListPage, Error> {

@@ -45,6 +45,9 @@ use crate::{
 /// Buckets of rates kept, at the most: one for each application and command.
 const BUCKETS_MAX: usize = 100_000;
 
+/// What has a rate of its own: a command (its service and its name) of an application.
+type Limited = (AppId, &'static str, &'static str);
+
 /// What all calls share.
 pub struct Api {
     pub shared: Arc<Shared>,
@@ -52,7 +55,7 @@ pub struct Api {
     pub rng: SeededRng,
     /// One file of an hour is made at a time.
     pub file_making: Mutex<()>,
-    buckets: std::sync::Mutex<AHashMap<(AppId, &'static str, &'static str), Arc<SendLimit>>>,
+    buckets: std::sync::Mutex<AHashMap<Limited, Arc<SendLimit>>>,
 }
 
 impl Api {

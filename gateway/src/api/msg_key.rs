@@ -73,7 +73,7 @@ mod tests {
         let key = MsgKey::of(&message);
         assert_eq!(key.to_string(), "12_4000000000_1600000000");
         assert_eq!(MsgKey::parse(&key.to_string()), Some(key));
-        assert!(key.names(&message) && !key.names(&Message { seq: 13, ..message.clone() }));
+        assert!(key.names(&message) && !key.names(&Message { seq: 13, ..message }));
         for wrong in ["", "1_2", "1_2_3_4", "a_2_3", "1_-2_3", "1_4294967296_3"] {
             assert_eq!(MsgKey::parse(wrong), None, "{wrong}");
         }

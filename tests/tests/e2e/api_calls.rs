@@ -214,7 +214,7 @@ fn credentials_and_messages_appear_nowhere() {
     let gateway = Gateway::builder().flag("log", "debug").start();
     let api = gateway.api();
     let app = gateway.app().clone();
-    let wrong = App { secret: "f".repeat(64), ..app.clone() };
+    let wrong = App { secret: "f".repeat(64), ..app };
     let stranger = Api::new(gateway.api_address(), gateway.certificate(), &wrong, "administrator");
     stranger.fails(CHECK, somebody());
     api.ok("im_open_login_svc/account_import", json!({ "UserID": "anna" }));

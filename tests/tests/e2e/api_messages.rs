@@ -46,7 +46,7 @@ fn con_10_a_message_of_the_server_is_pushed_and_stored_once() {
     });
     let sent = api.ok(SEND, message.clone());
     assert_eq!(api.ok(SEND, message.clone())["MsgKey"], sent["MsgKey"], "the same again");
-    let other = api.ok(SEND, with(message.clone(), json!({ "MsgRandom": 5 })));
+    let other = api.ok(SEND, with(message, json!({ "MsgRandom": 5 })));
     assert_ne!(other["MsgKey"], sent["MsgKey"]);
     assert!(sent["MsgKey"].as_str().expect("a key").starts_with("1_1287657_"), "{sent}");
     assert!(sent["MsgTime"].as_u64().expect("a time").abs_diff(now_s()) < 60);
