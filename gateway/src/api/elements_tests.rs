@@ -129,6 +129,13 @@ proptest! {
     }
 }
 
+#[test]
+fn places_keep_every_digit() {
+    let place = Location { latitude: 14.214408105182939, ..Location::default() };
+    let element = Element { kind: Some(Kind::Location(place)) };
+    assert_eq!(round_trip(&element), element);
+}
+
 fn parse_one(kind: &str, content: Value) -> Result<Element, Wrong> {
     parse(&[json!({ "MsgType": kind, "MsgContent": content })]).map(|parsed| parsed.elements[0].clone())
 }
