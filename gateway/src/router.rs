@@ -135,6 +135,9 @@ impl Outbox for Router {
                 self.publish(&mut published, act.app(), notices, knows);
                 answer
             });
+            if outcome.as_ref().is_ok_and(|answer| !answer.is_last()) {
+                continue;
+            }
             match origin {
                 Origin::Session { address, request } => {
                     let answer = ActAnswer { connection: address.connection, request, outcome };

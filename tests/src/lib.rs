@@ -2,7 +2,7 @@
 //!
 //! - [`Gateway`]: a gateway process on a temporary folder, with its admin endpoint; killed on drop.
 //! - [`Client`]: a well-behaved client: logs in, sends, syncs, waits for pushes.
-//!   What it can ask for beyond that (recalls, conversations, blacklist and so on) is in `features.rs`.
+//!   What it can ask for beyond that is in `features.rs` (recalls, conversations, blacklist) and `people.rs` (friends).
 //! - [`Api`]: an application's own server: calls of the server API.
 //! - [`Wire`]: TLS and bytes, for everything a client should not do.
 //! - [`Seed`]: randomness that can be replayed.
@@ -18,6 +18,7 @@ mod client;
 mod devices;
 mod features;
 mod gateway;
+mod people;
 mod process;
 mod seed;
 mod wire;

@@ -10,11 +10,11 @@ use super::{
     AppId, Error, UserId, damaged, keys,
     records::{AccountRecord, ApplicationRecord},
     settings::Settings,
-    usersig,
+    unfinished, usersig,
 };
 use crate::{
     env::Clock,
-    store::{Lane, Store, Tx},
+    store::{Lane, Store, StoreError, Tx},
 };
 
 /// An application as an operator sets it up.
@@ -90,7 +90,8 @@ pub async fn login(
             if account.as_ref().is_some_and(|account| issued_s < account.usersigs_from_s) {
                 return Err(usersig::Invalid::Invalidated.into());
             }
-            Ok((account.is_some(), LoggedIn { settings: application.settings()?, issued_s }))
+            let exists = account.is_some_and(|account| !account.deleted);
+            Ok((exists, LoggedIn { settings: application.settings()?, issued_s }))
         }
     };
     let ((exists, logged_in), _) = store.run(Lane::Read, "login", check).await?;
@@ -147,10 +148,11 @@ pub async fn invalidate_usersigs(
     app: AppId,
     user: &UserId,
 ) -> Result<u64, Error> {
-    let from_s = clock.unix_ms() / 1000 + 1;
+    let from_s = invalid_until_s(clock.unix_ms());
     let user = user.clone();
     let invalidate = async move |tx: &Tx| -> Result<u64, Error> {
-        let mut record = account(tx, app, &user).await?.ok_or(Error::UserInvalid)?;
+        let record = account(tx, app, &user).await?.filter(|account| !account.deleted);
+        let mut record = record.ok_or(Error::UserInvalid)?;
         // A clock that was set back must not make anything valid again.
         record.usersigs_from_s = record.usersigs_from_s.max(from_s);
         tx.set(keys::account(app, &user), record.encode_to_vec());
@@ -158,6 +160,11 @@ pub async fn invalidate_usersigs(
     };
     let (from_s, _) = store.run(Lane::Write, "invalidate_usersigs", invalidate).await?;
     Ok(from_s)
+}
+
+/// The first second of issue of a UserSig that is good again, when all issued until now are to be refused.
+pub(crate) fn invalid_until_s(now_ms: u64) -> u64 {
+    now_ms / 1000 + 1
 }
 
 /// Accounts imported or looked for in one go, at the most.
@@ -191,26 +198,31 @@ pub async fn exist(store: &Store, app: AppId, users: Vec<UserId>) -> Result<Vec<
 
 /// Writes the account unless it is there.
 pub(crate) async fn create_account(tx: &Tx, app: AppId, user: &UserId, now_ms: u64) -> Result<(), Error> {
-    if !account_exists(tx, app, user).await? {
-        let record = AccountRecord { created_ms: now_ms, ..AccountRecord::default() };
-        tx.set(keys::account(app, user), record.encode_to_vec());
+    let before = account(tx, app, user).await?;
+    if before.as_ref().is_some_and(|account| !account.deleted) {
+        return Ok(());
     }
+    // What the account that was deleted has left is still being removed: what is made now would go with it.
+    if before.is_some() && unfinished::is_erasing(tx, app, user).await? {
+        return Err(StoreError::Busy.into());
+    }
+    let record = AccountRecord { created_ms: now_ms, deleted: false, ..before.unwrap_or_default() };
+    tx.set(keys::account(app, user), record.encode_to_vec());
     Ok(())
 }
 
-/// Whether the account is there.
-pub(crate) async fn account_exists(tx: &Tx, app: AppId, user: &UserId) -> Result<bool, Error> {
-    is_there(tx.get(&keys::account(app, user)).await?)
+/// Whether a stored record is that of an account: one that was deleted is none (ACC-03).
+pub(crate) fn is_there(stored: Option<Bytes>) -> Result<bool, Error> {
+    Ok(decode(stored)?.is_some_and(|account| !account.deleted))
 }
 
-/// Whether a stored record is that of an account.
-pub(crate) fn is_there(stored: Option<Bytes>) -> Result<bool, Error> {
-    Ok(stored.is_some())
+/// An account's record, also one that was deleted.
+pub(crate) fn decode(stored: Option<Bytes>) -> Result<Option<AccountRecord>, Error> {
+    stored.map(|bytes| AccountRecord::decode(bytes).map_err(|_| damaged("account"))).transpose()
 }
 
 async fn account(tx: &Tx, app: AppId, user: &UserId) -> Result<Option<AccountRecord>, Error> {
-    let stored = tx.get(&keys::account(app, user)).await?;
-    stored.map(|bytes| AccountRecord::decode(bytes).map_err(|_| damaged("account"))).transpose()
+    decode(tx.get(&keys::account(app, user)).await?)
 }
 
 impl ApplicationRecord {
@@ -326,6 +338,22 @@ mod tests {
         service.set_time_ms(START_S * 1000);
         assert_eq!(service.invalidate("anna"), Ok(START_S + 61));
         assert_eq!(service.login(APP, "anna", START_S + 60), invalidated());
+    }
+
+    #[test]
+    fn acc_01_acc_05_imported_accounts_are_there_and_log_in() {
+        let service = Service::start();
+        let users = ["anna", "ben", "anna"].map(user).to_vec();
+        for _ in 0..2 {
+            block_on(import(&service.store, &service.clock, APP, users.clone())).unwrap();
+        }
+        service.login(APP, "anna", START_S).unwrap();
+        let asked = ["ben", "cleo", "anna"].map(user).to_vec();
+        assert_eq!(block_on(exist(&service.store, APP, asked.clone())), Ok(vec![true, false, true]));
+        assert_eq!(block_on(exist(&service.store, APP + 1, asked)), Ok(vec![false; 3]), "of another application");
+        let many = vec![user("dan"); ACCOUNTS_MAX + 1];
+        assert!(block_on(import(&service.store, &service.clock, APP, many.clone())).is_err());
+        assert!(block_on(exist(&service.store, APP, many)).is_err());
     }
 
     #[test]

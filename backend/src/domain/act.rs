@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 use super::{
     AppId, Error, UserId, account,
     change::Change,
+    friends::Refusal,
     keys,
     message::NewMessage,
     records::{EventKind, EventRecord},
@@ -107,6 +108,10 @@ pub enum Answer {
     Conversation(Box<ConversationState>),
     /// What became of each change of an extension.
     Extensions(Vec<(Extension, ExtensionOutcome)>),
+    /// What became of the relation to each user named.
+    Relations(Vec<RelationOutcome>),
+    /// It is not done yet: another act goes on with it, and is answered.
+    Underway,
     /// It was done.
     Done,
 }
@@ -122,6 +127,24 @@ pub enum ExtensionOutcome {
     Full,
 }
 
+/// What became of the relation to one user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelationOutcome {
+    /// The other.
+    pub user: UserId,
+    /// Whether it was done.
+    pub outcome: Result<Related, Refusal>,
+}
+
+/// How far it was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Related {
+    /// It is so now.
+    Done,
+    /// It waits for the other's answer.
+    Asked,
+}
+
 /// An act that was carried out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
@@ -129,6 +152,13 @@ pub struct Outcome {
     pub answer: Answer,
     /// For everybody concerned.
     pub notices: SmallVec<[Notice; 2]>,
+}
+
+impl Answer {
+    /// Nothing else of what was asked for will be answered.
+    pub fn is_last(&self) -> bool {
+        !matches!(self, Answer::Underway)
+    }
 }
 
 impl Outcome {
@@ -180,6 +210,8 @@ pub(crate) struct Staged {
     /// It was an earlier run of the transaction that has stored it.
     pub(crate) is_recovered: bool,
     pub(crate) notices: SmallVec<[StagedNotice; 2]>,
+    /// The act that goes on with it, once this is durable.
+    pub(crate) next: Option<Box<Change>>,
 }
 
 #[derive(Clone, Debug)]
@@ -245,12 +277,14 @@ pub(crate) struct Staging<'a> {
     settings: SmallVec<[(AppId, Arc<Settings>); 1]>,
     mutes: SmallVec<[(AppId, bool); 1]>,
     notices: SmallVec<[StagedNotice; 2]>,
+    next: Option<Box<Change>>,
 }
 
 impl<'a> Staging<'a> {
     pub(crate) fn new(tx: &'a Tx, now_ms: u64, again: bool) -> Self {
         let (ahead, notices) = (HashMap::new(), SmallVec::new());
-        Staging { tx, now_ms, again, stamps: 0, ahead, settings: SmallVec::new(), mutes: SmallVec::new(), notices }
+        let (settings, mutes) = (SmallVec::new(), SmallVec::new());
+        Staging { tx, now_ms, again, stamps: 0, ahead, settings, mutes, notices, next: None }
     }
 
     /// Starts the reads of all acts, where each is a round trip: together they take one. A key is read
@@ -328,13 +362,21 @@ impl<'a> Staging<'a> {
         self.notices.push(StagedNotice { user: user.clone(), what: StagedNews::Settled(News::Push(push)) });
     }
 
+    /// Has another change go on with the act, once this one is durable; it is answered in its place.
+    pub(crate) fn go_on(&mut self, next: Change) -> Answer {
+        self.next = Some(Box::new(next));
+        Answer::Underway
+    }
+
     /// Carries an act out.
     pub(crate) async fn stage(&mut self, act: &Act) -> Result<Staged, Error> {
         self.notices.clear();
+        self.next = None;
         let answer = match act {
             Act::Send(message) => super::send::stage(self, message).await?,
             Act::Change(change) => change.stage(self).await?,
         };
-        Ok(Staged { answer, is_recovered: false, notices: std::mem::take(&mut self.notices) })
+        let (notices, next) = (std::mem::take(&mut self.notices), self.next.take());
+        Ok(Staged { answer, is_recovered: false, notices, next })
     }
 }

@@ -29,6 +29,14 @@
 //! | `(app, 37, user, peer)` | `RelationRecord`: what a user says of another |
 //! | `(app, 38, user)` | `LabelsRecord`: names of the user's labels |
 //! | `(app, 40, user, other)` | empty: `other` is on the user's blacklist |
+//! | `(app, 41, user)` | the user's profile, as the protocol's `Profile` |
+//! | `(app, 42, user, friend)` | `FriendRecord`: what a user keeps about a friend |
+//! | `(app, 43, user)` | `BookRecord`: counts and sequence of a user's friends and requests, and the friend lists |
+//! | `(app, 44, user, seq)` | a name: the friend that changed last at that sequence |
+//! | `(app, 45, user, seq)` | a name: who ceased to be a friend at that sequence |
+//! | `(app, 46, user, direction, other)` | `RequestRecord`: an open friend request, 1 from `other`, 2 to `other` |
+//! | `(app, 47, user)` | `UnfinishedRecord`: what a change of several transactions has still to do |
+//! | `(app, 48, user, other)` | empty: `other` has the user as a friend |
 //! | `(app, 55)` | empty: somebody of the application has been muted |
 //! | `(app, 55, user)` | `MuteRecord`: until when the user may not write |
 //! | `(app, 56, hour)` | `HistoryFileRecord`: the messages of that hour as a file |
@@ -46,11 +54,13 @@ use foundationdb_tuple::{Bytes as TupleBytes, TuplePack, pack};
 mod expiry;
 mod features;
 mod parts;
+mod people;
 mod server_api;
 
 pub(crate) use expiry::*;
 pub use features::*;
 pub(crate) use parts::*;
+pub use people::*;
 pub(crate) use server_api::*;
 
 use super::{AppId, UserId};
@@ -79,6 +89,14 @@ const RELATION: u32 = 37;
 const LABELS: u32 = 38;
 const STORE_ID: u32 = 39;
 const BLACKLIST: u32 = 40;
+const PROFILE: u32 = 41;
+const FRIEND: u32 = 42;
+const BOOK: u32 = 43;
+const FRIEND_CHANGE: u32 = 44;
+const FRIEND_REMOVAL: u32 = 45;
+const FRIEND_REQUEST: u32 = 46;
+const UNFINISHED: u32 = 47;
+const KEPT_BY: u32 = 48;
 const MUTE: u32 = 55;
 const HISTORY_FILE: u32 = 56;
 const HISTORY_CHUNK: u32 = 57;
@@ -108,6 +126,14 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (LABELS, "labels"),
     (STORE_ID, "store id"),
     (BLACKLIST, "blacklists"),
+    (PROFILE, "profiles"),
+    (FRIEND, "friends"),
+    (BOOK, "friend books"),
+    (FRIEND_CHANGE, "index of friends"),
+    (FRIEND_REMOVAL, "removed friends"),
+    (FRIEND_REQUEST, "friend requests"),
+    (UNFINISHED, "unfinished changes"),
+    (KEPT_BY, "index of who has whom as a friend"),
     (MUTE, "muted users"),
     (HISTORY_FILE, "files of hours"),
     (HISTORY_CHUNK, "pieces of files of hours"),

@@ -31,6 +31,9 @@ pub(crate) struct AccountRecord {
     /// UserSigs issued before this are refused, seconds since the Unix epoch (ACC-02).
     #[prost(uint64, tag = "2")]
     pub(crate) usersigs_from_s: u64,
+    /// The account was deleted, and is made anew by the next login with a UserSig that is good (ACC-03).
+    #[prost(bool, tag = "3")]
+    pub(crate) deleted: bool,
 }
 
 /// Which process removes what has expired: so that several do not do the same work.

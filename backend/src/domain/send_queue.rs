@@ -333,9 +333,10 @@ impl<O: Outbox> Shared<O> {
     fn finish(self: &Arc<Self>, batch: &Batch<O::Origin>, result: Result<(Run, Committed), Error>) {
         let mut filling = lock(&batch.0);
         match result {
-            Ok((run, committed)) => {
+            Ok((mut run, committed)) => {
                 let jobs = filling.jobs.take().map(Arc::unwrap_or_clone).unwrap_or_default();
                 drop(filling);
+                self.go_on(&jobs, &mut run.outcomes);
                 self.answered(jobs.len(), jobs.iter().map(|job| job.act.bytes()).sum());
                 let completions = completions(jobs, run.outcomes, committed);
                 self.settle(run.settled, &completions);
@@ -351,6 +352,22 @@ impl<O: Outbox> Shared<O> {
                 drop(filling);
                 self.give_up(jobs, error);
             }
+        }
+    }
+
+    /// Queues what goes on with acts that are not done yet: taken over already, so never refused as too much.
+    fn go_on(self: &Arc<Self>, jobs: &[Job<O::Origin>], outcomes: &mut [Result<Staged, Error>]) {
+        let mut goes_on = false;
+        for (job, outcome) in jobs.iter().zip(outcomes) {
+            let Some(next) = outcome.as_mut().ok().and_then(|staged| staged.next.take()) else { continue };
+            let act = Act::Change(next);
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
+            self.unanswered_bytes.fetch_add(act.bytes(), Ordering::Relaxed);
+            self.waiting.push(Job { origin: job.origin, act, tries: Vec::new(), returned: false });
+            goes_on = true;
+        }
+        if goes_on {
+            self.schedule();
         }
     }
 

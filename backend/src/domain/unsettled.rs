@@ -9,8 +9,8 @@
 //!   commit in doubt, should it still be on its way, fails.
 //!
 //! Changes leave no record by which they could be found again. Run again, they write their events again
-//! (`Staging::again`); given up, or refused when they are run again, they send everybody
-//! concerned back to the log.
+//! (`Staging::again`), or say that they can't (`Change::is_told_by_the_log`); then, given up, or refused when they are
+//! run again, they send everybody concerned back to the log.
 //!
 //! What may not live here: what a send stores, who is told.
 
@@ -163,10 +163,12 @@ impl Late {
     }
 
     /// A change that was run again and is not made now: refused, or nothing was left to be done. An earlier
-    /// run may have made it, or still be on its way, which is barred here.
+    /// run may have made it, or still be on its way, which is barred here. The same of a change that can't tell what
+    /// an earlier run has told.
     pub(super) fn of_earlier_run(tx: &Tx, act: &Act, outcome: &Result<Staged, Error>) -> Option<Self> {
         let Act::Change(change) = act else { return None };
-        if outcome.as_ref().is_ok_and(|staged| !staged.notices.is_empty()) {
+        let tells_again = outcome.as_ref().is_ok_and(|staged| !staged.notices.is_empty());
+        if tells_again && !change.is_told_by_the_log() {
             return None;
         }
         change.guards().iter().for_each(|key| forestall(tx, key));

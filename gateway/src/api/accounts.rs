@@ -1,8 +1,13 @@
-//! `im_open_login_svc`: accounts (ACC-01, ACC-02, ACC-05); and who is online (ACC-04).
+//! `im_open_login_svc`: accounts (ACC-01, ACC-02, ACC-03, ACC-05); and who is online (ACC-04).
 
-use backend::domain::{UserId, account, admin};
-use futures::channel::oneshot;
-use protocol::message::{OnlineState, Platform, Presence};
+use backend::domain::{
+    Error, UserId, account,
+    act::Act,
+    admin,
+    change::{Change, Kind, account::Erase, profile::ProfileChange},
+};
+use futures::{channel::oneshot, future::join_all};
+use protocol::message::{OnlineState, Platform, Presence, Profile};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -23,9 +28,9 @@ const PROFILE_VALUE_BYTES_MAX: usize = 500;
 /// Creates an account.
 pub async fn import(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let named = Named::of(fields).map_err(|wrong| codes::ACCOUNTS_ARGUMENT.because(wrong))?;
-    let user = named.user().ok_or(codes::ACCOUNTS_ARGUMENT)?;
+    named.user().ok_or(codes::ACCOUNTS_ARGUMENT)?;
     named.check_profile()?;
-    import_accounts(call, vec![user]).await?;
+    import_accounts(call, &[named]).await?;
     nothing()
 }
 
@@ -45,7 +50,7 @@ pub async fn import_many(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     }
     let (good, bad): (Vec<_>, Vec<_>) =
         named.into_iter().partition(|named| named.user().is_some() && named.check_profile().is_ok());
-    import_accounts(call, good.iter().filter_map(Named::user).collect()).await?;
+    import_accounts(call, &good).await?;
     let failed: Vec<&str> = bad.iter().map(|named| named.name).collect();
     object(json!({ "FailAccounts": failed }))
 }
@@ -75,12 +80,69 @@ impl<'a> Named<'a> {
             false => Err(codes::PROFILE_VALUE_TOO_LONG.into()),
         }
     }
+
+    /// What of the profile is given; `None`: nothing.
+    fn profile(&self) -> Option<Profile> {
+        let (nick, image_url) = (self.nick.map(str::to_owned), self.face_url.map(str::to_owned));
+        (nick.is_some() || image_url.is_some()).then(|| Profile { nick, image_url, ..Profile::default() })
+    }
 }
 
-async fn import_accounts(call: &Call<'_>, users: Vec<UserId>) -> Result<(), codes::Failure> {
+async fn import_accounts(call: &Call<'_>, accounts: &[Named<'_>]) -> Result<(), codes::Failure> {
     let shared = call.shared();
+    let users = accounts.iter().filter_map(Named::user).collect();
     let imported = account::import(&shared.store, &shared.clock, call.app, users).await;
-    imported.map_err(|error| of_accounts(&error))
+    imported.map_err(|error| of_accounts(&error))?;
+    let profiles = accounts.iter().filter_map(|named| {
+        let set = Kind::Profile(ProfileChange::Set(Box::new(named.profile()?)));
+        Some(call.start(Act::Change(Box::new(Change::by_admin(call.app, named.user()?, set)))))
+    });
+    for changed in join_all(profiles).await {
+        changed.map_err(|error| of_accounts(&error))?;
+    }
+    Ok(())
+}
+
+/// Deletes accounts, and what they have left; those who are not there are reported.
+pub async fn delete(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
+    let items = items(call, fields, "DeleteItem")?;
+    let deleted = join_all(items.iter().map(async |(name, user)| {
+        let outcome = match user {
+            Some(user) => delete_account(call, user).await,
+            None => Err(codes::ACCOUNT_UNKNOWN.into()),
+        };
+        let (code, info) = outcome.map_or_else(|failure| (failure.code, failure.info), |()| (0, String::new()));
+        json!({ "UserID": name, "ResultCode": code, "ResultInfo": info })
+    }));
+    let results = deleted.await;
+    object(json!({ "ResultItem": results }))
+}
+
+async fn delete_account(call: &Call<'_>, user: &UserId) -> Result<(), codes::Failure> {
+    let shared = call.shared();
+    let invalidated = account::invalidate_usersigs(&shared.store, &shared.clock, call.app, user).await;
+    let usersigs_from_s = match invalidated {
+        Ok(from_s) => from_s,
+        // It may be that the account is being deleted already: that goes on.
+        Err(Error::UserInvalid) => 0,
+        Err(error) => return Err(of_accounts(&error)),
+    };
+    // Removing what a big account has left may take longer than a call: the devices are out before.
+    sign_out(call, user, usersigs_from_s).await;
+    let erase = Change::by_admin(call.app, user.clone(), Kind::Erase(Erase::Account));
+    call.start(Act::Change(Box::new(erase))).await.map_err(|error| of_accounts(&error))?;
+    // Whoever came in between has logged in to what is no account any more.
+    sign_out(call, user, usersigs_from_s).await;
+    Ok(())
+}
+
+/// Signs all devices of a user out, whose UserSigs issued before a time (in seconds) are invalid.
+async fn sign_out(call: &Call<'_>, user: &UserId, usersigs_from_s: u64) {
+    let (answer, signed_out) = oneshot::channel();
+    let (app, user, which) = (call.app, user.clone(), Which::All { usersigs_from_s });
+    homes::post(&call.shared().router, HomeMail::SignOut { app, user, asker: None, which, answer });
+    // A core that is gone holds no sessions any more.
+    let _ = signed_out.await;
 }
 
 /// Says which accounts exist.
@@ -124,11 +186,7 @@ pub async fn kick(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     // First of all durably: what is signed out afterwards can't come back with what it has.
     let invalidated = account::invalidate_usersigs(&shared.store, &shared.clock, app, &user).await;
     let usersigs_from_s = invalidated.map_err(|error| of_accounts(&error))?;
-    let (answer, signed_out) = oneshot::channel();
-    let which = Which::All { usersigs_from_s };
-    homes::post(&shared.router, HomeMail::SignOut { app, user, asker: None, which, answer });
-    // A core that is gone holds no sessions any more.
-    let _ = signed_out.await;
+    sign_out(call, &user, usersigs_from_s).await;
     nothing()
 }
 

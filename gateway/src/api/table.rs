@@ -61,6 +61,7 @@ rows! {
     "im_open_login_svc", codes::ACCOUNTS_ARGUMENT {
         "account_import", accounts::import, 1, 200, "creates an account";
         "multiaccount_import", accounts::import_many, 100, 100, "creates accounts";
+        "account_delete", accounts::delete, 100, 100, "deletes accounts and what they have left";
         "account_check", accounts::check, 100, 100, "says which accounts exist";
         "kick", accounts::kick, 1, 200, "makes a user's UserSigs invalid, and signs the user out";
     }
@@ -104,7 +105,6 @@ rows! {
 
 /// Published commands that are not served yet, by service.
 const NOT_YET: &[(&str, &[&str])] = &[
-    ("im_open_login_svc", &["account_delete"]),
     ("profile", &["portrait_get", "portrait_set"]),
     (
         "sns",

@@ -21,6 +21,7 @@ use protocol::{
 
 use super::{
     connection::Connection,
+    people,
     requests::{identity, invalid, user_id},
     session::Session,
 };
@@ -93,7 +94,10 @@ pub(super) fn respond(protocol: &mut ServerConnection, request: u32, answer: Ans
             let results = results.into_iter().map(result).collect();
             protocol.respond(request, &SetExtensionsReply { results });
         }
+        Answer::Relations(outcomes) => protocol.respond(request, &people::results(outcomes)),
         Answer::Done => protocol.respond(request, &Done {}),
+        // Another act goes on with it: the router waits for its answer.
+        Answer::Underway => {}
     }
 }
 
@@ -106,7 +110,7 @@ fn code(outcome: ExtensionOutcome) -> u32 {
 }
 
 /// Copied out of what was read, which may be much larger and would live as long as the act waits.
-fn own(bytes: &Bytes) -> Bytes {
+pub(super) fn own(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }
 
@@ -116,7 +120,7 @@ pub(super) fn peer(conversation: Option<&Conversation>) -> Result<UserId, Refusa
     user_id(&conversation.user)
 }
 
-fn users(names: &[String]) -> Result<Vec<UserId>, Refusal> {
+pub(super) fn users(names: &[String]) -> Result<Vec<UserId>, Refusal> {
     names.iter().map(|name| user_id(name)).collect()
 }
 
@@ -175,6 +179,6 @@ impl ToKind for RenameLabel {
 
 impl ToKind for UpdateBlacklist {
     fn to_kind(self) -> Result<Kind, Refusal> {
-        Ok(Kind::Blacklist { add: users(&self.add)?, remove: users(&self.remove)? })
+        Ok(Kind::Blacklist { add: users(&self.add)?, remove: users(&self.remove)?, each: false })
     }
 }

@@ -14,16 +14,23 @@ use crate::{
     fields::Payload,
     format::{FrameVector, hex},
     frames::{TIME_MS, body, decode_only, event, id16, message, noted, position, push, request, response, vector},
+    people,
 };
 
 pub(crate) fn frames() -> impl Iterator<Item = FrameVector> {
     let groups =
         [devices(), presence(), sending(), changing(), reading(), conversations(), blacklist(), events(), pushes()];
+    let groups = groups.into_iter().chain([people::frames()]);
     groups.into_iter().flatten()
 }
 
 /// A request and its reply.
-fn both(name: &str, command: Command, ask: impl Into<Payload>, reply: impl Into<Payload>) -> [FrameVector; 2] {
+pub(crate) fn both(
+    name: &str,
+    command: Command,
+    ask: impl Into<Payload>,
+    reply: impl Into<Payload>,
+) -> [FrameVector; 2] {
     let id = 10;
     [request(&format!("{name} request"), id, command, ask), response(&format!("{name} reply"), id, command, reply)]
 }
@@ -32,7 +39,7 @@ fn with_bob() -> Option<Conversation> {
     Some(Conversation { user: "bob".into() })
 }
 
-fn strings(names: &[&str]) -> Vec<String> {
+pub(crate) fn strings(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| name.to_string()).collect()
 }
 
@@ -370,7 +377,13 @@ fn events() -> Vec<FrameVector> {
         let event = EventPush { event: Some(of(number, what)), cursor: Bytes::new() };
         push(&format!("event push of {name}"), Topic::Event.code(), event)
     });
-    pushes.chain([response("sync reply with every kind of event", 18, Command::Sync, page)]).collect()
+    let people = (20..).zip(people::events());
+    let people = people.map(|(number, (name, what))| {
+        let event = EventPush { event: Some(of(number, &what)), cursor: Bytes::new() };
+        push(&format!("event push of {name}"), Topic::Event.code(), event)
+    });
+    let page = response("sync reply with every kind of event", 18, Command::Sync, page);
+    pushes.chain(people).chain([page]).collect()
 }
 
 fn pushes() -> Vec<FrameVector> {

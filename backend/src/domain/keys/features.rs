@@ -107,6 +107,11 @@ pub fn relation(app: AppId, user: &UserId, peer: &UserId) -> Bytes {
     key(&(app, RELATION, user.as_str(), peer.as_str()))
 }
 
+/// Everything that `user` says of others.
+pub fn relations(app: AppId, user: &UserId) -> (Bytes, Bytes) {
+    children(&(app, RELATION, user.as_str()))
+}
+
 /// Lists of users that a user keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listed {
