@@ -1,4 +1,4 @@
-//! Accounts and presence through the server API (ACC-01, ACC-02, ACC-04, ACC-05).
+//! Accounts and presence through the server API (ACC-01 to ACC-05).
 //!
 //! Goal: an application's server makes accounts, asks about them and throws users out, with the published fields
 //! and codes. Mechanics: calls beside clients over the protocol. Without it users could not write to those who
@@ -6,10 +6,11 @@
 
 use protocol::{ErrorCode, message::Platform};
 use serde_json::{Value, json};
-use tests::{Gateway, MessageExt, Options, eventually};
+use tests::{Gateway, MessageExt, Options, eventually, text_body};
 
 const IMPORT: &str = "im_open_login_svc/account_import";
 const IMPORT_MANY: &str = "im_open_login_svc/multiaccount_import";
+const DELETE: &str = "im_open_login_svc/account_delete";
 const CHECK: &str = "im_open_login_svc/account_check";
 const KICK: &str = "im_open_login_svc/kick";
 const STATUS: &str = "openim/query_online_status";
@@ -31,6 +32,8 @@ fn acc_01_imported_accounts_can_be_written_to_before_they_log_in() {
     let mut anna = gateway.login("anna");
     anna.send("ben", "welcome");
     anna.send("dan", "you too");
+    let ben = anna.profile("ben");
+    assert_eq!((ben.nick.as_deref(), ben.image_url.as_deref()), (Some("Ben"), Some("https://faces.example/ben")));
     let mut ben = gateway.connect("ben");
     assert_eq!(ben.log_in_and_sync()[0].text(), "welcome");
     for wrong in [json!({}), json!({ "UserID": "" }), json!({ "UserID": 7 }), json!({ "UserID": "x".repeat(33) })] {
@@ -47,6 +50,7 @@ fn acc_01_acc_05_accounts_are_imported_and_looked_for_in_bulk() {
     assert_eq!(answer["FailAccounts"], json!(["x".repeat(33), "ä"]));
     let list = json!([{ "UserID": "c", "Nick": "C" }, { "UserID": "d", "Nick": "n".repeat(501) }]);
     assert_eq!(api.ok(IMPORT_MANY, json!({ "AccountList": list }))["FailAccounts"], json!(["d"]));
+    assert_eq!(gateway.login("a").profile("c").nick.as_deref(), Some("C"));
     let asked: Vec<Value> = ["a", "nobody", "b", "c", "d", ""].iter().map(|name| json!({ "UserID": name })).collect();
     let answer = api.ok(CHECK, json!({ "CheckItem": asked }));
     let (yes, no) = ("Imported", "NotImported");
@@ -60,6 +64,46 @@ fn acc_01_acc_05_accounts_are_imported_and_looked_for_in_bulk() {
     assert_eq!(api.fails(CHECK, json!({ "CheckItem": many })), 70402);
     assert_eq!(api.fails(CHECK, json!({ "CheckItem": ["a"] })), 70402);
     assert_eq!(api.fails(CHECK, json!({})), 70402);
+}
+
+#[test]
+fn acc_03_a_deleted_account_is_gone_and_begins_empty_when_it_is_made_anew() {
+    let gateway = Gateway::start();
+    let api = gateway.api();
+    let app = gateway.app().clone();
+    let now_s = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
+    let old = app.sign_at("anna", now_s - 10, 3600);
+    let mut anna = gateway.login("anna");
+    let mut ben = gateway.login("ben");
+    anna.send("ben", "from anna");
+    assert_eq!(ben.next_message().text(), "from anna");
+    api.ok("im_open_login_svc/account_import", json!({ "UserID": "dan", "Nick": "Dan" }));
+    let named = |names: &[&str]| json!({ "DeleteItem": names.iter().map(|name| json!({ "UserID": name })).collect::<Vec<_>>() });
+    let answer = api.ok(DELETE, named(&["anna", "nobody", "dan", "x y"]));
+    let codes: Vec<&Value> =
+        answer["ResultItem"].as_array().expect("results").iter().map(|one| &one["ResultCode"]).collect();
+    assert_eq!(codes, [0, 70107, 0, 70107]);
+    assert_eq!(answer["ResultItem"][1]["UserID"], "nobody");
+    // Its devices are out, what they have is good no more, and nobody finds it.
+    assert_eq!(anna.closed(), Some((ErrorCode::SIGNED_OUT_BY_OTHER_DEVICE, 0)));
+    let refused = gateway.connect("anna").login_with(app.sdkappid, old).expect_err("an old credential");
+    assert_eq!(refused.code(), Some(ErrorCode::USERSIG_INVALIDATED));
+    let asked = json!({ "CheckItem": [{ "UserID": "anna" }, { "UserID": "ben" }, { "UserID": "dan" }] });
+    assert_eq!(statuses(&api.ok(CHECK, asked)), ["NotImported", "Imported", "NotImported"]);
+    assert_eq!(
+        ben.send_as("anna", b"1", text_body("are you there")).expect_err("nobody").code(),
+        Some(ErrorCode::USER_INVALID)
+    );
+    assert_eq!(api.fails(KICK, json!({ "UserID": "anna" })), 70107);
+    // What it said to others stays theirs; made anew it has nothing.
+    assert_eq!(ben.history("anna", 0, false, 10).expect("history").messages[0].text(), "from anna");
+    eventually("a fresh credential", || gateway.connect("anna").login_with(app.sdkappid, app.sign("anna")).is_ok());
+    let mut anew = gateway.connect("anna");
+    anew.login_with(app.sdkappid, app.sign("anna")).expect("logged in");
+    assert!(anew.history("ben", 0, false, 10).expect("history").messages.is_empty());
+    for wrong in [json!({}), json!({ "DeleteItem": [] }), json!({ "DeleteItem": ["a"] }), named(&["a"; 101])] {
+        assert_eq!(api.fails(DELETE, wrong), 70402);
+    }
 }
 
 #[test]

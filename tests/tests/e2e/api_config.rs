@@ -110,7 +110,7 @@ fn md5_of(content: &[u8]) -> String {
 
 #[test]
 fn msg_01_all_messages_of_an_hour_are_fetched_by_a_signed_link() {
-    let gateway = Gateway::start();
+    let gateway = Gateway::builder().flag("api-rate-percent", 0).start();
     let api = gateway.api();
     import(&api, &["anna", "ben", "cleo"]);
     let then_s = now_s() - 7_200;
