@@ -386,6 +386,7 @@ impl History {
             read_seq: if self.one_in(2) { self.below(head + 2) } else { 0 },
             clear: self.one_in(12),
             remove: self.one_in(12),
+            ..UpdateConversation::default()
         }
     }
 
@@ -399,6 +400,7 @@ impl History {
             exclude_from_unread: self.one_in(6),
             exclude_from_last_message: self.one_in(6),
             need_receipt: self.one_in(2),
+            ..Treatment::default()
         };
         let message = NewMessage { treatment, ..NewMessage::new(APP, from, to, id, body) };
         self.sent.push(message.clone());

@@ -40,6 +40,9 @@ impl From<Error> for Refusal {
             Error::NotAllowed => ErrorCode::NOT_ALLOWED,
             Error::Blacklisted => ErrorCode::BLACKLISTED,
             Error::Refused(_) => ErrorCode::SEND_REFUSED,
+            Error::Muted => ErrorCode::SENDER_MUTED,
+            // Only the server API asks for it.
+            Error::NotAdmin => ErrorCode::NOT_ALLOWED,
             Error::NotFriends => ErrorCode::NOT_FRIENDS,
             Error::MessageUnknown => ErrorCode::MESSAGE_UNKNOWN,
             Error::MessageRecalled => ErrorCode::MESSAGE_RECALLED,

@@ -93,8 +93,8 @@ pub struct Admission {
 pub enum HomeMail {
     /// The devices of a user, seen from `asker`.
     Devices { app: AppId, user: UserId, asker: Address, answer: oneshot::Sender<Vec<Device>> },
-    /// Sign devices of a user out.
-    SignOut { app: AppId, user: UserId, asker: Address, which: Which, answer: oneshot::Sender<SignedOut> },
+    /// Sign devices of a user out; no `asker`: an administrator wants it.
+    SignOut { app: AppId, user: UserId, asker: Option<Address>, which: Which, answer: oneshot::Sender<SignedOut> },
     /// The session at `address` says something about itself or its user.
     SetPresence {
         app: AppId,

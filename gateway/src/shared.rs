@@ -28,6 +28,8 @@ pub struct Shared {
     pub router: Router,
     /// The present certificate: swapped on SIGHUP, read at accept.
     pub tls: ArcSwap<ServerConfig>,
+    /// The same certificate for the server API.
+    pub api_tls: ArcSwap<ServerConfig>,
     /// A development start: the development application may be used.
     pub development: bool,
     /// Connections now.

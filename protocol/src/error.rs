@@ -54,6 +54,7 @@ error_table! {
     SEND_REFUSED = 20006, final, "the application refused the message";
     BLACKLISTED = 20007, final, "the recipient has blacklisted the sender";
     NOT_FRIENDS = 20009, final, "sender and recipient are not friends";
+    SENDER_MUTED = 20012, final, "the sender is muted";
     RECALL_TOO_LATE = 20016, final, "the time in which a message can be recalled or edited is over";
     MESSAGE_UNKNOWN = 20022, final, "no such message";
     MESSAGE_RECALLED = 20023, final, "the message was recalled";

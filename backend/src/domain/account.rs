@@ -103,6 +103,36 @@ pub async fn login(
     Ok(logged_in)
 }
 
+/// Checks that `user` is an administrator of the application, with the credential of one. As for
+/// [`login`], but there need be no account, and none is made.
+pub async fn admin(
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    development: bool,
+    app: AppId,
+    user: &UserId,
+    usersig: String,
+) -> Result<(), Error> {
+    let now_s = clock.unix_ms() / 1000;
+    let user = user.clone();
+    let check = async move |tx: &Tx| -> Result<(), Error> {
+        let application = application(tx, app).await?.filter(|found| development || !found.development);
+        let application = application.ok_or(Error::ApplicationUnknown)?;
+        let issued_s = usersig::verify(app, &application.secret, user.as_str(), &usersig, now_s)?;
+        let settings = application.settings()?;
+        if !settings.admins.iter().any(|admin| admin == user.as_str()) {
+            return Err(Error::NotAdmin);
+        }
+        let account = account(tx, app, &user).await?;
+        match account.is_some_and(|account| issued_s < account.usersigs_from_s) {
+            true => Err(usersig::Invalid::Invalidated.into()),
+            false => Ok(()),
+        }
+    };
+    store.run(Lane::Read, "admin", check).await?;
+    Ok(())
+}
+
 /// Makes every UserSig of the user that was issued until now invalid, durably (ACC-02). Returns the first
 /// time of issue that is good again, in seconds since the Unix epoch; ending the user's sessions is up to
 /// whoever keeps them. Fails with [`Error::UserInvalid`] if there is no such account.
@@ -209,7 +239,7 @@ pub(crate) async fn settings(tx: &Tx, app: AppId) -> Result<Settings, Error> {
     application(tx, app).await?.map_or_else(|| Ok(Settings::default()), |application| application.settings())
 }
 
-async fn application(tx: &Tx, app: AppId) -> Result<Option<ApplicationRecord>, Error> {
+pub(super) async fn application(tx: &Tx, app: AppId) -> Result<Option<ApplicationRecord>, Error> {
     let stored = tx.snapshot_get(&keys::application(app)).await?;
     stored.map(|bytes| ApplicationRecord::decode(bytes).map_err(|_| damaged("application"))).transpose()
 }

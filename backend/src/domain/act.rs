@@ -275,6 +275,7 @@ pub(crate) struct Staging<'a> {
     stamps: u16,
     ahead: HashMap<Bytes, Reading<Option<Bytes>>>,
     settings: SmallVec<[(AppId, Arc<Settings>); 1]>,
+    mutes: SmallVec<[(AppId, bool); 1]>,
     notices: SmallVec<[StagedNotice; 2]>,
     next: Option<Box<Change>>,
 }
@@ -282,7 +283,8 @@ pub(crate) struct Staging<'a> {
 impl<'a> Staging<'a> {
     pub(crate) fn new(tx: &'a Tx, now_ms: u64, again: bool) -> Self {
         let (ahead, notices) = (HashMap::new(), SmallVec::new());
-        Staging { tx, now_ms, again, stamps: 0, ahead, settings: SmallVec::new(), notices, next: None }
+        let (settings, mutes) = (SmallVec::new(), SmallVec::new());
+        Staging { tx, now_ms, again, stamps: 0, ahead, settings, mutes, notices, next: None }
     }
 
     /// Starts the reads of all acts, where each is a round trip: together they take one. A key is read
@@ -328,6 +330,16 @@ impl<'a> Staging<'a> {
         let settings = Arc::new(account::settings(self.tx, app).await?);
         self.settings.push((app, settings.clone()));
         Ok(settings)
+    }
+
+    /// Whether anybody of an application has ever been muted: only then is there more to look for.
+    pub(crate) async fn has_mutes(&mut self, app: AppId) -> Result<bool, Error> {
+        if let Some((_, has_mutes)) = self.mutes.iter().find(|(known, _)| *known == app) {
+            return Ok(*has_mutes);
+        }
+        let has_mutes = self.tx.snapshot_get(&keys::mutes(app)).await?.is_some();
+        self.mutes.push((app, has_mutes));
+        Ok(has_mutes)
     }
 
     /// Writes an entry into a user's event log, and has it pushed as `event`.

@@ -38,6 +38,10 @@
 //! | `(app, 46, user, direction, other)` | `RequestRecord`: an open friend request, 1 from `other`, 2 to `other` |
 //! | `(app, 47, user)` | `UnfinishedRecord`: what a change of several transactions has still to do |
 //! | `(app, 48, user, other)` | empty: `other` has the user as a friend |
+//! | `(app, 55)` | empty: somebody of the application has been muted |
+//! | `(app, 55, user)` | `MuteRecord`: until when the user may not write |
+//! | `(app, 56, hour)` | `HistoryFileRecord`: the messages of that hour as a file |
+//! | `(app, 57, hour, attempt, chunk)` | a piece of that file |
 //! | `(0, 39)` | which store this is: 8 random bytes |
 //! | `(0, 25, time_ms)` | a moment: the version that the store had at that time, u64 big-endian |
 //!
@@ -52,11 +56,13 @@ mod expiry;
 mod features;
 mod parts;
 mod people;
+mod server_api;
 
 pub(crate) use expiry::*;
 pub use features::*;
 pub(crate) use parts::*;
 pub use people::*;
+pub(crate) use server_api::*;
 
 use super::{AppId, UserId};
 use crate::store::Versionstamp;
@@ -93,6 +99,9 @@ const FRIEND_REMOVAL: u32 = 45;
 const FRIEND_REQUEST: u32 = 46;
 const UNFINISHED: u32 = 47;
 const KEPT_BY: u32 = 48;
+const MUTE: u32 = 55;
+const HISTORY_FILE: u32 = 56;
+const HISTORY_CHUNK: u32 = 57;
 
 /// The subspaces by name, for people.
 pub(crate) const SUBSPACES: &[(u32, &str)] = &[
@@ -128,6 +137,9 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (FRIEND_REQUEST, "friend requests"),
     (UNFINISHED, "unfinished changes"),
     (KEPT_BY, "index of who has whom as a friend"),
+    (MUTE, "muted users"),
+    (HISTORY_FILE, "files of hours"),
+    (HISTORY_CHUNK, "pieces of files of hours"),
 ];
 
 /// No application: what concerns the deployment.

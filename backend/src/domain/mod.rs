@@ -12,6 +12,8 @@
 //!   [`unsettled`]: those whose commit was not answered.
 //! - [`unfinished`]: changes that take several transactions.
 //! - [`hooks`]: the say of an application's own server in it.
+//! - [`admin`]: what only administrators may: signing in to the server API, and looking things up for it.
+//! - [`mute`]: who may not write; [`hourly`]: all messages of an hour as a file (MSG-01).
 //! - [`inspect`]: the whole store looked through, for operators.
 //! - [`retention`]: removing what has expired (MSG-03).
 //! - [`sync`], [`history`], [`conversations`]: reading the event log, a conversation and the conversation
@@ -21,6 +23,7 @@
 
 pub mod account;
 pub mod act;
+pub mod admin;
 pub mod change;
 pub mod conversations;
 pub mod deployment;
@@ -28,10 +31,12 @@ pub mod elements;
 pub mod friends;
 pub mod history;
 pub mod hooks;
+pub mod hourly;
 pub mod inspect;
 pub mod keys;
 pub mod merged;
 pub mod message;
+pub mod mute;
 pub mod profile;
 mod records;
 pub mod retention;
@@ -125,6 +130,12 @@ pub enum Error {
     /// The recipient has blacklisted the sender.
     #[error("blacklisted by the recipient")]
     Blacklisted,
+    /// The sender may not write.
+    #[error("muted")]
+    Muted,
+    /// The user is no administrator of the application.
+    #[error("not an administrator")]
+    NotAdmin,
     /// The two are not friends, and the application wants them to be.
     #[error("not friends")]
     NotFriends,

@@ -165,7 +165,8 @@ impl<O: Outbox> SendQueue<O> {
             Act::Send(message) => message.check(self.shared.limits.message_bytes_max)?,
             Act::Change(change) => change.check(self.shared.limits.message_bytes_max)?,
         }
-        let Some(asked) = self.shared.hooks.before(&act) else { return self.take(origin, act).map(|()| None) };
+        let asked = if is_unasked(&act) { None } else { self.shared.hooks.before(&act) };
+        let Some(asked) = asked else { return self.take(origin, act).map(|()| None) };
         let queue = self.clone();
         Ok(Some(Box::pin(async move {
             asked.await?;
@@ -375,6 +376,7 @@ impl<O: Outbox> Shared<O> {
             // What was stored before was told when it was stored.
             if let Ok(outcome) = outcome
                 && !outcome.is_duplicate()
+                && !matches!(act, Act::Send(message) if message.treatment.untold)
             {
                 self.hooks.after(act, outcome);
             }
@@ -429,6 +431,11 @@ impl<O: Outbox> Shared<O> {
             self.schedule();
         }
     }
+}
+
+/// The application's server has no say in it.
+fn is_unasked(act: &Act) -> bool {
+    matches!(act, Act::Send(message) if message.treatment.unasked)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

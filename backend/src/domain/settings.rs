@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, friends, profile};
+use super::{Error, UserId, friends, profile};
 
 /// Greatest numbers that may be set: what one user has must stay small enough to be looked through.
 const FRIENDS_MAX: u32 = 10_000;
@@ -41,6 +41,8 @@ pub struct Settings {
     pub sends_burst: u32,
     /// Longest message body, in bytes; 0: as long as the server allows.
     pub message_bytes_max: u32,
+    /// Who may use the server API; they need not exist as accounts (CON-10).
+    pub admins: Vec<String>,
     /// Friends one user may have.
     pub friends_max: u32,
     /// Friend lists one user may have (REL-11).
@@ -66,6 +68,7 @@ impl Default for Settings {
             sends_per_second: 0,
             sends_burst: 20,
             message_bytes_max: 0,
+            admins: vec!["administrator".to_owned()],
             friends_max: 3_000,
             friend_lists_max: 32,
             friend_requests_max: 100,
@@ -92,6 +95,9 @@ impl Settings {
             if seconds > SECONDS_MAX {
                 return Err(format!("settings.{name} must be at most {SECONDS_MAX}"));
             }
+        }
+        if let Some(admin) = self.admins.iter().find(|admin| UserId::new(admin).is_none()) {
+            return Err(format!("settings.admins: {admin:?} must have 1 to 32 characters of printable ASCII"));
         }
         if self.sends_per_second > 0 && self.sends_burst == 0 {
             return Err("settings.sends_burst must be at least 1".to_owned());

@@ -22,7 +22,7 @@ use std::{
 use bytes::Bytes;
 use prost::Message as _;
 use protocol::EncodedEvent;
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use super::{
     AppId, Error, UserId,
@@ -48,8 +48,8 @@ pub(super) struct Try {
 pub(super) struct Fresh {
     /// The message, encoded as the protocol's `Message`.
     message: Bytes,
-    /// Where it stands in the sender's event log.
-    position_from: Versionstamp,
+    /// Where it stands in the sender's event log, if it is there.
+    position_from: Option<Versionstamp>,
     /// Where it stands in the recipient's event log, if it is there.
     position_to: Option<Versionstamp>,
 }
@@ -61,9 +61,8 @@ impl Fresh {
         let notice =
             |user: &UserId, position| Notice { user: user.clone(), what: News::Event(position, event.clone()) };
         let to = self.position_to.filter(|_| new.from != new.to);
-        let mut notices = smallvec![notice(&new.from, self.position_from)];
-        notices.extend(to.map(|position| notice(&new.to, position)));
-        notices
+        let from = self.position_from.map(|position| notice(&new.from, position));
+        from.into_iter().chain(to.map(|position| notice(&new.to, position))).collect()
     }
 }
 
@@ -141,7 +140,7 @@ impl Batch {
         }
         let fresh = find_stored(tx, &stored).await?;
         let mut found: Vec<_> = stored.into_iter().zip(fresh).collect();
-        found.sort_by_key(|(_, fresh)| fresh.as_ref().map(|fresh| fresh.position_from));
+        found.sort_by_key(|(_, fresh)| fresh.as_ref().and_then(|fresh| fresh.position_from.or(fresh.position_to)));
         let sends = found.into_iter().filter_map(|((message, _), fresh)| {
             Some(Late { act: Act::Send(message.clone()), notices: fresh?.notices(message) })
         });
@@ -188,7 +187,8 @@ pub(super) async fn find_stored(tx: &Tx, stored: &[(&NewMessage, SentRecord)]) -
     let mut logs: HashMap<(AppId, &UserId), HashSet<(&str, u64)>> = HashMap::new();
     for (message, sent) in stored {
         // Where it is not, the whole log would be searched for it.
-        for (user, peer) in sides(message).into_iter().take(if sent.unreceived { 1 } else { 2 }) {
+        let told = [!sent.hidden, !sent.unreceived];
+        for ((user, peer), _) in sides(message).into_iter().zip(told).filter(|(_, told)| *told) {
             logs.entry((message.app, user)).or_default().insert((peer.as_str(), sent.seq));
         }
     }
@@ -197,12 +197,13 @@ pub(super) async fn find_stored(tx: &Tx, stored: &[(&NewMessage, SentRecord)]) -
         find_positions(tx, app, user, wanted, &mut positions).await?;
     }
     let mut all = Vec::with_capacity(stored.len());
-    for (message, SentRecord { seq, .. }) in stored {
+    for (message, SentRecord { seq, hidden, .. }) in stored {
         let conversation = Conversation::between(&message.from, &message.to);
         let bytes = tx.snapshot_get(&keys::message(message.app, conversation, *seq)).await?;
         let [from, to] =
             sides(message).map(|(user, peer)| positions.get(&(message.app, user, peer.as_str(), *seq)).copied());
-        let fresh = |message: Bytes| Some(Fresh { message, position_from: from?, position_to: to });
+        let is_there = *hidden || from.is_some();
+        let fresh = |message: Bytes| is_there.then_some(Fresh { message, position_from: from, position_to: to });
         all.push(bytes.and_then(fresh));
     }
     Ok(all)

@@ -43,9 +43,10 @@ pub(super) fn send(connection: &Rc<Connection>, request: u32, send: Send) -> Res
         exclude_from_unread: send.exclude_from_unread,
         exclude_from_last_message: send.exclude_from_last_message,
         need_receipt: send.need_receipt,
+        ..Treatment::default()
     };
     let (client_message_id, body) = (own(&send.client_message_id), own(&send.body));
-    let message = NewMessage { app, from, to, client_message_id, body, treatment, facts: None };
+    let message = NewMessage { treatment, ..NewMessage::new(app, from, to, client_message_id, body) };
     submit(connection, request, Act::Send(message))
 }
 
@@ -70,7 +71,7 @@ pub(super) fn change(connection: &Rc<Connection>, request: u32, asked: impl ToKi
 }
 
 fn submit(connection: &Rc<Connection>, request: u32, act: Act) -> Result<(), Refusal> {
-    let origin = Origin { address: connection.core.address(connection.id), request };
+    let origin = Origin::Session { address: connection.core.address(connection.id), request };
     let Some(asking) = connection.core.shared.sends.submit(origin, act)? else { return Ok(()) };
     let task = connection.clone();
     connection.core.spawn_for(connection, async move {

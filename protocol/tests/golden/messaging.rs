@@ -269,6 +269,7 @@ fn state() -> ConversationState {
         read_seq: 11,
         cleared_seq: 2,
         removed_seq: 1,
+        ..ConversationState::default()
     }
 }
 
@@ -299,6 +300,7 @@ fn conversations() -> Vec<FrameVector> {
         read_seq: 11,
         clear: true,
         remove: true,
+        ..UpdateConversation::default()
     };
     let unset = UpdateConversation {
         conversation: with_bob(),
@@ -313,6 +315,16 @@ fn conversations() -> Vec<FrameVector> {
     let mut vectors = both("conversations", Command::Conversations, list, page).to_vec();
     vectors.extend(both("get_conversations", Command::GetConversations, chosen, answer));
     vectors.extend(both("update_conversation", Command::UpdateConversation, update, updated));
+    let marked = UpdateConversation {
+        conversation: with_bob(),
+        remove: true,
+        keep_history: true,
+        set_marks: 0b101,
+        clear_marks: 1 << 40,
+        ..Default::default()
+    };
+    let marks = UpdateConversationReply { state: Some(ConversationState { marks: 0b101, ..Default::default() }) };
+    vectors.extend(both("update_conversation with marks", Command::UpdateConversation, marked, marks));
     vectors.push(noted(
         request("update_conversation request, back to the defaults", 17, Command::UpdateConversation, unset),
         "The optional fields are there with their default: they are set. Absent ones stay as they were.",

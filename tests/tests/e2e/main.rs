@@ -7,6 +7,12 @@
 
 mod admin;
 mod admission;
+mod api_accounts;
+mod api_calls;
+mod api_config;
+mod api_contacts;
+mod api_messages;
+mod api_past;
 mod attacks;
 mod bad_input;
 mod changes;

@@ -113,7 +113,7 @@ impl Change {
                 if body.len() > message_bytes_max {
                     return Err(Error::MessageTooLong { bytes: body.len(), limit: message_bytes_max });
                 }
-                *facts = super::elements::check(body)?;
+                *facts = super::elements::check(body, self.by)?;
                 Ok(())
             }
             Kind::Delete { seqs, .. } | Kind::Receipts { seqs, .. } => {
@@ -323,6 +323,6 @@ impl Change {
     /// new. Returns what `peer` says of the user.
     async fn ensure_welcome(&self, staging: &mut Staging<'_>, peer: &UserId) -> Result<RelationRecord, Error> {
         let settings = staging.settings(self.app).await?;
-        super::send::ensure_welcome(staging, self.app, &self.user, peer, &settings).await
+        super::send::ensure_welcome(staging, self.app, &self.user, peer, &settings, self.by).await
     }
 }

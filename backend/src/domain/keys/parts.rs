@@ -8,10 +8,10 @@ use protocol::message;
 use super::super::records::{ConversationRecord, ExtensionRecord, LabelsRecord, MergedRecord, PinRecord};
 use super::{
     ACCOUNT, ACTIVE, APPLICATION, AppId, BLACKLIST, BOOK, CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, Direction,
-    EVENT, EVENT_FLOOR, EVENT_PASS, EXTENSION, EventPlace, FRIEND, FRIEND_CHANGE, FRIEND_REMOVAL, FRIEND_REQUEST, HOUR,
-    KEPT, KEPT_BY, LABELS, MENTION, MERGED, MERGED_HOUR, MESSAGE, MOMENT, PIN, PROFILE, RELATION, RETENTION_CLAIM,
-    SENT, STORE_ID, Tail, UNFINISHED, UserId, expiry::split_number, friend_request_parts, hour_parts, one_user,
-    two_users, user_and_seq,
+    EVENT, EVENT_FLOOR, EVENT_PASS, EXTENSION, EventPlace, FRIEND, FRIEND_CHANGE, FRIEND_REMOVAL, FRIEND_REQUEST,
+    HISTORY_CHUNK, HISTORY_FILE, HOUR, KEPT, KEPT_BY, LABELS, MENTION, MERGED, MERGED_HOUR, MESSAGE, MOMENT, MUTE, PIN,
+    PROFILE, RELATION, RETENTION_CLAIM, SENT, STORE_ID, Tail, UNFINISHED, UserId, expiry::split_number,
+    friend_request_parts, hour_parts, one_user, two_users, user_and_seq,
 };
 use crate::store::Versionstamp;
 
@@ -101,7 +101,7 @@ impl Parts {
             UNFINISHED => Parts::Unfinished,
             KEPT_BY => two_users(key).map(|(user, other)| Parts::KeptBy(user, other))?,
             MERGED_HOUR | KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | LABELS | STORE_ID
-            | BLACKLIST => Parts::Feature,
+            | BLACKLIST | MUTE | HISTORY_FILE | HISTORY_CHUNK => Parts::Feature,
             _ => Parts::Unknown,
         };
         Some((app, subspace, parts))
