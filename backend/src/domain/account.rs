@@ -143,7 +143,11 @@ pub(crate) async fn account_exists(tx: &Tx, app: AppId, user: &UserId) -> Result
 }
 
 async fn account(tx: &Tx, app: AppId, user: &UserId) -> Result<Option<AccountRecord>, Error> {
-    let stored = tx.get(&keys::account(app, user)).await?;
+    decode(tx.get(&keys::account(app, user)).await?)
+}
+
+/// An account from its stored form; `None` if there is none.
+pub(crate) fn decode(stored: Option<bytes::Bytes>) -> Result<Option<AccountRecord>, Error> {
     stored.map(|bytes| AccountRecord::decode(bytes).map_err(|_| damaged("account"))).transpose()
 }
 

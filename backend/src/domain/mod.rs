@@ -8,6 +8,8 @@
 //! - [`change`]: everything else that users do to what is stored: recall, read marks, pins …
 //! - [`act`]: either of them, inside a transaction; [`send_queue`]: many acts in one transaction;
 //!   [`unsettled`]: those whose commit was not answered.
+//! - [`audience`]: what an application's server says about its users; [`announcement`]: telling something
+//!   to all of them (MSG-14).
 //! - [`hooks`]: the say of an application's own server in it.
 //! - [`inspect`]: the whole store looked through, for operators.
 //! - [`retention`]: removing what has expired (MSG-03).
@@ -18,6 +20,8 @@
 
 pub mod account;
 pub mod act;
+pub mod announcement;
+pub mod audience;
 pub mod change;
 pub mod conversations;
 pub mod deployment;

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use foundationdb_tuple::{Bytes as TupleBytes, Element, pack, unpack};
 
 use super::{
-    ACCOUNT, ACTIVE, APPLICATION, AppId, BLACKLIST, CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, EVENT, EVENT_FLOOR,
+    ACCOUNT, ACTIVE, ANNOUNCED, ANNOUNCEMENT, ANNOUNCEMENT_BODY, ANNOUNCEMENT_TASK, ANNOUNCEMENTS_MADE, APPLICATION,
+    ATTRIBUTE_NAMES, AUDIENCE, AppId, BLACKLIST, CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, EVENT, EVENT_FLOOR,
     EVENT_PASS, EXTENSION, EventPlace, HOUR, KEPT, LABELS, MENTION, MERGED, MESSAGE, MOMENT, PIN, RELATION,
     RETENTION_CLAIM, SENT, STORE_ID, Tail, expiry::split_number, hour_parts,
 };
@@ -72,9 +73,9 @@ impl Parts {
             RETENTION_CLAIM => Parts::RetentionClaim,
             EVENT_PASS => Parts::EventPass,
             MOMENT => Parts::Moment,
-            KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | RELATION | LABELS | STORE_ID | BLACKLIST => {
-                Parts::Feature
-            }
+            KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | RELATION | LABELS | STORE_ID | BLACKLIST
+            | ATTRIBUTE_NAMES | AUDIENCE | ANNOUNCEMENT | ANNOUNCEMENT_TASK | ANNOUNCEMENT_BODY | ANNOUNCED
+            | ANNOUNCEMENTS_MADE => Parts::Feature,
             _ => Parts::Unknown,
         };
         Some((app, subspace, parts))
