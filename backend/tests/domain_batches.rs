@@ -16,7 +16,11 @@ use backend::{
         AppId, Error, UserId,
         account::{self, NewApplication},
         act::{Act, Answer},
-        change::{Change, Kind},
+        change::{
+            Change, Kind,
+            friends::{FriendsChange, ListsUpdate, NewFriend},
+        },
+        keys::Direction,
         message::NewMessage,
         send_queue::{Completion, Outbox, SendLimits, SendQueue},
         unsettled::Late,
@@ -28,7 +32,9 @@ use backend::{
 use bytes::Bytes;
 use futures::executor::block_on;
 use prost::Message as _;
-use protocol::message::{Body, Element, ExtensionChange, Text, UpdateConversation, element::Kind as ElementKind};
+use protocol::message::{
+    Body, Element, ExtensionChange, FriendAnswer, Text, UpdateConversation, element::Kind as ElementKind,
+};
 
 const APP: AppId = 7;
 const SECRET: &str = "a secret for tests only";
@@ -136,7 +142,7 @@ fn send(below: &impl Fn(u64) -> u64, from: UserId, to: UserId) -> Act {
 fn change(below: &impl Fn(u64) -> u64, user: UserId, peer: UserId) -> Act {
     let seq = 1 + below(8);
     let label = || ["work", "home"][below(2) as usize].to_owned();
-    let kind = match below(12) {
+    let kind = match below(20) {
         0 => Kind::Recall { peer, seq, reason: "oh".into() },
         1 => Kind::Edit { body: body("edited".into(), (below(2) == 0).then_some(&peer)), peer, seq, facts: None },
         2 => Kind::Delete { peer, seqs: vec![seq, seq + below(3)] },
@@ -161,12 +167,34 @@ fn change(below: &impl Fn(u64) -> u64, user: UserId, peer: UserId) -> Act {
             Kind::Conversation { peer, update: Box::new(update) }
         }
         10 => Kind::RenameLabel { label: label(), to: label() },
+        11..18 => Kind::Friends(friends_change(below, peer)),
         _ => match below(2) {
-            0 => Kind::Blacklist { add: vec![peer], remove: vec![] },
-            _ => Kind::Blacklist { add: vec![], remove: vec![peer] },
+            0 => Kind::Blacklist { add: vec![peer], remove: vec![], each: false },
+            _ => Kind::Blacklist { add: vec![], remove: vec![peer], each: false },
         },
     };
-    Act::Change(Box::new(Change { app: APP, user, kind }))
+    Act::Change(Box::new(Change::new(APP, user, kind)))
+}
+
+fn friends_change(below: &impl Fn(u64) -> u64, peer: UserId) -> FriendsChange {
+    let others = || vec![peer.clone(), users()[below(3) as usize].clone()];
+    let one_way = below(2) == 0;
+    match below(6) {
+        0 | 1 => {
+            let new = NewFriend { list: "work".into(), ..NewFriend::default() };
+            let friends = others().into_iter().map(|other| (other, new.clone())).collect();
+            FriendsChange::Add { friends, one_way, force: false }
+        }
+        2 => FriendsChange::Answer {
+            other: peer,
+            answer: FriendAnswer::AgreeAndAdd,
+            remark: "x".into(),
+            list: "y".into(),
+        },
+        3 => FriendsChange::Delete { friends: others(), one_way },
+        4 => FriendsChange::Lists(ListsUpdate { lists: vec!["a".into()], add: others(), ..ListsUpdate::default() }),
+        _ => FriendsChange::Drop { others: others(), direction: Direction::Outgoing },
+    }
 }
 
 #[test]

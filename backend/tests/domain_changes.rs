@@ -1,5 +1,5 @@
 //! Goal: the devices of a user converge, whatever they do and whatever the store does; and what is counted and
-//! listed is what the messages say (issue 4 part 3; MSG-04, MSG-06, MSG-07, MSG-09, MSG-12, MSG-16, MSG-17).
+//! listed is what the messages say; friendships of two are never half there (MSG-04, MSG-06, MSG-07, MSG-09, MSG-12, MSG-16, MSG-17, PROF-05, REL-02 to REL-15).
 //!
 //! Mechanics: seeded histories on the memory engine. Devices follow their users' logs as clients of the gateway
 //! do, with pages of random sizes, live pushes, losses, reconnects and starts from nothing; each keeps a model
@@ -27,10 +27,17 @@ use backend::{
         AppId, Error, UserId,
         account::{self, NewApplication},
         act::{Act, Answer, Outcome},
-        change::{Change, Kind},
+        change::{
+            Change, Kind,
+            friends::{FriendUpdate, FriendsChange, ListsUpdate, NewFriend},
+            profile::ProfileChange,
+        },
+        inspect,
+        keys::Direction,
         message::{NewMessage, Treatment},
         send_queue::{Completion, Outbox, SendLimits, SendQueue},
         sync::{self, From, PageLimit},
+        unfinished,
         unsettled::Late,
         usersig,
     },
@@ -42,7 +49,8 @@ use futures::executor::block_on;
 use model::{Delivery, Device, check::Server};
 use prost::Message as _;
 use protocol::message::{
-    Body, Element, ExtensionChange, Priority, Text, UpdateConversation, element::Kind as ElementKind,
+    Body, Element, ExtensionChange, FriendAnswer, Priority, Profile, Text, UpdateConversation,
+    element::Kind as ElementKind,
 };
 
 const APP: AppId = 7;
@@ -117,9 +125,11 @@ impl Outbox for Router {
         let mut routed = routed.lock().unwrap();
         let mut news = Vec::new();
         for Completion { origin, act, outcome } in &batch {
-            routed.answered += 1;
             let answer = outcome.as_ref().map(|outcome| outcome.answer.clone()).map_err(Clone::clone);
-            routed.deliveries.push((To::Connection(*origin), Delivery::Answer(act.clone(), answer)));
+            if answer.as_ref().map_or(true, Answer::is_last) {
+                routed.answered += 1;
+                routed.deliveries.push((To::Connection(*origin), Delivery::Answer(act.clone(), answer)));
+            }
             let Ok(outcome) = outcome else { continue };
             let knows = outcome.is_whole().then_some(*origin);
             let each = outcome.notices.iter().cloned();
@@ -162,6 +172,11 @@ impl History {
         // A last one settles what the faults have left in doubt.
         let last = history.message(0);
         history.submit(0, Act::Send(last));
+        history.settle();
+        // What gave up between two transactions is gone on with, as at the start of a gateway.
+        for act in history.waiting_for_durability(|| block_on(unfinished::acts(&history.store)).unwrap()) {
+            history.submit(0, act);
+        }
         history.settle();
         history.check();
         history.store.shutdown();
@@ -260,8 +275,8 @@ impl History {
             let own = self.sent.get(earlier).filter(|sent| again && sent.from == user).cloned();
             return Act::Send(own.unwrap_or_else(|| self.message(device)));
         }
-        let kind = self.draw_kind(device, peer);
-        Act::Change(Box::new(Change { app: APP, user, kind }))
+        let kind = if self.one_in(3) { self.draw_people(device, peer) } else { self.draw_kind(device, peer) };
+        Act::Change(Box::new(Change::new(APP, user, kind)))
     }
 
     fn draw_kind(&self, device: usize, peer: UserId) -> Kind {
@@ -299,11 +314,61 @@ impl History {
                 let named =
                     if peer == *own { self.users.iter().find(|user| *user != own).unwrap().clone() } else { peer };
                 match self.one_in(4) {
-                    true => Kind::Blacklist { add: vec![named], remove: vec![] },
-                    false => Kind::Blacklist { add: vec![], remove: vec![named] },
+                    true => Kind::Blacklist { add: vec![named], remove: vec![], each: false },
+                    false => Kind::Blacklist { add: vec![], remove: vec![named], each: false },
                 }
             }
         }
+    }
+
+    /// Something about friends, or the user's own profile.
+    fn draw_people(&self, device: usize, peer: UserId) -> Kind {
+        let name = |n: u64| ["close", "far", "work"][n as usize].to_owned();
+        let list = || if self.one_in(3) { name(self.below(3)) } else { String::new() };
+        let others = || vec![peer.clone(), self.peer()];
+        let one_way = self.one_in(3);
+        let direction = if self.one_in(2) { Direction::Incoming } else { Direction::Outgoing };
+        let change = match self.below(20) {
+            0..6 => {
+                let new = || NewFriend { list: list(), wording: "hello".into(), ..NewFriend::default() };
+                let friends = others().into_iter().map(|other| (other, new())).collect();
+                FriendsChange::Add { friends, one_way, force: false }
+            }
+            6..10 => {
+                let asked = self.devices[device].local.requests.keys().find(|(_, incoming)| *incoming);
+                let other = asked.map_or(peer.clone(), |(other, _)| UserId::new(other).unwrap());
+                let answers = [FriendAnswer::Refuse, FriendAnswer::Agree, FriendAnswer::AgreeAndAdd];
+                let answer = answers[self.below(3) as usize];
+                FriendsChange::Answer { other, answer, remark: "you".into(), list: list() }
+            }
+            10 | 11 => FriendsChange::Delete { friends: others(), one_way },
+            12 => FriendsChange::DeleteAll { friends: vec![], one_way },
+            13 => {
+                let update = FriendUpdate {
+                    remark: Some(self.below(9).to_string()),
+                    lists: self.one_in(2).then(|| vec![name(self.below(3))]),
+                    ..FriendUpdate::default()
+                };
+                FriendsChange::Update { friends: vec![(peer, update)] }
+            }
+            14 => FriendsChange::Lists(ListsUpdate { lists: vec![name(0)], add: others(), ..ListsUpdate::default() }),
+            15 => match self.below(2) {
+                0 => FriendsChange::Lists(ListsUpdate { lists: vec![name(1)], delete: true, ..ListsUpdate::default() }),
+                _ => FriendsChange::Lists(ListsUpdate { lists: vec![name(0)], rename: name(2), ..Default::default() }),
+            },
+            16 => FriendsChange::Read { read_ms: 1_700_000_000_000 + self.below(1_000) },
+            17 => FriendsChange::Drop { others: others(), direction },
+            _ => {
+                let set = Profile {
+                    nick: self.one_in(2).then(|| self.below(100).to_string()),
+                    level: self.one_in(2).then(|| self.below(100) as u32),
+                    allow_type: self.one_in(2).then(|| self.below(3) as i32),
+                    ..Profile::default()
+                };
+                return Kind::Profile(ProfileChange::Set(Box::new(set)));
+            }
+        };
+        Kind::Friends(change)
     }
 
     fn update(&self, head: u64) -> UpdateConversation {
@@ -320,6 +385,7 @@ impl History {
             read_seq: if self.one_in(2) { self.below(head + 2) } else { 0 },
             clear: self.one_in(12),
             remove: self.one_in(12),
+            ..UpdateConversation::default()
         }
     }
 
@@ -333,6 +399,7 @@ impl History {
             exclude_from_unread: self.one_in(6),
             exclude_from_last_message: self.one_in(6),
             need_receipt: self.one_in(2),
+            ..Treatment::default()
         };
         let message = NewMessage { treatment, ..NewMessage::new(APP, from, to, id, body) };
         self.sent.push(message.clone());
@@ -470,6 +537,9 @@ impl History {
             }
             server.check_counts(user, &truth);
         }
+        let mut problems = Vec::new();
+        inspect::check(&self.store, &mut |problem| problems.push(problem.to_owned())).unwrap();
+        assert!(problems.is_empty(), "{problems:?}");
     }
 
     /// What was answered is so, and refusals have a reason that a user may be given.

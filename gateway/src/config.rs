@@ -69,6 +69,28 @@ pub const KEYS: &[Key] = &[
         "127.0.0.1:8080",
         "Address and port of /healthz, /readyz and /metrics: keep it off public networks.",
     ),
+    key("api.listen", "127.0.0.1:8444", "Address and port of the server API, HTTPS with the certificate of tls.cert."),
+    key("api.threads", "2", "Threads that serve the server API."),
+    key("api.connections_max", "1000", "Connections to the server API; more are closed at once."),
+    key("api.body_bytes_max", "1048576", "Longest body of a call, in bytes; a command may take less."),
+    key(
+        "api.head_ms_max",
+        "30000",
+        "For the TLS handshake, and then for each request's head, in milliseconds: who is idle for longer is closed.",
+    ),
+    key("api.body_ms_max", "10000", "From a call's head to the end of its body, in milliseconds."),
+    key("api.call_ms_max", "15000", "A call that takes longer is answered as timed out, in milliseconds."),
+    key(
+        "api.write_stall_ms_max",
+        "30000",
+        "A client that takes nothing of its answer for so long is closed, in milliseconds.",
+    ),
+    key(
+        "api.rate_percent",
+        "100",
+        "Calls a second of each command and application, in percent of the published limits (API.md). 0: no limit.",
+    ),
+    key("api.link_hours", "24", "For how long a link to a file of messages holds, in hours."),
     key(
         "store.engine",
         "embedded",
@@ -130,6 +152,7 @@ pub struct Config {
     pub tls: Option<(PathBuf, PathBuf)>,
     pub app_file: Option<PathBuf>,
     pub admin_listen: SocketAddr,
+    pub api: ApiConfig,
     pub store_engine: StoreEngine,
     pub store_path: PathBuf,
     pub cache_bytes: u64,
@@ -143,6 +166,22 @@ pub struct Config {
     pub cores_pinned: bool,
     pub drain_ms_max: u64,
     pub log: String,
+}
+
+/// The server API.
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    pub listen: SocketAddr,
+    pub threads: usize,
+    pub connections_max: usize,
+    pub body_bytes_max: usize,
+    pub head_ms_max: u64,
+    pub body_ms_max: u64,
+    pub call_ms_max: u64,
+    pub write_stall_ms_max: u64,
+    /// Of the published rates; 0: no limit.
+    pub rate_percent: u32,
+    pub link_hours: u32,
 }
 
 /// Which engine keeps the data.
@@ -253,6 +292,7 @@ impl Values {
             tls,
             app_file,
             admin_listen: self.parse("admin.listen", "an address like 127.0.0.1:8080")?,
+            api: self.api()?,
             store_engine: self.store_engine()?,
             store_path: path("store.path").ok_or_else(|| self.wrong("store.path", "a folder"))?,
             cache_bytes: self.number("store.cache_bytes", 1 << 20, 1 << 40)?,
@@ -294,6 +334,21 @@ impl Values {
             }
             _ => Err(self.wrong("store.engine", "embedded or fdb")),
         }
+    }
+
+    fn api(&self) -> Result<ApiConfig, ConfigError> {
+        Ok(ApiConfig {
+            listen: self.parse("api.listen", "an address like 127.0.0.1:8444")?,
+            threads: self.number("api.threads", 1, 1024)?,
+            connections_max: self.number("api.connections_max", 1, 1_000_000)?,
+            body_bytes_max: self.number("api.body_bytes_max", 1024, 1 << 26)?,
+            head_ms_max: self.number("api.head_ms_max", 100, 3_600_000)?,
+            body_ms_max: self.number("api.body_ms_max", 100, 3_600_000)?,
+            call_ms_max: self.number("api.call_ms_max", 100, 3_600_000)?,
+            write_stall_ms_max: self.number("api.write_stall_ms_max", 100, 3_600_000)?,
+            rate_percent: self.number("api.rate_percent", 0, 1_000_000)?,
+            link_hours: self.number("api.link_hours", 1, 168)?,
+        })
     }
 
     fn limits(&self) -> Result<ServerLimits, ConfigError> {
@@ -349,6 +404,9 @@ impl Config {
         }
         if self.client_listen == self.admin_listen && self.client_listen.port() != 0 {
             return Err(values.wrong("admin.listen", "another address than client.listen"));
+        }
+        if [self.client_listen, self.admin_listen].contains(&self.api.listen) && self.api.listen.port() != 0 {
+            return Err(values.wrong("api.listen", "another address than client.listen and admin.listen"));
         }
         Ok(self)
     }
@@ -443,6 +501,7 @@ mod tests {
             (&[("store.engine", "mysql")], "store.engine is \"mysql\", but must be embedded or fdb"),
             (&[("client.heartbeat_ms", "400000")], "client.heartbeat_ms is \"400000\""),
             (&[("admin.listen", "127.0.0.1:8443")], "admin.listen is \"127.0.0.1:8443\""),
+            (&[("api.listen", "127.0.0.1:8080")], "api.listen is \"127.0.0.1:8080\""),
             (&[("nonsense", "1")], "nonsense is no configuration key"),
         ] {
             let error = check(pairs).unwrap_err().to_string();

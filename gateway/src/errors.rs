@@ -1,7 +1,7 @@
 //! One function from the domain's errors to the codes on the wire.
 
 use backend::{
-    domain::{Error, usersig::Invalid},
+    domain::{Error, friends, profile, usersig::Invalid},
     store::StoreError,
 };
 use protocol::ErrorCode;
@@ -40,11 +40,16 @@ impl From<Error> for Refusal {
             Error::NotAllowed => ErrorCode::NOT_ALLOWED,
             Error::Blacklisted => ErrorCode::BLACKLISTED,
             Error::Refused(_) => ErrorCode::SEND_REFUSED,
+            Error::Muted => ErrorCode::SENDER_MUTED,
+            // Only the server API asks for it.
+            Error::NotAdmin => ErrorCode::NOT_ALLOWED,
             Error::NotFriends => ErrorCode::NOT_FRIENDS,
             Error::MessageUnknown => ErrorCode::MESSAGE_UNKNOWN,
             Error::MessageRecalled => ErrorCode::MESSAGE_RECALLED,
             Error::TooLate => ErrorCode::RECALL_TOO_LATE,
             Error::ListFull(_) => ErrorCode::LIST_FULL,
+            Error::Profile(invalid) => profile_code(*invalid),
+            Error::Relation(refusal) => relation_code(*refusal),
             Error::ContentUnknown => ErrorCode::CONTENT_UNKNOWN,
             Error::Argument(_) => ErrorCode::ARGUMENT_INVALID,
             Error::ClientMessageIdReused => ErrorCode::CLIENT_MESSAGE_ID_REUSED,
@@ -77,6 +82,36 @@ fn usersig_code(invalid: Invalid) -> ErrorCode {
         Invalid::WrongSignature => ErrorCode::USERSIG_WRONG_SIGNATURE,
         Invalid::Expired => ErrorCode::USERSIG_EXPIRED,
         Invalid::Invalidated => ErrorCode::USERSIG_INVALIDATED,
+    }
+}
+
+fn profile_code(invalid: profile::Invalid) -> ErrorCode {
+    match invalid {
+        profile::Invalid::ReadOnly => ErrorCode::PROFILE_READ_ONLY,
+        profile::Invalid::Unknown => ErrorCode::PROFILE_FIELD_UNKNOWN,
+        profile::Invalid::TooLong => ErrorCode::PROFILE_VALUE_TOO_LONG,
+        profile::Invalid::Value => ErrorCode::PROFILE_VALUE_INVALID,
+        profile::Invalid::Type => ErrorCode::PROFILE_VALUE_TYPE,
+    }
+}
+
+/// The published code of why a relation was not changed.
+pub fn relation_code(refusal: friends::Refusal) -> ErrorCode {
+    use friends::Refusal;
+    match refusal {
+        Refusal::Invalid => ErrorCode::RELATION_INVALID,
+        Refusal::UserUnknown => ErrorCode::RELATION_USER_UNKNOWN,
+        Refusal::Forbidden => ErrorCode::FRIEND_REQUESTS_FORBIDDEN,
+        Refusal::Full => ErrorCode::FRIENDS_FULL,
+        Refusal::PeerFull => ErrorCode::PEER_FRIENDS_FULL,
+        Refusal::ListsFull => ErrorCode::FRIEND_LISTS_FULL,
+        Refusal::RequestsFull => ErrorCode::FRIEND_REQUESTS_FULL,
+        Refusal::BlacklistFull => ErrorCode::BLACKLIST_FULL,
+        Refusal::OnBlacklist => ErrorCode::FRIEND_ON_BLACKLIST,
+        Refusal::Blacklisted => ErrorCode::FRIEND_HAS_BLACKLISTED,
+        Refusal::Denied => ErrorCode::FRIENDSHIP_DENIED,
+        Refusal::RequestUnknown => ErrorCode::FRIEND_REQUEST_UNKNOWN,
+        Refusal::FriendUnknown => ErrorCode::FRIEND_UNKNOWN,
     }
 }
 

@@ -93,8 +93,8 @@ pub struct Admission {
 pub enum HomeMail {
     /// The devices of a user, seen from `asker`.
     Devices { app: AppId, user: UserId, asker: Address, answer: oneshot::Sender<Vec<Device>> },
-    /// Sign devices of a user out.
-    SignOut { app: AppId, user: UserId, asker: Address, which: Which, answer: oneshot::Sender<SignedOut> },
+    /// Sign devices of a user out; no `asker`: an administrator wants it.
+    SignOut { app: AppId, user: UserId, asker: Option<Address>, which: Which, answer: oneshot::Sender<SignedOut> },
     /// The session at `address` says something about itself or its user.
     SetPresence {
         app: AppId,
@@ -106,6 +106,8 @@ pub enum HomeMail {
     },
     /// The presence of users, in order; `follower` is told of its changes from now on.
     Presence { app: AppId, users: Vec<UserId>, follower: Option<Address>, answer: oneshot::Sender<Vec<Presence>> },
+    /// Users of an application who have a session, of those whose home the core is.
+    Online { app: AppId, answer: oneshot::Sender<Vec<UserId>> },
     /// `follower` is no longer told.
     Unfollow { app: AppId, users: Vec<UserId>, follower: Address },
 }

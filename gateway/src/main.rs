@@ -1,18 +1,23 @@
 //! The gateway: accepts clients, and carries what they ask to the backend and back.
 //!
 //! - [`service`]: start, run, stop. [`config`], [`limits`], [`development`], [`application`]: what a start needs.
-//! - [`shard`]: one core with its connections. [`mailbox`], [`router`]: between cores.
+//! - [`shard`]: one core with its connections. [`mailbox`], [`router`], [`homes`]: between cores.
+//! - [`api`]: the server API, on threads of its own.
 //! - [`policy`]: which devices exclude each other. [`send_limit`]: how many messages a user may send.
+//! - [`announcer`]: tells announcements to the users of this node.
 //! - [`store_tool`]: `gateway store`, for operators.
 //! - [`tls`]: one connection's TLS. [`admin`], [`metrics`]: for operators. [`errors`]: codes for clients.
 //!
 //! What may not live here: what an IM is (that is `backend::domain`).
 
 mod admin;
+mod announcer;
+mod api;
 mod application;
 mod config;
 mod development;
 mod errors;
+mod homes;
 mod limits;
 mod mailbox;
 mod metrics;
@@ -57,6 +62,7 @@ fn main() -> ExitCode {
 fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     match matches.subcommand() {
         Some(("config", _)) => print!("{}", config::template()),
+        Some(("api", _)) => print!("{}", api::table::document()),
         Some(("app-file", arguments)) => make_application_file(arguments)?,
         Some(("store", arguments)) => return look_at_store(arguments),
         _ => start(configuration(matches)?)?,
@@ -81,6 +87,7 @@ fn command_line() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .args(configuration_arguments(|_| true))
         .subcommand(Command::new("config").about("Print a configuration file with every key, its default and meaning"))
+        .subcommand(Command::new("api").about("Print what the server API serves (API.md)"))
         .subcommand(
             Command::new("app-file")
                 .about("Make an application file with a fresh secret")

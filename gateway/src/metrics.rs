@@ -55,6 +55,15 @@ fn describe() {
     );
     describe_counter!("gateway_requests_refused_total", "Requests refused, by error code.");
     describe_counter!("gateway_panics_total", "Panics; each closed one connection. Report them.");
+    describe_counter!("gateway_api_calls_total", "Calls of the server API, by command and code.");
+    describe_histogram!("gateway_api_seconds", "Calls of the server API: from the head to the answer, by command.");
+    describe_gauge!("gateway_api_connections", "Connections to the server API now.");
+    describe_counter!(
+        "gateway_api_connections_refused_total",
+        "Connections to the server API closed because of api.connections_max."
+    );
+    describe_counter!("gateway_api_files_total", "Files of messages asked for by their links, by HTTP status.");
+    describe_counter!("gateway_announcements_told_total", "Messages that told users an announcement.");
     describe_histogram!("send_batch_messages", "Sends that shared a transaction.");
     describe_gauge!("process_resident_memory_bytes", "Resident memory of the process.");
     describe_gauge!("process_cpu_seconds_total", "Processor time used, user and system.");

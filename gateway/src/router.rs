@@ -1,14 +1,21 @@
 //! From finished acts to the cores concerned: runs on the store's threads, in commit order.
 
-use std::sync::Arc;
-
-use ahash::RandomState;
-use backend::domain::{
-    AppId, UserId,
-    act::{Notice, Outcome},
-    send_queue::{Completion, Outbox},
-    unsettled::Late,
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
+
+use ahash::{AHashMap, RandomState};
+use backend::{
+    domain::{
+        AppId, Error, UserId,
+        act::{Answer, Notice, Outcome},
+        send_queue::{Completion, Outbox},
+        unsettled::Late,
+    },
+    store::StoreError,
+};
+use futures::channel::oneshot;
 
 use crate::mailbox::{ActAnswer, Address, Mail, Mailbox, Published};
 
@@ -17,15 +24,66 @@ use crate::mailbox::{ActAnswer, Address, Mail, Mailbox, Published};
 pub struct Router {
     mailboxes: Arc<[Mailbox]>,
     hasher: RandomState,
+    callers: Arc<Callers>,
 }
 
-/// Which request of which connection an act came from.
+/// Who asked for an act.
 #[derive(Clone, Copy, Debug)]
-pub struct Origin {
-    /// The connection.
-    pub address: Address,
-    /// The request's number.
-    pub request: u32,
+pub enum Origin {
+    /// A request of a client.
+    Session {
+        /// The connection.
+        address: Address,
+        /// The request's number.
+        request: u32,
+    },
+    /// A caller within this server, by number: see [`Router::call`].
+    Server(u64),
+}
+
+/// Callers within this server that wait for the outcome of an act.
+#[derive(Default)]
+struct Callers {
+    last: AtomicU64,
+    waiting: Mutex<AHashMap<u64, oneshot::Sender<Result<Answer, Error>>>>,
+}
+
+impl Callers {
+    fn waiting(&self) -> MutexGuard<'_, AHashMap<u64, oneshot::Sender<Result<Answer, Error>>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, number: u64, outcome: Result<Answer, Error>) {
+        let caller = self.waiting().remove(&number);
+        if let Some(caller) = caller {
+            let _ = caller.send(outcome); // it may have gone meanwhile
+        }
+    }
+}
+
+/// A call that waits for the outcome of an act. Dropped, it waits no longer; the act goes on.
+pub struct Call {
+    number: u64,
+    callers: Arc<Callers>,
+    answer: oneshot::Receiver<Result<Answer, Error>>,
+}
+
+impl Call {
+    /// What the act is submitted with.
+    pub fn origin(&self) -> Origin {
+        Origin::Server(self.number)
+    }
+
+    /// The act's outcome, once it is durable. Any executor can wait for it.
+    pub async fn answer(mut self) -> Result<Answer, Error> {
+        (&mut self.answer).await.unwrap_or(Err(StoreError::MaybeCommitted.into()))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.callers.waiting().remove(&self.number);
+    }
 }
 
 impl Router {
@@ -34,7 +92,15 @@ impl Router {
         let mailboxes = (0..cores).map(|_| Mailbox::new(cores, events_max)).collect();
         // Where a user is at home needs to be the same only within the process: random, so that nobody
         // can choose names that all meet on one core.
-        Router { mailboxes, hasher: RandomState::new() }
+        Router { mailboxes, hasher: RandomState::new(), callers: Arc::default() }
+    }
+
+    /// Begins to wait for an act that the caller is about to submit.
+    pub fn call(&self) -> Call {
+        let number = self.callers.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, answer) = oneshot::channel();
+        self.callers.waiting().insert(number, sender);
+        Call { number, callers: self.callers.clone(), answer }
     }
 
     /// The core whose table says where `user` is online.
@@ -61,13 +127,24 @@ impl Outbox for Router {
         let mut published: Vec<Vec<Published>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
         for Completion { origin, act, outcome } in batch {
             let outcome = outcome.map(|outcome| {
-                let knows = outcome.is_whole().then_some(origin.address);
+                let knows = match origin {
+                    Origin::Session { address, .. } if outcome.is_whole() => Some(address),
+                    Origin::Session { .. } | Origin::Server(_) => None,
+                };
                 let Outcome { answer, notices } = outcome;
                 self.publish(&mut published, act.app(), notices, knows);
                 answer
             });
-            let answer = ActAnswer { connection: origin.address.connection, request: origin.request, outcome };
-            answers[usize::from(origin.address.core)].push(answer);
+            if outcome.as_ref().is_ok_and(|answer| !answer.is_last()) {
+                continue;
+            }
+            match origin {
+                Origin::Session { address, request } => {
+                    let answer = ActAnswer { connection: address.connection, request, outcome };
+                    answers[usize::from(address.core)].push(answer);
+                }
+                Origin::Server(number) => self.callers.answer(number, outcome),
+            }
         }
         // All answers before any event: a device's cursor must not pass what it did before its answer.
         for (mailbox, answers) in self.mailboxes.iter().zip(answers).filter(|(_, answers)| !answers.is_empty()) {

@@ -30,7 +30,7 @@ impl SendRate {
     }
 
     /// `per_second` sends on average, `burst` of them at once; both at least 1.
-    fn new(per_second: u32, burst: u32) -> SendRate {
+    pub fn new(per_second: u32, burst: u32) -> SendRate {
         // Rounded up: never more than promised. The product fits: 10^9 · 2^32 < 2^64.
         let interval_ns = NS_PER_S.div_ceil(u64::from(per_second.max(1)));
         SendRate { interval_ns, burst_ns: interval_ns * u64::from(burst.max(1)) }

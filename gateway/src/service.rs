@@ -27,6 +27,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     admin,
+    announcer::{self, Arrivals},
+    api,
     application::{self, Application},
     config::{Config, StoreEngine},
     development::{self, Development},
@@ -63,11 +65,14 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let connections_max = limits::check(config.connections_max)?;
     let cores = core_count(config.cores)?;
     let files = Files::prepare(&config)?;
-    let tls_config = tls::server_config(&files.cert, &files.key)?;
+    let tls_config = files.tls_config(protocol::ALPN)?;
+    let api_tls_config = files.tls_config(api::server::ALPN)?;
     let listeners = bind_clients(config.client_listen, cores)?;
     let client_address = listeners.first().map_or(Ok(config.client_listen), local_address)?;
     let admin_listener = admin::bind(config.admin_listen)?;
     let admin_address = admin_listener.local_addr()?;
+    let api_listener = api::server::bind(config.api.listen)?;
+    let api_address = api_listener.local_addr()?;
 
     if config.tls.is_none() && !client_address.ip().is_loopback() {
         tracing::warn!(%client_address, "development certificate and application on an address that others may reach; name tls.cert, tls.key and app.file");
@@ -94,6 +99,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         batch_max: config.batch_max,
         ..SendLimits::default()
     };
+    let (arrivals, arrived) = Arrivals::new();
     let shared = Arc::new(Shared {
         limits: Arc::new(config.limits.clone()),
         connections_max,
@@ -102,7 +108,9 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         store,
         store_id,
         router,
+        arrivals,
         tls: ArcSwap::new(tls_config),
+        api_tls: ArcSwap::new(api_tls_config),
         connections: AtomicUsize::new(0),
         ready: AtomicBool::new(false),
         development: config.tls.is_none(),
@@ -110,14 +118,17 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     });
     admin::serve(admin_listener, shared.clone(), prometheus)?;
     let ended = start_cores(&shared, listeners)?;
+    let api = api::server::serve(api_listener, shared.clone())?;
     shared.ready.store(true, Ordering::Release);
     println!(
         "gateway ready: client tls://{client_address}, admin http://{admin_address}, store {} at {}, {cores} cores",
         shared.store.engine_name(),
         store_place(&shared.config).display()
     );
+    println!("server API https://{api_address}/v4/");
+    announcer::start(shared.clone(), arrived).context("starting the announcer")?;
     let retention = start_retention(&shared)?;
-    let result = serve(&shared, &files, &signals, &ended, cores);
+    let result = serve(&shared, &files, &signals, &ended, cores, &api);
     retention.stop();
     result
 }
@@ -157,6 +168,10 @@ impl Files {
         let files = Files { cert: cert.clone(), key: key.clone(), application };
         files.check_tls(config)?;
         Ok(files)
+    }
+
+    fn tls_config(&self, alpn: &[u8]) -> anyhow::Result<Arc<rustls::ServerConfig>> {
+        tls::server_config(&self.cert, &self.key, alpn)
     }
 
     /// What a production start asks of its certificate, now and at every reload.
@@ -303,12 +318,13 @@ fn serve(
     signals: &mpsc::Receiver<Signal>,
     ended: &mpsc::Receiver<CoreEnd>,
     cores: usize,
+    api: &api::server::Server,
 ) -> anyhow::Result<()> {
     const POLL: Duration = Duration::from_millis(50);
     loop {
         match signals.recv_timeout(POLL) {
             Ok(Signal::Reload) => reload(shared, files),
-            Ok(Signal::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return drain(shared, ended, cores),
+            Ok(Signal::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return drain(shared, ended, cores, api),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
         if let Ok((index, result)) = ended.try_recv() {
@@ -323,25 +339,35 @@ fn serve(
 }
 
 fn reload(shared: &Shared, files: &Files) {
-    match files.check_tls(&shared.config).and_then(|()| tls::server_config(&files.cert, &files.key)) {
-        Ok(config) => {
+    let both = || Ok((files.tls_config(protocol::ALPN)?, files.tls_config(api::server::ALPN)?));
+    match files.check_tls(&shared.config).and_then(|()| both()) {
+        Ok((config, api_config)) => {
             shared.tls.store(config);
+            shared.api_tls.store(api_config);
             tracing::info!(cert = %files.cert.display(), "certificate reloaded; new connections use it");
         }
         Err(error) => tracing::error!("certificate not reloaded, the old one stays in use: {error:#}"),
     }
 }
 
-fn drain(shared: &Shared, ended: &mpsc::Receiver<CoreEnd>, cores: usize) -> anyhow::Result<()> {
+fn drain(
+    shared: &Shared,
+    ended: &mpsc::Receiver<CoreEnd>,
+    cores: usize,
+    api: &api::server::Server,
+) -> anyhow::Result<()> {
     tracing::info!(
         connections = shared.connections.load(Ordering::Relaxed),
         "draining: no new connections, requests in flight are finished"
     );
     shared.ready.store(false, Ordering::Release);
+    let limit = Duration::from_millis(shared.config.drain_ms_max) + STOP_GRACE;
+    // First what may ask the cores something.
+    api.drain();
+    api.wait(limit);
     for mailbox in shared.router.mailboxes() {
         mailbox.put(Mail::Drain);
     }
-    let limit = Duration::from_millis(shared.config.drain_ms_max) + STOP_GRACE;
     for _ in 0..cores {
         match ended.recv_timeout(limit) {
             Ok((_, result)) => result?,

@@ -14,8 +14,9 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-/// TLS 1.3 and 1.2 with the certificate of two PEM files; ALPN required, tickets on, no 0-RTT.
-pub fn server_config(cert: &Path, key: &Path) -> anyhow::Result<Arc<ServerConfig>> {
+/// TLS 1.3 and 1.2 with the certificate of two PEM files, for the protocol that ALPN calls `alpn`; tickets on,
+/// no 0-RTT.
+pub fn server_config(cert: &Path, key: &Path, alpn: &[u8]) -> anyhow::Result<Arc<ServerConfig>> {
     let chain = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .with_context(|| format!("certificate {}: not readable as PEM", cert.display()))?;
@@ -28,7 +29,7 @@ pub fn server_config(cert: &Path, key: &Path) -> anyhow::Result<Arc<ServerConfig
         .with_no_client_auth()
         .with_single_cert(chain, key_der)
         .with_context(|| format!("certificate {} and key {} do not fit together", cert.display(), key.display()))?;
-    config.alpn_protocols = vec![protocol::ALPN.to_vec()];
+    config.alpn_protocols = vec![alpn.to_vec()];
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
     // Resumption by tickets only: a session cache would hold memory for clients that are gone.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});

@@ -78,7 +78,7 @@ fn image(draw: &mut Draw) -> Image {
             bytes: width * height / packed + 1,
         }
     });
-    Image { format: "jpg".into(), pictures: pictures.into() }
+    Image { format: "jpg".into(), pictures: pictures.into(), ..Image::default() }
 }
 
 fn face(draw: &mut Draw) -> Face {
@@ -88,12 +88,12 @@ fn face(draw: &mut Draw) -> Face {
 
 fn voice(draw: &mut Draw) -> Voice {
     let duration_s = draw.between(1, 60) as u32;
-    Voice { url: draw.url("m4a"), bytes: u64::from(duration_s) * 2_000, duration_s }
+    Voice { url: draw.url("m4a"), bytes: u64::from(duration_s) * 2_000, duration_s, ..Voice::default() }
 }
 
 fn custom(draw: &mut Draw) -> Custom {
     let data = format!(r#"{{"kind":"order","id":"{:016x}","items":{}}}"#, draw.next(), draw.between(1, 20));
-    Custom { data: data.into(), description: "an order".into(), extension: Bytes::new() }
+    Custom { data: data.into(), description: "an order".into(), ..Custom::default() }
 }
 
 fn video(draw: &mut Draw) -> Video {
@@ -111,6 +111,7 @@ fn video(draw: &mut Draw) -> Video {
         duration_s,
         format: "mp4".into(),
         snapshot: Some(snapshot),
+        ..Video::default()
     }
 }
 
@@ -119,6 +120,7 @@ fn file(draw: &mut Draw) -> File {
         url: draw.url("pdf"),
         bytes: draw.between(10_000, 20_000_000),
         name: format!("report {}.pdf", draw.between(1, 999)),
+        ..File::default()
     }
 }
 

@@ -125,6 +125,36 @@ command_table! {
     UpdateBlacklist = 64, "update_blacklist", AfterLogin, UpdateBlacklist => Done;
     /// Reads the user's blacklist.
     GetBlacklist = 65, "get_blacklist", AfterLogin, GetBlacklist => GetBlacklistReply;
+    /// Changes the user's own profile.
+    SetProfile = 80, "set_profile", AfterLogin, SetProfile => Done;
+    /// Reads profiles.
+    GetProfiles = 81, "get_profiles", AfterLogin, GetProfiles => GetProfilesReply;
+    /// Asks users for their friendship.
+    AddFriends = 88, "add_friends", AfterLogin, AddFriends => FriendResults;
+    /// Answers a request for the user's friendship.
+    AnswerFriendRequest = 89, "answer_friend_request", AfterLogin, AnswerFriendRequest => Done;
+    /// Changes what the user keeps about friends.
+    UpdateFriends = 90, "update_friends", AfterLogin, UpdateFriends => FriendResults;
+    /// Ends friendships.
+    DeleteFriends = 91, "delete_friends", AfterLogin, DeleteFriends => FriendResults;
+    /// Ends all friendships.
+    DeleteAllFriends = 92, "delete_all_friends", AfterLogin, DeleteAllFriends => Done;
+    /// Reads the user's friends.
+    GetFriends = 93, "get_friends", AfterLogin, GetFriends => GetFriendsReply;
+    /// Reads chosen friends.
+    GetChosenFriends = 94, "get_chosen_friends", AfterLogin, GetChosenFriends => GetChosenFriendsReply;
+    /// Reads open friend requests.
+    GetFriendRequests = 95, "get_friend_requests", AfterLogin, GetFriendRequests => GetFriendRequestsReply;
+    /// Makes friend requests read.
+    ReadFriendRequests = 96, "read_friend_requests", AfterLogin, ReadFriendRequests => Done;
+    /// Takes friend requests off without an answer.
+    DropFriendRequests = 97, "drop_friend_requests", AfterLogin, DropFriendRequests => FriendResults;
+    /// Changes friend lists.
+    UpdateFriendLists = 98, "update_friend_lists", AfterLogin, UpdateFriendLists => FriendResults;
+    /// Reads the names of friend lists.
+    GetFriendLists = 99, "get_friend_lists", AfterLogin, GetFriendLists => GetFriendListsReply;
+    /// Asks how the user and others stand to each other.
+    CheckRelations = 100, "check_relations", AfterLogin, CheckRelations => CheckRelationsReply;
 }
 
 /// What a push is about. A client skips topics it doesn't know.

@@ -367,9 +367,15 @@ pub fn unique_id() -> [u8; 16] {
 pub trait MessageExt {
     /// Its text; empty if it has none.
     fn text(&self) -> String;
+    /// What it says.
+    fn decoded(&self) -> Body;
 }
 
 impl MessageExt for Message {
+    fn decoded(&self) -> Body {
+        Body::decode(self.body.clone()).expect("a body")
+    }
+
     fn text(&self) -> String {
         let body = Body::decode(self.body.clone()).expect("a body");
         let texts = body.elements.into_iter().filter_map(|element| element.kind);

@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::{
-    Client, Labels, Metrics, Options, Process, Refusal, Wire, admin, eventually,
+    Api, Client, Labels, Metrics, Options, Process, Refusal, Wire, admin, eventually,
     process::program,
     wire::{Config, tls_config},
 };
@@ -71,7 +71,7 @@ impl Default for Builder {
     fn default() -> Self {
         let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
         let data = folder.path().join("data");
-        let flags = [("client-listen", "127.0.0.1:0"), ("admin-listen", "127.0.0.1:0")];
+        let flags = [("client-listen", "127.0.0.1:0"), ("admin-listen", "127.0.0.1:0"), ("api-listen", "127.0.0.1:0")];
         let flags = flags.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         // Most tests are not about devices that exclude each other.
         let instances = ["android", "iphone", "ipad", "windows", "mac", "web", "linux"].map(|name| (name, 100));
@@ -160,11 +160,14 @@ impl Builder {
         let (Some(client), Some(admin)) = (address("client tls://"), address("admin http://")) else {
             panic!("not a ready line: {ready_line}");
         };
+        let api_line = process.line().unwrap_or_default();
+        let api = api_line.strip_prefix("server API https://").and_then(|rest| rest.strip_suffix("/v4/"));
+        let api = api.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("not its line: {api_line}"));
         let flag =
             |name: &str| self.flags.iter().find(|(known, _)| known == name).map(|(_, value)| PathBuf::from(value));
         let app = App::read(&flag("app-file").unwrap_or_else(|| self.data.join("dev/app.json")));
         let certificate = flag("tls-cert").unwrap_or_else(|| self.data.join("dev/cert.pem"));
-        Gateway { process, builder: self, ready_line, client, admin, app, certificate }
+        Gateway { process, builder: self, ready_line, client, admin, api, app, certificate }
     }
 
     /// Writes the settings into the application file of a development start, which is made if need be.
@@ -243,6 +246,7 @@ pub struct Gateway {
     ready_line: String,
     client: SocketAddr,
     admin: SocketAddr,
+    api: SocketAddr,
     app: App,
     certificate: PathBuf,
 }
@@ -325,6 +329,21 @@ impl Gateway {
     /// Where the admin endpoint is.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Where the server API is.
+    pub fn api_address(&self) -> SocketAddr {
+        self.api
+    }
+
+    /// The server API, used by the administrator.
+    pub fn api(&self) -> Api {
+        Api::new(self.api, &self.certificate, &self.app, "administrator")
+    }
+
+    /// The certificate it shows.
+    pub fn certificate(&self) -> &Path {
+        &self.certificate
     }
 
     /// The application it serves.

@@ -2,7 +2,8 @@
 //!
 //! - [`Gateway`]: a gateway process on a temporary folder, with its admin endpoint; killed on drop.
 //! - [`Client`]: a well-behaved client: logs in, sends, syncs, waits for pushes.
-//!   What it can ask for beyond that (recalls, conversations, blacklist and so on) is in `features.rs`.
+//!   What it can ask for beyond that is in `features.rs` (recalls, conversations, blacklist) and `people.rs` (friends).
+//! - [`Api`]: an application's own server: calls of the server API.
 //! - [`Wire`]: TLS and bytes, for everything a client should not do.
 //! - [`Seed`]: randomness that can be replayed.
 //!
@@ -12,10 +13,12 @@
 #![allow(clippy::missing_panics_doc, clippy::expect_used)]
 
 mod admin;
+mod api;
 mod client;
 mod devices;
 mod features;
 mod gateway;
+mod people;
 mod process;
 mod seed;
 mod wire;
@@ -23,6 +26,7 @@ mod wire;
 use std::time::Duration;
 
 pub use admin::{Labels, Metrics};
+pub use api::Api;
 pub use client::{Answer, Client, MessageExt, Options, Refusal, text_body, unique_id};
 pub use devices::seen;
 pub use features::{add_extension, body_of, user};

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures::future::try_join_all;
 use prost::Message;
 
 use super::{
     AppId, Error, UserId, damaged, keys,
     records::{AccountRecord, ApplicationRecord},
     settings::Settings,
-    usersig,
+    unfinished, usersig,
 };
 use crate::{
     env::Clock,
-    store::{Lane, Store, Tx},
+    store::{Lane, Store, StoreError, Tx},
 };
 
 /// An application as an operator sets it up.
@@ -88,7 +90,8 @@ pub async fn login(
             if account.as_ref().is_some_and(|account| issued_s < account.usersigs_from_s) {
                 return Err(usersig::Invalid::Invalidated.into());
             }
-            Ok((account.is_some(), LoggedIn { settings: application.settings()?, issued_s }))
+            let exists = account.is_some_and(|account| !account.deleted);
+            Ok((exists, LoggedIn { settings: application.settings()?, issued_s }))
         }
     };
     let ((exists, logged_in), _) = store.run(Lane::Read, "login", check).await?;
@@ -98,6 +101,36 @@ pub async fn login(
         store.run(Lane::Write, "create_account", create).await?;
     }
     Ok(logged_in)
+}
+
+/// Checks that `user` is an administrator of the application, with the credential of one. As for
+/// [`login`], but there need be no account, and none is made.
+pub async fn admin(
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    development: bool,
+    app: AppId,
+    user: &UserId,
+    usersig: String,
+) -> Result<(), Error> {
+    let now_s = clock.unix_ms() / 1000;
+    let user = user.clone();
+    let check = async move |tx: &Tx| -> Result<(), Error> {
+        let application = application(tx, app).await?.filter(|found| development || !found.development);
+        let application = application.ok_or(Error::ApplicationUnknown)?;
+        let issued_s = usersig::verify(app, &application.secret, user.as_str(), &usersig, now_s)?;
+        let settings = application.settings()?;
+        if !settings.admins.iter().any(|admin| admin == user.as_str()) {
+            return Err(Error::NotAdmin);
+        }
+        let account = account(tx, app, &user).await?;
+        match account.is_some_and(|account| issued_s < account.usersigs_from_s) {
+            true => Err(usersig::Invalid::Invalidated.into()),
+            false => Ok(()),
+        }
+    };
+    store.run(Lane::Read, "admin", check).await?;
+    Ok(())
 }
 
 /// Makes every UserSig of the user that was issued until now invalid, durably (ACC-02). Returns the first
@@ -115,10 +148,11 @@ pub async fn invalidate_usersigs(
     app: AppId,
     user: &UserId,
 ) -> Result<u64, Error> {
-    let from_s = clock.unix_ms() / 1000 + 1;
+    let from_s = invalid_until_s(clock.unix_ms());
     let user = user.clone();
     let invalidate = async move |tx: &Tx| -> Result<u64, Error> {
-        let mut record = account(tx, app, &user).await?.ok_or(Error::UserInvalid)?;
+        let record = account(tx, app, &user).await?.filter(|account| !account.deleted);
+        let mut record = record.ok_or(Error::UserInvalid)?;
         // A clock that was set back must not make anything valid again.
         record.usersigs_from_s = record.usersigs_from_s.max(from_s);
         tx.set(keys::account(app, &user), record.encode_to_vec());
@@ -128,27 +162,67 @@ pub async fn invalidate_usersigs(
     Ok(from_s)
 }
 
-/// Writes the account unless it is there.
-pub(crate) async fn create_account(tx: &Tx, app: AppId, user: &UserId, now_ms: u64) -> Result<(), Error> {
-    if !account_exists(tx, app, user).await? {
-        let record = AccountRecord { created_ms: now_ms, ..AccountRecord::default() };
-        tx.set(keys::account(app, user), record.encode_to_vec());
+/// The first second of issue of a UserSig that is good again, when all issued until now are to be refused.
+pub(crate) fn invalid_until_s(now_ms: u64) -> u64 {
+    now_ms / 1000 + 1
+}
+
+/// Accounts imported or looked for in one go, at the most.
+pub const ACCOUNTS_MAX: usize = 100;
+
+/// Creates those of the accounts that are not there (ACC-01). Idempotent.
+pub async fn import(store: &Store, clock: &Arc<dyn Clock>, app: AppId, users: Vec<UserId>) -> Result<(), Error> {
+    if users.len() > ACCOUNTS_MAX {
+        return Err(Error::Argument("at most 100 accounts are imported at a time"));
     }
+    let now_ms = clock.unix_ms();
+    let import = async move |tx: &Tx| -> Result<(), Error> {
+        try_join_all(users.iter().map(|user| create_account(tx, app, user, now_ms))).await?;
+        Ok(())
+    };
+    store.run(Lane::Write, "import_accounts", import).await?;
     Ok(())
 }
 
-/// Whether the account is there.
-pub(crate) async fn account_exists(tx: &Tx, app: AppId, user: &UserId) -> Result<bool, Error> {
-    Ok(tx.get(&keys::account(app, user)).await?.is_some())
+/// Says of each user whether the account is there (ACC-05).
+pub async fn exist(store: &Store, app: AppId, users: Vec<UserId>) -> Result<Vec<bool>, Error> {
+    if users.len() > ACCOUNTS_MAX {
+        return Err(Error::Argument("at most 100 accounts are looked for at a time"));
+    }
+    let look = async move |tx: &Tx| -> Result<Vec<bool>, Error> {
+        let each = users.iter().map(async |user| is_there(tx.snapshot_get(&keys::account(app, user)).await?));
+        try_join_all(each).await
+    };
+    Ok(store.run(Lane::Read, "accounts_exist", look).await?.0)
+}
+
+/// Writes the account unless it is there.
+pub(crate) async fn create_account(tx: &Tx, app: AppId, user: &UserId, now_ms: u64) -> Result<(), Error> {
+    let before = account(tx, app, user).await?;
+    if before.as_ref().is_some_and(|account| !account.deleted) {
+        return Ok(());
+    }
+    // What the account that was deleted has left is still being removed: what is made now would go with it.
+    if before.is_some() && unfinished::is_erasing(tx, app, user).await? {
+        return Err(StoreError::Busy.into());
+    }
+    let record = AccountRecord { created_ms: now_ms, deleted: false, ..before.unwrap_or_default() };
+    tx.set(keys::account(app, user), record.encode_to_vec());
+    Ok(())
+}
+
+/// Whether a stored record is that of an account: one that was deleted is none (ACC-03).
+pub(crate) fn is_there(stored: Option<Bytes>) -> Result<bool, Error> {
+    Ok(decode(stored)?.is_some_and(|account| !account.deleted))
+}
+
+/// An account's record, also one that was deleted.
+pub(crate) fn decode(stored: Option<Bytes>) -> Result<Option<AccountRecord>, Error> {
+    stored.map(|bytes| AccountRecord::decode(bytes).map_err(|_| damaged("account"))).transpose()
 }
 
 async fn account(tx: &Tx, app: AppId, user: &UserId) -> Result<Option<AccountRecord>, Error> {
     decode(tx.get(&keys::account(app, user)).await?)
-}
-
-/// An account from its stored form; `None` if there is none.
-pub(crate) fn decode(stored: Option<bytes::Bytes>) -> Result<Option<AccountRecord>, Error> {
-    stored.map(|bytes| AccountRecord::decode(bytes).map_err(|_| damaged("account"))).transpose()
 }
 
 impl ApplicationRecord {
@@ -160,12 +234,18 @@ impl ApplicationRecord {
     }
 }
 
+/// The settings of an application now.
+pub async fn settings_now(store: &Store, app: AppId) -> Result<Settings, Error> {
+    let read = async move |tx: &Tx| settings(tx, app).await;
+    Ok(store.run(Lane::Read, "settings", read).await?.0)
+}
+
 /// The settings of an application; the defaults if it is not there.
 pub(crate) async fn settings(tx: &Tx, app: AppId) -> Result<Settings, Error> {
     application(tx, app).await?.map_or_else(|| Ok(Settings::default()), |application| application.settings())
 }
 
-async fn application(tx: &Tx, app: AppId) -> Result<Option<ApplicationRecord>, Error> {
+pub(super) async fn application(tx: &Tx, app: AppId) -> Result<Option<ApplicationRecord>, Error> {
     let stored = tx.snapshot_get(&keys::application(app)).await?;
     stored.map(|bytes| ApplicationRecord::decode(bytes).map_err(|_| damaged("application"))).transpose()
 }
@@ -264,6 +344,22 @@ mod tests {
         service.set_time_ms(START_S * 1000);
         assert_eq!(service.invalidate("anna"), Ok(START_S + 61));
         assert_eq!(service.login(APP, "anna", START_S + 60), invalidated());
+    }
+
+    #[test]
+    fn acc_01_acc_05_imported_accounts_are_there_and_log_in() {
+        let service = Service::start();
+        let users = ["anna", "ben", "anna"].map(user).to_vec();
+        for _ in 0..2 {
+            block_on(import(&service.store, &service.clock, APP, users.clone())).unwrap();
+        }
+        service.login(APP, "anna", START_S).unwrap();
+        let asked = ["ben", "cleo", "anna"].map(user).to_vec();
+        assert_eq!(block_on(exist(&service.store, APP, asked.clone())), Ok(vec![true, false, true]));
+        assert_eq!(block_on(exist(&service.store, APP + 1, asked)), Ok(vec![false; 3]), "of another application");
+        let many = vec![user("dan"); ACCOUNTS_MAX + 1];
+        assert!(block_on(import(&service.store, &service.clock, APP, many.clone())).is_err());
+        assert!(block_on(exist(&service.store, APP, many)).is_err());
     }
 
     #[test]

@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 use super::{
     AppId, Error, UserId, account,
     change::Change,
+    friends::Refusal,
     keys,
     message::NewMessage,
     records::{EventKind, EventRecord},
@@ -24,6 +25,16 @@ use super::{
     unsettled::Try,
 };
 use crate::store::{Committed, Reading, Tx, Versionstamp};
+
+/// In whose name something is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Author {
+    /// The user's own.
+    #[default]
+    User,
+    /// An administrator's, who may do it for any user, and is not bound by what users have set against each other.
+    Admin,
+}
 
 /// What a user asks for.
 #[derive(Clone, Debug)]
@@ -97,6 +108,10 @@ pub enum Answer {
     Conversation(Box<ConversationState>),
     /// What became of each change of an extension.
     Extensions(Vec<(Extension, ExtensionOutcome)>),
+    /// What became of the relation to each user named.
+    Relations(Vec<RelationOutcome>),
+    /// It is not done yet: another act goes on with it, and is answered.
+    Underway,
     /// It was done.
     Done,
 }
@@ -112,6 +127,24 @@ pub enum ExtensionOutcome {
     Full,
 }
 
+/// What became of the relation to one user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelationOutcome {
+    /// The other.
+    pub user: UserId,
+    /// Whether it was done.
+    pub outcome: Result<Related, Refusal>,
+}
+
+/// How far it was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Related {
+    /// It is so now.
+    Done,
+    /// It waits for the other's answer.
+    Asked,
+}
+
 /// An act that was carried out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
@@ -119,6 +152,13 @@ pub struct Outcome {
     pub answer: Answer,
     /// For everybody concerned.
     pub notices: SmallVec<[Notice; 2]>,
+}
+
+impl Answer {
+    /// Nothing else of what was asked for will be answered.
+    pub fn is_last(&self) -> bool {
+        !matches!(self, Answer::Underway)
+    }
 }
 
 impl Outcome {
@@ -170,6 +210,8 @@ pub(crate) struct Staged {
     /// It was an earlier run of the transaction that has stored it.
     pub(crate) is_recovered: bool,
     pub(crate) notices: SmallVec<[StagedNotice; 2]>,
+    /// The act that goes on with it, once this is durable.
+    pub(crate) next: Option<Box<Change>>,
 }
 
 #[derive(Clone, Debug)]
@@ -233,13 +275,16 @@ pub(crate) struct Staging<'a> {
     stamps: u16,
     ahead: HashMap<Bytes, Reading<Option<Bytes>>>,
     settings: SmallVec<[(AppId, Arc<Settings>); 1]>,
+    mutes: SmallVec<[(AppId, bool); 1]>,
     notices: SmallVec<[StagedNotice; 2]>,
+    next: Option<Box<Change>>,
 }
 
 impl<'a> Staging<'a> {
     pub(crate) fn new(tx: &'a Tx, now_ms: u64, again: bool) -> Self {
         let (ahead, notices) = (HashMap::new(), SmallVec::new());
-        Staging { tx, now_ms, again, stamps: 0, ahead, settings: SmallVec::new(), notices }
+        let (settings, mutes) = (SmallVec::new(), SmallVec::new());
+        Staging { tx, now_ms, again, stamps: 0, ahead, settings, mutes, notices, next: None }
     }
 
     /// Starts the reads of all acts, where each is a round trip: together they take one. A key is read
@@ -287,6 +332,16 @@ impl<'a> Staging<'a> {
         Ok(settings)
     }
 
+    /// Whether anybody of an application has ever been muted: only then is there more to look for.
+    pub(crate) async fn has_mutes(&mut self, app: AppId) -> Result<bool, Error> {
+        if let Some((_, has_mutes)) = self.mutes.iter().find(|(known, _)| *known == app) {
+            return Ok(*has_mutes);
+        }
+        let has_mutes = self.tx.snapshot_get(&keys::mutes(app)).await?.is_some();
+        self.mutes.push((app, has_mutes));
+        Ok(has_mutes)
+    }
+
     /// Writes an entry into a user's event log, and has it pushed as `event`.
     pub(crate) fn append(&mut self, app: AppId, user: &UserId, kind: EventKind, event: EncodedEvent) {
         let stamp = self.stamps;
@@ -307,13 +362,21 @@ impl<'a> Staging<'a> {
         self.notices.push(StagedNotice { user: user.clone(), what: StagedNews::Settled(News::Push(push)) });
     }
 
+    /// Has another change go on with the act, once this one is durable; it is answered in its place.
+    pub(crate) fn go_on(&mut self, next: Change) -> Answer {
+        self.next = Some(Box::new(next));
+        Answer::Underway
+    }
+
     /// Carries an act out.
     pub(crate) async fn stage(&mut self, act: &Act) -> Result<Staged, Error> {
         self.notices.clear();
+        self.next = None;
         let answer = match act {
             Act::Send(message) => super::send::stage(self, message).await?,
             Act::Change(change) => change.stage(self).await?,
         };
-        Ok(Staged { answer, is_recovered: false, notices: std::mem::take(&mut self.notices) })
+        let (notices, next) = (std::mem::take(&mut self.notices), self.next.take());
+        Ok(Staged { answer, is_recovered: false, notices, next })
     }
 }

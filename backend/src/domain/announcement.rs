@@ -11,16 +11,20 @@
 //!
 //! What may not live here: who is online (the gateway knows).
 
+use std::{collections::HashMap, sync::Arc};
+
 use bytes::Bytes;
 use prost::Message;
 
 use super::{
     AppId, Error, UserId, account,
+    act::Author,
     audience::{self, Condition},
     damaged, elements, keys,
     message::{NewMessage, Treatment},
+    retention::next_application,
 };
-use crate::store::{Lane, RangeQuery, ReadMode, Reading, Store, Tx, Versionstamp};
+use crate::store::{Lane, RangeQuery, ReadMode, Reading, Store, Tx, Versionstamp, Watch};
 
 /// Longest life of an announcement, in seconds: seven days.
 pub const LIFE_S_MAX: u64 = 7 * 86_400;
@@ -121,20 +125,19 @@ pub async fn announce(
     now_ms: u64,
 ) -> Result<Announced, Error> {
     new.condition.check()?;
+    elements::check(&new.body, Author::Admin)?;
     if new.life_s > LIFE_S_MAX {
         return Err(Error::Argument("an announcement lives for at most 604800 seconds"));
     }
     new.body = Bytes::copy_from_slice(&new.body);
     let write = async move |tx: &Tx| -> Result<Announced, Error> {
         let key = keys::announcement_task(app, new.random);
-        let (known, account) = (tx.get(&key), tx.get(&keys::account(app, &new.from)));
-        if let Some(stored) = known.await? {
+        if let Some(stored) = tx.get(&key).await? {
             let known = TaskRecord::decode(stored).map_err(|_| damaged("announcement number"))?;
             if now_ms < known.created_ms.saturating_add(NUMBER_KEPT_MS) {
                 return Ok(Announced::Task(task_name(app, new.random, known.created_ms)));
             }
         }
-        account::decode(account.await?)?.ok_or(Error::UserInvalid)?;
         if let Some(refused) = over_quota(tx, app, quota, now_ms).await? {
             return Ok(refused);
         }
@@ -174,38 +177,51 @@ async fn over_quota(tx: &Tx, app: AppId, quota: Quota, now_ms: u64) -> Result<Op
     Ok((quota.per_day > 0 && today >= quota.per_day as usize).then_some(Announced::DayFull))
 }
 
-/// What there is to tell to users of an application, oldest first; `since` is where an earlier call ended, so
-/// that bodies are read once.
-pub async fn active(store: &Store, app: AppId, since: Versionstamp, now_ms: u64) -> Result<Vec<Announcement>, Error> {
-    let read = async move |tx: &Tx| -> Result<Vec<Announcement>, Error> {
-        let (begin, end) = keys::announcements_after(app, since);
-        let query = RangeQuery { begin, end, limit: KEPT_MAX, reverse: false, mode: ReadMode::Snapshot };
-        let mut found = Vec::new();
-        for (key, stored) in tx.range(query).await?.pairs {
-            let record = decode_record(stored)?;
-            if now_ms < until_ms(&record) {
-                let body = tx.snapshot_get(&keys::announcement_body(app, record.random));
-                found.push((keys::event_position(&key).ok_or_else(|| damaged("announcement key"))?, record, body));
-            }
+/// What there is to tell, oldest first in each application, behind the places in `since`; and a watch that ends
+/// when there is more.
+pub async fn news(
+    store: &Store,
+    since: HashMap<AppId, Versionstamp>,
+    now_ms: u64,
+) -> Result<(Vec<Announcement>, Watch), Error> {
+    let read = async move |tx: &Tx| -> Result<(Vec<Announcement>, Watch), Error> {
+        let watch = tx.watch(&keys::announcements_made());
+        let (mut all, mut app) = (Vec::new(), 0);
+        while let Some(next) = next_application(tx, app).await? {
+            app = next;
+            all.extend(active(tx, app, since.get(&app).copied().unwrap_or(Versionstamp::ZERO), now_ms).await?);
         }
-        let mut active = Vec::with_capacity(found.len());
-        for (position, record, body) in found {
-            let body = body.await?.ok_or_else(|| damaged("announcement without a body"))?;
-            active.push(Announcement {
-                app,
-                position,
-                created_ms: record.created_ms,
-                from: UserId::new(&record.from).ok_or_else(|| damaged("announcement"))?,
-                is_kept: record.life_s > 0,
-                random: record.random,
-                until_ms: until_ms(&record),
-                condition: record.condition.unwrap_or_default(),
-                body,
-            });
-        }
-        Ok(active)
+        Ok((all, watch))
     };
     Ok(store.run(Lane::Read, "announcements", read).await?.0)
+}
+
+async fn active(tx: &Tx, app: AppId, since: Versionstamp, now_ms: u64) -> Result<Vec<Announcement>, Error> {
+    let (begin, end) = keys::announcements_after(app, since);
+    let query = RangeQuery { begin, end, limit: KEPT_MAX, reverse: false, mode: ReadMode::Snapshot };
+    let mut found = Vec::new();
+    for (key, stored) in tx.range(query).await?.pairs {
+        let record = decode_record(stored)?;
+        if now_ms < until_ms(&record) {
+            let body = tx.snapshot_get(&keys::announcement_body(app, record.random));
+            found.push((keys::event_position(&key).ok_or_else(|| damaged("announcement key"))?, record, body));
+        }
+    }
+    let mut active = Vec::with_capacity(found.len());
+    for (position, record, body) in found {
+        active.push(Announcement {
+            app,
+            position,
+            created_ms: record.created_ms,
+            from: UserId::new(&record.from).ok_or_else(|| damaged("announcement"))?,
+            is_kept: record.life_s > 0,
+            random: record.random,
+            until_ms: until_ms(&record),
+            condition: record.condition.unwrap_or_default(),
+            body: body.await?.ok_or_else(|| damaged("announcement without a body"))?,
+        });
+    }
+    Ok(active)
 }
 
 /// Removes announcements that are over and whose numbers need not be known any more. Returns whether there
@@ -249,7 +265,7 @@ pub async fn due(
     store: &Store,
     app: AppId,
     users: Vec<UserId>,
-    announcements: Vec<Announcement>,
+    announcements: Arc<[Announcement]>,
     now_ms: u64,
 ) -> Result<Vec<NewMessage>, Error> {
     type Reads = [Reading<Option<Bytes>>; 3];
@@ -261,7 +277,8 @@ pub async fn due(
         let readings: Vec<Reads> = users.iter().map(reads).collect();
         let mut due = Vec::new();
         for (user, [account, announced, audience]) in users.iter().zip(readings) {
-            let Some(account) = account::decode(account.await?)? else { continue };
+            let account = account::decode(account.await?)?.filter(|account| !account.deleted);
+            let Some(account) = account else { continue };
             let announced = position(announced.await?)?;
             let audience = audience::decode(audience.await?)?;
             let is_due = |announcement: &&Announcement| {
@@ -299,9 +316,15 @@ fn position(stored: Option<Bytes>) -> Result<Versionstamp, Error> {
 }
 
 impl Announcement {
+    /// Whether its life is over.
+    pub fn is_over(&self, now_ms: u64) -> bool {
+        now_ms >= self.until_ms
+    }
+
     /// The message that tells it to a user; the same one whenever it is made.
     fn to_message(&self, user: &UserId) -> NewMessage {
-        let treatment = Treatment { online_only: !self.is_kept, ..Treatment::default() };
+        // Who announces it has been asked already, and will not be told of each.
+        let treatment = Treatment { online_only: !self.is_kept, unasked: true, untold: true, ..Treatment::default() };
         // The sender's ids are the sender's over all conversations.
         let client_message_id = [
             &b"\0all"[..],
@@ -312,19 +335,15 @@ impl Announcement {
         .concat();
         NewMessage {
             treatment,
+            by: Author::Admin,
             ..NewMessage::new(self.app, self.from.clone(), user.clone(), client_message_id.into(), self.body.clone())
         }
     }
 }
 
-/// Refuses a body that can't be sent.
-pub fn check_body(body: &Bytes) -> Result<(), Error> {
-    elements::check(body).map(|_| ())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::Arc};
+    use std::collections::BTreeMap;
 
     use futures::executor::block_on;
     use protocol::message::{Body, Element, Text, element::Kind};
@@ -332,7 +351,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::audience::AudienceChange,
-        env::{SeededRng, SystemClock},
+        env::{Clock, SeededRng, SystemClock},
         store::{Faults, Memory, StoreOptions},
     };
 
@@ -348,6 +367,9 @@ mod tests {
         let engine = Arc::new(Memory::new(1, Faults::default()));
         let clock = Arc::new(SystemClock::default());
         let store = Store::new(engine, clock, Arc::new(SeededRng::new(1)), StoreOptions::default());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let application = account::NewApplication::new(APP, "a secret of sixteen and more");
+        block_on(account::put_application(&store, &clock, application)).unwrap();
         for name in names {
             let user = user(name);
             let create = async move |tx: &Tx| account::create_account(tx, APP, &user, NOW_MS).await;
@@ -366,9 +388,12 @@ mod tests {
         block_on(announce(store, APP, new, FREE, now_ms))
     }
 
+    fn all(store: &Store, now_ms: u64) -> Vec<Announcement> {
+        block_on(news(store, HashMap::new(), now_ms)).unwrap().0
+    }
+
     fn due_at(store: &Store, name: &str, now_ms: u64) -> Vec<NewMessage> {
-        let active = block_on(active(store, APP, Versionstamp::ZERO, now_ms)).unwrap();
-        block_on(due(store, APP, vec![user(name)], active, now_ms)).unwrap()
+        block_on(due(store, APP, vec![user(name)], all(store, now_ms).into(), now_ms)).unwrap()
     }
 
     #[test]
@@ -382,7 +407,9 @@ mod tests {
         assert_eq!(due_at(&store, "anna", NOW_MS + 2), first, "told again, it is the same message");
         assert_ne!(first[0].client_message_id, first[1].client_message_id);
         assert_eq!(due_at(&store, "anna", NOW_MS + 60_000).len(), 1, "the first is over");
-        let position = block_on(active(&store, APP, Versionstamp::ZERO, NOW_MS)).unwrap()[1].position;
+        let position = all(&store, NOW_MS)[1].position;
+        let rest = block_on(news(&store, HashMap::from([(APP, position)]), NOW_MS)).unwrap().0;
+        assert!(rest.is_empty(), "behind the last one there is nothing");
         block_on(told(&store, APP, vec![user("anna")], position)).unwrap();
         assert_eq!(due_at(&store, "anna", NOW_MS + 2), []);
         assert_eq!(due_at(&store, "nobody", NOW_MS + 2), []);
@@ -426,16 +453,15 @@ mod tests {
         make(&store, new(1, 60), later_ms).unwrap();
         block_on(remove_expired(&store, APP, later_ms)).unwrap();
         assert!(is_known(keys::announcement_body(APP, 1)), "the number was used again");
-        assert_eq!(block_on(active(&store, APP, Versionstamp::ZERO, later_ms)).unwrap().len(), 1);
+        assert_eq!(all(&store, later_ms).len(), 1);
         block_on(remove_expired(&store, APP, later_ms + NUMBER_KEPT_MS)).unwrap();
         assert!(!is_known(keys::announcement_task(APP, 1)) && !is_known(keys::announcement_body(APP, 1)));
     }
 
     #[test]
-    fn msg_14_unknown_senders_and_too_long_lives_are_refused() {
+    fn msg_14_empty_bodies_and_too_long_lives_are_refused() {
         let store = store_with(&["admin"]);
-        let from = user("nobody");
-        assert_eq!(make(&store, NewAnnouncement { from, ..new(1, 0) }, NOW_MS), Err(Error::UserInvalid));
+        assert_eq!(make(&store, NewAnnouncement { body: Bytes::new(), ..new(1, 0) }, NOW_MS), Err(Error::MessageEmpty));
         assert!(matches!(make(&store, new(1, LIFE_S_MAX + 1), NOW_MS), Err(Error::Argument(_))));
     }
 }

@@ -213,7 +213,9 @@ pub async fn change(store: &Store, app: AppId, changes: Vec<(UserId, AudienceCha
         let readings: Vec<_> = users.into_iter().map(reading).collect();
         let names = read_names(names).await?;
         for (user, account, stored) in readings {
-            account::decode(account.await?)?.ok_or(Error::UserInvalid)?;
+            if !account::is_there(account.await?)? {
+                return Err(Error::UserInvalid);
+            }
             let mut audience = decode(stored.await?)?;
             let of_user = changes.iter().filter(|(changed, _)| changed == user);
             of_user.map(|(_, change)| change).try_for_each(|change| change.apply(&mut audience, &names))?;

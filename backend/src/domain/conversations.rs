@@ -55,6 +55,54 @@ pub async fn list(
     Ok(store.run(Lane::Read, "conversations", read).await?.0)
 }
 
+/// A place in the list in two numbers: the hour, and which conversation of it comes next (by a hash of its name; 0:
+/// the first). A conversation that has moved up meanwhile is looked for in vain: then the hour begins again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Hours since the Unix epoch.
+    pub hour: u32,
+    /// Below 2^31.
+    pub peer: u32,
+}
+
+impl Mark {
+    fn of(place: &Bytes, prefix: &[u8]) -> Result<Self, Error> {
+        let key = [prefix, &place[..]].concat();
+        let hour = keys::active_hour(&key).ok_or_else(|| damaged("active key"))?;
+        let peer = keys::active_peer(&key).ok_or_else(|| damaged("active key"))?;
+        Ok(Mark { hour, peer: mark_of(&peer) })
+    }
+}
+
+/// A number that stands for a name, from 1 to 2^31 - 1.
+fn mark_of(peer: &UserId) -> u32 {
+    (xxhash_rust::xxh3::xxh3_64(peer.as_str().as_bytes()) as u32 & 0x7fff_ffff).max(1)
+}
+
+/// Reads the list of `user` from `from` on; and where the next page begins.
+pub async fn list_from(
+    store: &Store,
+    app: AppId,
+    user: &UserId,
+    from: Option<Mark>,
+    limit: PageLimit,
+) -> Result<(Vec<ConversationEntry>, Option<Mark>), Error> {
+    let user = user.clone();
+    let read = async move |tx: &Tx| -> Result<_, Error> {
+        let reader = Reader::open(tx, app, &user).await?;
+        let (begin, _) = keys::all_active(app, &user);
+        let prefix = begin.get(..begin.len() - 1).unwrap_or_default();
+        let place = match from {
+            Some(mark) => Some(reader.place(mark, prefix).await?),
+            None => None,
+        };
+        let page = reader.list(place.as_ref(), None, limit).await?;
+        let next = page.next.as_ref().map(|place| Mark::of(place, prefix)).transpose()?;
+        Ok((page.entries, next))
+    };
+    Ok(store.run(Lane::Read, "conversations_from", read).await?.0)
+}
+
 /// Reads chosen conversations, in the order asked for.
 pub async fn chosen(
     store: &Store,
@@ -142,6 +190,28 @@ impl<'a> Reader<'a> {
     async fn open(tx: &'a Tx, app: AppId, user: &'a UserId) -> Result<Self, Error> {
         let labels = label::decode(tx.snapshot_get(&keys::labels(app, user)).await?)?;
         Ok(Reader { tx, app, user, labels })
+    }
+
+    /// The place behind which a mark's page begins.
+    async fn place(&self, mark: Mark, prefix: &[u8]) -> Result<Bytes, Error> {
+        let (begin, behind) = keys::active_in(self.app, self.user, mark.hour);
+        let start = Bytes::copy_from_slice(behind.get(prefix.len()..).unwrap_or_default());
+        if mark.peer == 0 {
+            return Ok(start);
+        }
+        let mut end = behind;
+        loop {
+            let (begin, mode) = (begin.clone(), ReadMode::Snapshot);
+            let page = self.tx.range(RangeQuery { begin, end, limit: 1_000, reverse: true, mode }).await?;
+            let is_marked = |key: &Bytes| keys::active_peer(key).is_some_and(|peer| mark_of(&peer) == mark.peer);
+            if let Some((key, _)) = page.pairs.iter().find(|(key, _)| is_marked(key)) {
+                return Ok(key.slice(prefix.len()..));
+            }
+            match page.pairs.last() {
+                Some((oldest, _)) if page.more => end = oldest.clone(),
+                _ => return Ok(start),
+            }
+        }
     }
 
     async fn list(&self, from: Option<&Bytes>, label: Option<&str>, limit: PageLimit) -> Result<ListPage, Error> {

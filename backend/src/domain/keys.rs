@@ -36,6 +36,18 @@
 //! | `(app, 64, random)` | the announcement's body, as the protocol's `Body` |
 //! | `(app, 65, user)` | up to which announcement the user has been told, 12 bytes |
 //! | `(0, 66)` | how many announcements were made, u64 little-endian: watched by every node |
+//! | `(app, 41, user)` | the user's profile, as the protocol's `Profile` |
+//! | `(app, 42, user, friend)` | `FriendRecord`: what a user keeps about a friend |
+//! | `(app, 43, user)` | `BookRecord`: counts and sequence of a user's friends and requests, and the friend lists |
+//! | `(app, 44, user, seq)` | a name: the friend that changed last at that sequence |
+//! | `(app, 45, user, seq)` | a name: who ceased to be a friend at that sequence |
+//! | `(app, 46, user, direction, other)` | `RequestRecord`: an open friend request, 1 from `other`, 2 to `other` |
+//! | `(app, 47, user)` | `UnfinishedRecord`: what a change of several transactions has still to do |
+//! | `(app, 48, user, other)` | empty: `other` has the user as a friend |
+//! | `(app, 55)` | empty: somebody of the application has been muted |
+//! | `(app, 55, user)` | `MuteRecord`: until when the user may not write |
+//! | `(app, 56, hour)` | `HistoryFileRecord`: the messages of that hour as a file |
+//! | `(app, 57, hour, attempt, chunk)` | a piece of that file |
 //! | `(0, 39)` | which store this is: 8 random bytes |
 //! | `(0, 25, time_ms)` | a moment: the version that the store had at that time, u64 big-endian |
 //!
@@ -50,11 +62,15 @@ mod audience;
 mod expiry;
 mod features;
 mod parts;
+mod people;
+mod server_api;
 
 pub(crate) use audience::*;
 pub(crate) use expiry::*;
 pub use features::*;
 pub(crate) use parts::*;
+pub use people::*;
+pub(crate) use server_api::*;
 
 use super::{AppId, UserId};
 use crate::store::Versionstamp;
@@ -89,6 +105,17 @@ const ANNOUNCEMENT_TASK: u32 = 63;
 const ANNOUNCEMENT_BODY: u32 = 64;
 const ANNOUNCED: u32 = 65;
 const ANNOUNCEMENTS_MADE: u32 = 66;
+const PROFILE: u32 = 41;
+const FRIEND: u32 = 42;
+const BOOK: u32 = 43;
+const FRIEND_CHANGE: u32 = 44;
+const FRIEND_REMOVAL: u32 = 45;
+const FRIEND_REQUEST: u32 = 46;
+const UNFINISHED: u32 = 47;
+const KEPT_BY: u32 = 48;
+const MUTE: u32 = 55;
+const HISTORY_FILE: u32 = 56;
+const HISTORY_CHUNK: u32 = 57;
 
 /// The subspaces by name, for people.
 pub(crate) const SUBSPACES: &[(u32, &str)] = &[
@@ -122,6 +149,17 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (ANNOUNCEMENT_BODY, "announcement bodies"),
     (ANNOUNCED, "announcements told"),
     (ANNOUNCEMENTS_MADE, "announcement count"),
+    (PROFILE, "profiles"),
+    (FRIEND, "friends"),
+    (BOOK, "friend books"),
+    (FRIEND_CHANGE, "index of friends"),
+    (FRIEND_REMOVAL, "removed friends"),
+    (FRIEND_REQUEST, "friend requests"),
+    (UNFINISHED, "unfinished changes"),
+    (KEPT_BY, "index of who has whom as a friend"),
+    (MUTE, "muted users"),
+    (HISTORY_FILE, "files of hours"),
+    (HISTORY_CHUNK, "pieces of files of hours"),
 ];
 
 /// No application: what concerns the deployment.

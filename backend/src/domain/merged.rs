@@ -67,6 +67,33 @@ pub async fn store(
     Ok(store.run(Lane::Write, "merge", write).await?.0)
 }
 
+/// Stores messages that an administrator makes as a content; the same under the same id changes nothing.
+pub async fn put(
+    store: &Store,
+    app: AppId,
+    content_id: Bytes,
+    messages: Vec<Message>,
+    now_ms: u64,
+) -> Result<(), Error> {
+    if !(1..=MERGED_MAX).contains(&messages.len()) {
+        return Err(Error::Argument("a merged message holds 1 to 300 messages"));
+    }
+    let write = async move |tx: &Tx| -> Result<(), Error> {
+        let key = keys::merged(app, &content_id);
+        if tx.get(&key).await?.is_some() {
+            return Ok(());
+        }
+        for (message, index) in messages.iter().zip(0..) {
+            tx.set(keys::merged_message(app, &content_id, index), message.encode_to_vec());
+        }
+        let count = messages.len() as u32;
+        tx.set(key, MergedRecord { by: String::new(), time_ms: now_ms, count }.encode_to_vec());
+        Ok(())
+    };
+    store.run(Lane::Write, "put_merged", write).await?;
+    Ok(())
+}
+
 /// Copies of the messages, each of which `user` can read.
 async fn read_sources(tx: &Tx, app: AppId, user: &UserId, sources: &[Source]) -> Result<Vec<Message>, Error> {
     type Reads = (Reading<Option<Bytes>>, Reading<Option<Bytes>>, Reading<Option<Bytes>>);

@@ -5,6 +5,7 @@ use protocol::message::Priority;
 
 use super::{
     AppId, Error, UserId,
+    act::Author,
     elements::{self, Facts},
 };
 
@@ -30,6 +31,8 @@ pub struct NewMessage {
     pub treatment: Treatment,
     /// What [`NewMessage::check`] has found in the body.
     pub facts: Option<Box<Facts>>,
+    /// In whose name.
+    pub by: Author,
 }
 
 /// How a message is treated.
@@ -45,12 +48,26 @@ pub struct Treatment {
     pub exclude_from_last_message: bool,
     /// The recipient's client is asked for a receipt (MSG-07).
     pub need_receipt: bool,
+    /// The recipient's devices are told, even if the recipient does not receive from the sender.
+    pub reaches_deaf: bool,
+    /// Not in the sender's log, and deleted for the sender.
+    pub hidden_from_sender: bool,
+    /// In nobody's log: history that was imported.
+    pub unannounced: bool,
+    /// The application's server is not asked before it.
+    pub unasked: bool,
+    /// The application's server is not told of it.
+    pub untold: bool,
+    /// When it was sent, milliseconds since the Unix epoch, if that was earlier. Within a conversation time does
+    /// not run back: then the message counts as sent with the one before it.
+    pub sent_ms: Option<u64>,
 }
 
 impl NewMessage {
     /// A message that is treated as usual.
     pub fn new(app: AppId, from: UserId, to: UserId, client_message_id: Bytes, body: Bytes) -> Self {
-        NewMessage { app, from, to, client_message_id, body, treatment: Treatment::default(), facts: None }
+        let (treatment, by) = (Treatment::default(), Author::User);
+        NewMessage { app, from, to, client_message_id, body, treatment, facts: None, by }
     }
 
     /// Everything that can be said without the store: lengths and content.
@@ -61,7 +78,7 @@ impl NewMessage {
         if self.body.len() > message_bytes_max {
             return Err(Error::MessageTooLong { bytes: self.body.len(), limit: message_bytes_max });
         }
-        self.facts = elements::check(&self.body)?;
+        self.facts = elements::check(&self.body, self.by)?;
         Ok(())
     }
 }

@@ -5,12 +5,17 @@
 //! - [`account`]: applications, login; [`settings`]: what an operator sets for an application.
 //! - [`message`], [`elements`]: what a message may be (TYPE-01 to TYPE-11); [`send`]: storing it exactly
 //!   once; [`merged`]: contents of merged messages.
+//! - [`profile`]: what is said of users (PROF-01 to PROF-04); [`friends`]: how they stand to each other (REL-01 to
+//!   REL-14).
 //! - [`change`]: everything else that users do to what is stored: recall, read marks, pins …
 //! - [`act`]: either of them, inside a transaction; [`send_queue`]: many acts in one transaction;
 //!   [`unsettled`]: those whose commit was not answered.
 //! - [`audience`]: what an application's server says about its users; [`announcement`]: telling something
 //!   to all of them (MSG-14).
+//! - [`unfinished`]: changes that take several transactions.
 //! - [`hooks`]: the say of an application's own server in it.
+//! - [`admin`]: what only administrators may: signing in to the server API, and looking things up for it.
+//! - [`mute`]: who may not write; [`hourly`]: all messages of an hour as a file (MSG-01).
 //! - [`inspect`]: the whole store looked through, for operators.
 //! - [`retention`]: removing what has expired (MSG-03).
 //! - [`sync`], [`history`], [`conversations`]: reading the event log, a conversation and the conversation
@@ -20,24 +25,30 @@
 
 pub mod account;
 pub mod act;
+pub mod admin;
 pub mod announcement;
 pub mod audience;
 pub mod change;
 pub mod conversations;
 pub mod deployment;
 pub mod elements;
+pub mod friends;
 pub mod history;
 pub mod hooks;
+pub mod hourly;
 pub mod inspect;
 pub mod keys;
 pub mod merged;
 pub mod message;
+pub mod mute;
+pub mod profile;
 mod records;
 pub mod retention;
 pub mod send;
 pub mod send_queue;
 pub mod settings;
 pub mod sync;
+pub mod unfinished;
 mod unread;
 pub mod unsettled;
 pub mod usersig;
@@ -123,6 +134,12 @@ pub enum Error {
     /// The recipient has blacklisted the sender.
     #[error("blacklisted by the recipient")]
     Blacklisted,
+    /// The sender may not write.
+    #[error("muted")]
+    Muted,
+    /// The user is no administrator of the application.
+    #[error("not an administrator")]
+    NotAdmin,
     /// The two are not friends, and the application wants them to be.
     #[error("not friends")]
     NotFriends,
@@ -138,6 +155,12 @@ pub enum Error {
     /// As many as there may be are there: says of what.
     #[error("{0}")]
     ListFull(&'static str),
+    /// Something of a profile is not as it may be.
+    #[error(transparent)]
+    Profile(#[from] profile::Invalid),
+    /// A relation between users is not as the request supposes.
+    #[error(transparent)]
+    Relation(#[from] friends::Refusal),
     /// The application's own server refused it: says why, in its words.
     #[error("{0}")]
     Refused(String),

@@ -31,6 +31,9 @@ pub(crate) struct AccountRecord {
     /// UserSigs issued before this are refused, seconds since the Unix epoch (ACC-02).
     #[prost(uint64, tag = "2")]
     pub(crate) usersigs_from_s: u64,
+    /// The account was deleted, and is made anew by the next login with a UserSig that is good (ACC-03).
+    #[prost(bool, tag = "3")]
+    pub(crate) deleted: bool,
 }
 
 /// Which process removes what has expired: so that several do not do the same work.
@@ -76,6 +79,9 @@ pub(crate) struct SentRecord {
     /// The recipient did not want it: it is not in the recipient's log.
     #[prost(bool, tag = "4")]
     pub(crate) unreceived: bool,
+    /// It is not in the sender's log.
+    #[prost(bool, tag = "5")]
+    pub(crate) hidden: bool,
 }
 
 /// An entry of an event log: points to what happened.
@@ -175,6 +181,9 @@ pub(crate) struct ConversationRecord {
     /// Read up to here, as far as the other side is told: clearing a conversation reads it without a word.
     #[prost(uint64, tag = "10")]
     pub(crate) shown_seq: u64,
+    /// The protocol's marks, a bit each.
+    #[prost(uint64, tag = "11")]
+    pub(crate) marks: u64,
 }
 
 /// A user's labels.
@@ -239,6 +248,36 @@ pub(crate) struct RelationRecord {
     /// The other's messages are taken, but not received: `RECEIVE_OPTION_REFUSE`.
     #[prost(bool, tag = "3")]
     pub(crate) deaf: bool,
+}
+
+/// Until when a user may not write.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct MuteRecord {
+    /// In 1:1 conversations, seconds since the Unix epoch; the greatest number: for ever.
+    #[prost(uint64, tag = "1")]
+    pub(crate) one_to_one_until_s: u64,
+    /// The same in groups.
+    #[prost(uint64, tag = "2")]
+    pub(crate) groups_until_s: u64,
+}
+
+/// All messages of an hour, as a file to be fetched.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct HistoryFileRecord {
+    /// Which of several attempts to make it has been completed: in the keys of its chunks.
+    #[prost(uint64, tag = "1")]
+    pub(crate) attempt: u64,
+    #[prost(uint32, tag = "2")]
+    pub(crate) chunks: u32,
+    #[prost(uint64, tag = "3")]
+    pub(crate) bytes: u64,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(crate) md5: Bytes,
+    /// The same, compressed.
+    #[prost(uint64, tag = "5")]
+    pub(crate) gzip_bytes: u64,
+    #[prost(bytes = "bytes", tag = "6")]
+    pub(crate) gzip_md5: Bytes,
 }
 
 /// What happened.

@@ -13,14 +13,15 @@ use protocol::{EncodedEvent, EncodedPush, message::Message};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    AppId, Error, UserId,
-    act::{Answer, Staging},
+    AppId, Error, UserId, account,
+    act::{Answer, Author, Staging},
     change::blacklist::relation,
     damaged,
     elements::Facts,
     keys::{self, Conversation},
     merged,
     message::NewMessage,
+    mute,
     records::{EventKind, Head, MessageRef, RelationRecord, SentRecord},
     retention::{hour_of, note_hour},
     settings::Settings,
@@ -57,20 +58,56 @@ pub(crate) async fn stage(staging: &mut Staging<'_>, new: &NewMessage) -> Result
     if before.seq == 0 || hour_of(before.time_ms) != hour_of(head.time_ms) {
         note_hour(staging.tx, new.app, conversation, head.time_ms);
     }
+    if head.time_ms < staging.now_ms {
+        // Retention may have passed that hour already: it comes by again.
+        note_hour(staging.tx, new.app, conversation, staging.now_ms);
+    }
     staging.set(head_key, head.to_bytes());
     let message: Bytes = encode(new, &head).into();
     staging.set(keys::message(new.app, conversation, head.seq), message.clone());
-    let sent = SentRecord { to: new.to.to_string(), seq: head.seq, time_ms: head.time_ms, unreceived: relation.deaf };
+    let told = Told::of(new, &relation);
+    let sent = SentRecord {
+        to: new.to.to_string(),
+        seq: head.seq,
+        time_ms: head.time_ms,
+        unreceived: !told.recipient,
+        hidden: !told.sender,
+    };
     staging.set(sent_key, sent.encode_to_vec());
-    if mentioned(new.facts.as_deref(), &new.to) && new.to != new.from && !relation.deaf {
+    if mentioned(new.facts.as_deref(), &new.to) && new.to != new.from && told.recipient {
         staging.tx.set(keys::mention(new.app, &new.to, &new.from, head.seq), Bytes::new());
     }
     let event = EncodedEvent::message(message);
-    append(staging, new, &new.from, &new.to, head.seq, &event);
-    if new.from != new.to && !relation.deaf {
+    if told.sender {
+        append(staging, new, &new.from, &new.to, head.seq, &event);
+    } else if new.treatment.hidden_from_sender {
+        staging.set(keys::deleted(new.app, &new.from, &new.to, head.seq), Bytes::new());
+    }
+    if new.from != new.to && told.recipient {
         append(staging, new, &new.to, &new.from, head.seq, &event);
     }
     Ok(Answer::Sent { seq: head.seq, time_ms: head.time_ms, duplicate: false })
+}
+
+/// Whose event logs a message is written into.
+struct Told {
+    sender: bool,
+    recipient: bool,
+}
+
+impl Told {
+    fn of(new: &NewMessage, relation: &RelationRecord) -> Self {
+        let treatment = &new.treatment;
+        Told {
+            sender: !treatment.unannounced && (!treatment.hidden_from_sender || new.from == new.to),
+            recipient: !treatment.unannounced && is_heard(new, relation),
+        }
+    }
+}
+
+/// Whether the recipient receives it.
+fn is_heard(new: &NewMessage, relation: &RelationRecord) -> bool {
+    !relation.deaf || new.treatment.reaches_deaf
 }
 
 fn repeat(stored: Bytes, new: &NewMessage) -> Result<Answer, Error> {
@@ -84,10 +121,10 @@ fn repeat(stored: Bytes, new: &NewMessage) -> Result<Answer, Error> {
 /// Whether the sender may send this to the recipient. Returns what the recipient says of the sender.
 async fn admit(staging: &mut Staging<'_>, new: &NewMessage, settings: &Settings) -> Result<RelationRecord, Error> {
     settings.check_message_bytes(new.body.len())?;
-    if settings.recipient_exists && staging.get(&keys::account(new.app, &new.to)).await?.is_none() {
+    if settings.recipient_exists && !account::is_there(staging.get(&keys::account(new.app, &new.to)).await?)? {
         return Err(Error::UserInvalid);
     }
-    let relation = ensure_welcome(staging, new.app, &new.from, &new.to, settings).await?;
+    let relation = ensure_welcome(staging, new.app, &new.from, &new.to, settings, new.by).await?;
     merged::ensure_known(staging, new.app, new.facts.as_deref()).await?;
     Ok(relation)
 }
@@ -99,8 +136,13 @@ pub(crate) async fn ensure_welcome(
     from: &UserId,
     to: &UserId,
     settings: &Settings,
+    by: Author,
 ) -> Result<RelationRecord, Error> {
     let relation = relation(staging, app, to, from).await?;
+    if by == Author::Admin {
+        return Ok(relation);
+    }
+    mute::ensure_may_speak(staging, app, from).await?;
     if settings.blacklist && relation.blacklisted {
         return Err(Error::Blacklisted);
     }
@@ -116,7 +158,7 @@ pub(crate) async fn ensure_welcome(
 /// Tells the recipient's devices that are live now, and nobody later (MSG-10).
 fn push_only(staging: &mut Staging<'_>, new: &NewMessage, relation: &RelationRecord) -> Answer {
     let time_ms = staging.now_ms;
-    if !relation.deaf {
+    if is_heard(new, relation) {
         let message = encode(new, &Head { time_ms, ..Head::default() });
         staging.push(&new.to, EncodedPush::message(message.into()));
     }
@@ -152,7 +194,7 @@ impl Head {
     fn with(&self, new: &NewMessage, now_ms: u64) -> Head {
         let treatment = new.treatment;
         // Time never runs back within a conversation: what is later in sequence is not earlier in time.
-        let time_ms = now_ms.max(self.time_ms);
+        let time_ms = treatment.sent_ms.map_or(now_ms, |sent_ms| sent_ms.min(now_ms)).max(self.time_ms);
         let mut head = Head { seq: self.seq + 1, time_ms, ..*self };
         if !treatment.exclude_from_last_message {
             (head.last_seq, head.active_ms) = (head.seq, time_ms);

@@ -165,7 +165,8 @@ impl<O: Outbox> SendQueue<O> {
             Act::Send(message) => message.check(self.shared.limits.message_bytes_max)?,
             Act::Change(change) => change.check(self.shared.limits.message_bytes_max)?,
         }
-        let Some(asked) = self.shared.hooks.before(&act) else { return self.take(origin, act).map(|()| None) };
+        let asked = if is_unasked(&act) { None } else { self.shared.hooks.before(&act) };
+        let Some(asked) = asked else { return self.take(origin, act).map(|()| None) };
         let queue = self.clone();
         Ok(Some(Box::pin(async move {
             asked.await?;
@@ -332,9 +333,10 @@ impl<O: Outbox> Shared<O> {
     fn finish(self: &Arc<Self>, batch: &Batch<O::Origin>, result: Result<(Run, Committed), Error>) {
         let mut filling = lock(&batch.0);
         match result {
-            Ok((run, committed)) => {
+            Ok((mut run, committed)) => {
                 let jobs = filling.jobs.take().map(Arc::unwrap_or_clone).unwrap_or_default();
                 drop(filling);
+                self.go_on(&jobs, &mut run.outcomes);
                 self.answered(jobs.len(), jobs.iter().map(|job| job.act.bytes()).sum());
                 let completions = completions(jobs, run.outcomes, committed);
                 self.settle(run.settled, &completions);
@@ -353,11 +355,28 @@ impl<O: Outbox> Shared<O> {
         }
     }
 
+    /// Queues what goes on with acts that are not done yet: taken over already, so never refused as too much.
+    fn go_on(self: &Arc<Self>, jobs: &[Job<O::Origin>], outcomes: &mut [Result<Staged, Error>]) {
+        let mut goes_on = false;
+        for (job, outcome) in jobs.iter().zip(outcomes) {
+            let Some(next) = outcome.as_mut().ok().and_then(|staged| staged.next.take()) else { continue };
+            let act = Act::Change(next);
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
+            self.unanswered_bytes.fetch_add(act.bytes(), Ordering::Relaxed);
+            self.waiting.push(Job { origin: job.origin, act, tries: Vec::new(), returned: false });
+            goes_on = true;
+        }
+        if goes_on {
+            self.schedule();
+        }
+    }
+
     fn tell_hooks(&self, completions: &[Completion<O::Origin>]) {
         for Completion { act, outcome, .. } in completions {
             // What was stored before was told when it was stored.
             if let Ok(outcome) = outcome
                 && !outcome.is_duplicate()
+                && !matches!(act, Act::Send(message) if message.treatment.untold)
             {
                 self.hooks.after(act, outcome);
             }
@@ -412,6 +431,11 @@ impl<O: Outbox> Shared<O> {
             self.schedule();
         }
     }
+}
+
+/// The application's server has no say in it.
+fn is_unasked(act: &Act) -> bool {
+    matches!(act, Act::Send(message) if message.treatment.unasked)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::{Error, UserId, friends, profile};
+
+/// Greatest numbers that may be set: what one user has must stay small enough to be looked through.
+const FRIENDS_MAX: u32 = 10_000;
+const FRIEND_LISTS_MAX: u32 = 100;
+const FRIEND_REQUESTS_MAX: u32 = 1_000;
 
 /// Longest time setting, in seconds: a hundred years.
 const SECONDS_MAX: u64 = 100 * 366 * 86_400;
@@ -33,8 +38,24 @@ pub struct Settings {
     pub sends_per_second: u32,
     /// Messages one user may send at once before that limit holds.
     pub sends_burst: u32,
+    /// Announcements to many users in 24 hours; 0: without limit (MSG-14).
+    pub announcements_per_day: u32,
+    /// From one announcement to the next, in milliseconds, at least.
+    pub announcements_interval_ms: u64,
     /// Longest message body, in bytes; 0: as long as the server allows.
     pub message_bytes_max: u32,
+    /// Who may use the server API; they need not exist as accounts (CON-10).
+    pub admins: Vec<String>,
+    /// Friends one user may have.
+    pub friends_max: u32,
+    /// Friend lists one user may have (REL-11).
+    pub friend_lists_max: u32,
+    /// Open friend requests one user may have, in each direction.
+    pub friend_requests_max: u32,
+    /// Names of the custom fields of profiles: `Tag_Profile_Custom_…` (PROF-04).
+    pub profile_custom_fields: Vec<String>,
+    /// Names of the custom fields that users keep about friends: `Tag_SNS_Custom_…` (REL-10).
+    pub friend_custom_fields: Vec<String>,
 }
 
 impl Default for Settings {
@@ -49,7 +70,15 @@ impl Default for Settings {
             blacklist: true,
             sends_per_second: 0,
             sends_burst: 20,
+            announcements_per_day: 100,
+            announcements_interval_ms: 1000,
             message_bytes_max: 0,
+            admins: vec!["administrator".to_owned()],
+            friends_max: 3_000,
+            friend_lists_max: 32,
+            friend_requests_max: 100,
+            profile_custom_fields: Vec::new(),
+            friend_custom_fields: Vec::new(),
         }
     }
 }
@@ -72,11 +101,47 @@ impl Settings {
                 return Err(format!("settings.{name} must be at most {SECONDS_MAX}"));
             }
         }
+        if let Some(admin) = self.admins.iter().find(|admin| UserId::new(admin).is_none()) {
+            return Err(format!("settings.admins: {admin:?} must have 1 to 32 characters of printable ASCII"));
+        }
         if self.sends_per_second > 0 && self.sends_burst == 0 {
             return Err("settings.sends_burst must be at least 1".to_owned());
         }
-        Ok(())
+        let counts = [
+            ("friends_max", self.friends_max, FRIENDS_MAX),
+            ("friend_lists_max", self.friend_lists_max, FRIEND_LISTS_MAX),
+            ("friend_requests_max", self.friend_requests_max, FRIEND_REQUESTS_MAX),
+        ];
+        if let Some((name, _, max)) = counts.into_iter().find(|(_, count, max)| count > max) {
+            return Err(format!("settings.{name} must be at most {max}"));
+        }
+        check_custom_fields("profile_custom_fields", profile::CUSTOM_PREFIX, &self.profile_custom_fields)?;
+        check_custom_fields("friend_custom_fields", friends::CUSTOM_PREFIX, &self.friend_custom_fields)
     }
+}
+
+/// Names of custom fields: few, each once, a prefix and a word.
+fn check_custom_fields(setting: &str, prefix: &str, names: &[String]) -> Result<(), String> {
+    /// Longest word behind the prefix, in bytes.
+    const WORD_BYTES_MAX: usize = 16;
+    if names.len() > profile::CUSTOM_FIELDS_MAX {
+        return Err(format!("settings.{setting} must name at most {} fields", profile::CUSTOM_FIELDS_MAX));
+    }
+    let is_word = |word: &str| {
+        (1..=WORD_BYTES_MAX).contains(&word.len())
+            && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    for (index, name) in names.iter().enumerate() {
+        if !name.strip_prefix(prefix).is_some_and(is_word) {
+            return Err(format!(
+                "settings.{setting}: {name:?} must be {prefix} and 1 to {WORD_BYTES_MAX} letters, digits or underscores"
+            ));
+        }
+        if names.iter().take(index).any(|other| other == name) {
+            return Err(format!("settings.{setting}: {name:?} is named twice"));
+        }
+    }
+    Ok(())
 }
 
 /// Which platforms may be logged in beside each other.
@@ -106,4 +171,26 @@ pub enum PlatformName {
     Web,
     /// Linux, and whatever does not say what it is.
     Linux,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn custom_fields_have_published_names_each_once() {
+        let with = |names: &[&str]| Settings {
+            friend_custom_fields: names.iter().map(ToString::to_string).collect(),
+            ..Settings::default()
+        };
+        assert_eq!(with(&["Tag_SNS_Custom_A", "Tag_SNS_Custom_b_2"]).check(), Ok(()));
+        let long = format!("Tag_SNS_Custom_{}", "x".repeat(17));
+        for wrong in ["Color", "Tag_SNS_Custom_", "Tag_Profile_Custom_A", "Tag_SNS_Custom_a-b", &long] {
+            assert!(with(&[wrong]).check().is_err(), "{wrong}");
+        }
+        assert!(with(&["Tag_SNS_Custom_A", "Tag_SNS_Custom_A"]).check().is_err());
+        let many: Vec<String> = (0..21).map(|n| format!("Tag_SNS_Custom_{n}")).collect();
+        assert!(Settings { friend_custom_fields: many, ..Settings::default() }.check().is_err());
+        assert!(Settings { friends_max: 10_001, ..Settings::default() }.check().is_err());
+    }
 }

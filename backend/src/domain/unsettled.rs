@@ -9,8 +9,8 @@
 //!   commit in doubt, should it still be on its way, fails.
 //!
 //! Changes leave no record by which they could be found again. Run again, they write their events again
-//! (`Staging::again`); given up, or refused when they are run again, they send everybody
-//! concerned back to the log.
+//! (`Staging::again`), or say that they can't (`Change::is_told_by_the_log`); then, given up, or refused when they are
+//! run again, they send everybody concerned back to the log.
 //!
 //! What may not live here: what a send stores, who is told.
 
@@ -22,7 +22,7 @@ use std::{
 use bytes::Bytes;
 use prost::Message as _;
 use protocol::EncodedEvent;
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use super::{
     AppId, Error, UserId,
@@ -48,8 +48,8 @@ pub(super) struct Try {
 pub(super) struct Fresh {
     /// The message, encoded as the protocol's `Message`.
     message: Bytes,
-    /// Where it stands in the sender's event log.
-    position_from: Versionstamp,
+    /// Where it stands in the sender's event log, if it is there.
+    position_from: Option<Versionstamp>,
     /// Where it stands in the recipient's event log, if it is there.
     position_to: Option<Versionstamp>,
 }
@@ -61,9 +61,8 @@ impl Fresh {
         let notice =
             |user: &UserId, position| Notice { user: user.clone(), what: News::Event(position, event.clone()) };
         let to = self.position_to.filter(|_| new.from != new.to);
-        let mut notices = smallvec![notice(&new.from, self.position_from)];
-        notices.extend(to.map(|position| notice(&new.to, position)));
-        notices
+        let from = self.position_from.map(|position| notice(&new.from, position));
+        from.into_iter().chain(to.map(|position| notice(&new.to, position))).collect()
     }
 }
 
@@ -141,7 +140,7 @@ impl Batch {
         }
         let fresh = find_stored(tx, &stored).await?;
         let mut found: Vec<_> = stored.into_iter().zip(fresh).collect();
-        found.sort_by_key(|(_, fresh)| fresh.as_ref().map(|fresh| fresh.position_from));
+        found.sort_by_key(|(_, fresh)| fresh.as_ref().and_then(|fresh| fresh.position_from.or(fresh.position_to)));
         let sends = found.into_iter().filter_map(|((message, _), fresh)| {
             Some(Late { act: Act::Send(message.clone()), notices: fresh?.notices(message) })
         });
@@ -164,10 +163,12 @@ impl Late {
     }
 
     /// A change that was run again and is not made now: refused, or nothing was left to be done. An earlier
-    /// run may have made it, or still be on its way, which is barred here.
+    /// run may have made it, or still be on its way, which is barred here. The same of a change that can't tell what
+    /// an earlier run has told.
     pub(super) fn of_earlier_run(tx: &Tx, act: &Act, outcome: &Result<Staged, Error>) -> Option<Self> {
         let Act::Change(change) = act else { return None };
-        if outcome.as_ref().is_ok_and(|staged| !staged.notices.is_empty()) {
+        let tells_again = outcome.as_ref().is_ok_and(|staged| !staged.notices.is_empty());
+        if tells_again && !change.is_told_by_the_log() {
             return None;
         }
         change.guards().iter().for_each(|key| forestall(tx, key));
@@ -186,7 +187,8 @@ pub(super) async fn find_stored(tx: &Tx, stored: &[(&NewMessage, SentRecord)]) -
     let mut logs: HashMap<(AppId, &UserId), HashSet<(&str, u64)>> = HashMap::new();
     for (message, sent) in stored {
         // Where it is not, the whole log would be searched for it.
-        for (user, peer) in sides(message).into_iter().take(if sent.unreceived { 1 } else { 2 }) {
+        let told = [!sent.hidden, !sent.unreceived];
+        for ((user, peer), _) in sides(message).into_iter().zip(told).filter(|(_, told)| *told) {
             logs.entry((message.app, user)).or_default().insert((peer.as_str(), sent.seq));
         }
     }
@@ -195,12 +197,13 @@ pub(super) async fn find_stored(tx: &Tx, stored: &[(&NewMessage, SentRecord)]) -
         find_positions(tx, app, user, wanted, &mut positions).await?;
     }
     let mut all = Vec::with_capacity(stored.len());
-    for (message, SentRecord { seq, .. }) in stored {
+    for (message, SentRecord { seq, hidden, .. }) in stored {
         let conversation = Conversation::between(&message.from, &message.to);
         let bytes = tx.snapshot_get(&keys::message(message.app, conversation, *seq)).await?;
         let [from, to] =
             sides(message).map(|(user, peer)| positions.get(&(message.app, user, peer.as_str(), *seq)).copied());
-        let fresh = |message: Bytes| Some(Fresh { message, position_from: from?, position_to: to });
+        let is_there = *hidden || from.is_some();
+        let fresh = |message: Bytes| is_there.then_some(Fresh { message, position_from: from, position_to: to });
         all.push(bytes.and_then(fresh));
     }
     Ok(all)

@@ -7,8 +7,10 @@ use backend::{
         AppId, UserId,
         change::{blacklist, extension},
         conversations,
+        friends::{self, Place},
         history::{self, HistoryQuery, Start},
-        keys,
+        keys::{self, Direction},
+        profile::{self, Chosen},
         sync::{self, From, PageLimit},
     },
     env::{Rng, SeededRng},
@@ -100,8 +102,65 @@ impl Server<'_> {
             local.blacklist.extend(names.iter().map(UserId::to_string));
             after = names.last().cloned();
             if !more {
+                self.read_people(user, &mut local);
                 return local;
             }
+        }
+    }
+
+    /// Friends, requests, lists and the user's own profile.
+    fn read_people(&self, user: &UserId, local: &mut Local) {
+        let mut place = Place::default();
+        loop {
+            let page = friends::page(self.store, self.app, user, place, None, Chosen::basic(), self.limit());
+            let page = block_on(page).unwrap();
+            assert!(!page.start_over);
+            local.friends.extend(page.friends.into_iter().map(|friend| friend.user));
+            place = page.next;
+            if !page.more {
+                assert_eq!(local.friends.len(), page.count as usize, "friends of {user}");
+                break;
+            }
+        }
+        for direction in [Direction::Incoming, Direction::Outgoing] {
+            let mut after = None;
+            loop {
+                let page = friends::requests(self.store, self.app, user, direction, after, self.limit());
+                let page = block_on(page).unwrap();
+                after = page.requests.last().and_then(|request| UserId::new(&request.user));
+                let placed =
+                    page.requests.into_iter().map(|request| ((request.user.clone(), request.incoming), request));
+                local.requests.extend(placed);
+                local.requests_read_ms = page.read_ms;
+                if !page.more {
+                    break;
+                }
+            }
+        }
+        let lists = block_on(friends::lists(self.store, self.app, user)).unwrap();
+        local.friend_lists = lists.into_iter().map(|list| list.name).collect();
+        let own = profile::profiles(self.store, self.app, vec![user.clone()], Chosen::all());
+        let own = block_on(own).unwrap().remove(0).unwrap();
+        local.profiles.insert(user.to_string(), own);
+    }
+
+    /// What a device knows of people is what the server says.
+    fn check_people(&self, user: &UserId, device: &Local, truth: &Local) {
+        assert_eq!(device.friends, truth.friends, "friends of {user}");
+        assert_eq!(device.requests, truth.requests, "requests of {user}");
+        assert_eq!(device.requests_read_ms, truth.requests_read_ms, "read requests of {user}");
+        assert_eq!(device.friend_lists, truth.friend_lists, "friend lists of {user}");
+        let own = |local: &Local| {
+            let own = local.profiles.get(user.as_str()).cloned().unwrap_or_default();
+            (own.nick, own.level)
+        };
+        assert_eq!(own(device), own(truth), "profile of {user}");
+        for (other, told) in &device.profiles {
+            let other = UserId::new(other).unwrap();
+            let now = profile::profiles(self.store, self.app, vec![other.clone()], Chosen::all());
+            let now = block_on(now).unwrap().remove(0).unwrap();
+            assert!(told.nick.is_none() || told.nick == now.nick, "{user} knows of {told:?}, which is {now:?}");
+            assert!(told.level.is_none() || told.level == now.level, "{user} knows of {told:?}, which is {now:?}");
         }
     }
 
@@ -160,6 +219,7 @@ impl Server<'_> {
     /// A device that has come to the end of its log knows what the server says.
     pub fn check_device(&self, user: &UserId, device: &Local, truth: &Local) {
         assert_eq!(device.blacklist, truth.blacklist, "blacklist of {user}");
+        self.check_people(user, device, truth);
         let (received, _) = self.received(user);
         for (peer, kept) in &truth.conversations {
             let own = device.conversations.get(peer).cloned().unwrap_or_default();

@@ -15,7 +15,9 @@ use backend::{
     store::Versionstamp,
 };
 use prost::Message as _;
-use protocol::message::{ConversationState, Event, Extension, Message, event::What};
+use protocol::message::{
+    ConversationState, Event, Extension, FriendRequest, FriendRequestState, Message, Profile, event::What,
+};
 
 /// What a device keeps of one conversation.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +76,13 @@ pub fn without_counts(message: Message) -> Message {
 pub struct Local {
     pub conversations: BTreeMap<String, Kept>,
     pub blacklist: BTreeSet<String>,
+    pub friends: BTreeSet<String>,
+    /// Open requests, by the other and whether they are the other's.
+    pub requests: BTreeMap<(String, bool), FriendRequest>,
+    pub requests_read_ms: u64,
+    pub friend_lists: Vec<String>,
+    /// What was told of the user's own profile, and of friends' since they became friends.
+    pub profiles: BTreeMap<String, Profile>,
 }
 
 impl Local {
@@ -123,6 +132,28 @@ impl Local {
                 self.blacklist.extend(changed.added);
                 self.blacklist.retain(|user| !changed.removed.contains(user));
             }
+            What::Profile(told) => {
+                if told.user == user.as_str() || self.friends.contains(&told.user) {
+                    let known = self.profiles.entry(told.user.clone()).or_default();
+                    known.user = told.user;
+                    known.nick = told.nick.or(known.nick.take());
+                    known.level = told.level.or(known.level);
+                }
+            }
+            What::Friends(changed) => {
+                self.friends.retain(|friend| !changed.removed.contains(friend));
+                self.profiles.retain(|friend, _| !changed.removed.contains(friend));
+                self.friends.extend(changed.changed);
+            }
+            What::FriendRequest(request) => {
+                let place = (request.user.clone(), request.incoming);
+                match request.state() {
+                    FriendRequestState::Open => drop(self.requests.insert(place, request)),
+                    _ => drop(self.requests.remove(&place)),
+                }
+            }
+            What::FriendRequestsRead(read) => self.requests_read_ms = read.read_ms,
+            What::FriendLists(changed) => self.friend_lists = changed.lists,
             What::Label(rename) => {
                 for labels in self.conversations.values_mut().map(|kept| &mut kept.state.labels) {
                     labels
@@ -146,7 +177,7 @@ impl Local {
             }
             // These say how it was then: what holds is told by the events, which come to this device, too.
             (Act::Change(_), Answer::Message(_) | Answer::Conversation(_) | Answer::Extensions(_)) => {}
-            (_, Answer::Done | Answer::Sent { .. }) => {}
+            (_, Answer::Done | Answer::Relations(_) | Answer::Sent { .. }) => {}
             (act, answer) => panic!("{answer:?} to {act:?}"),
         }
     }

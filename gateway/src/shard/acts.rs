@@ -21,6 +21,7 @@ use protocol::{
 
 use super::{
     connection::Connection,
+    people,
     requests::{identity, invalid, user_id},
     session::Session,
 };
@@ -42,9 +43,10 @@ pub(super) fn send(connection: &Rc<Connection>, request: u32, send: Send) -> Res
         exclude_from_unread: send.exclude_from_unread,
         exclude_from_last_message: send.exclude_from_last_message,
         need_receipt: send.need_receipt,
+        ..Treatment::default()
     };
     let (client_message_id, body) = (own(&send.client_message_id), own(&send.body));
-    let message = NewMessage { app, from, to, client_message_id, body, treatment, facts: None };
+    let message = NewMessage { treatment, ..NewMessage::new(app, from, to, client_message_id, body) };
     submit(connection, request, Act::Send(message))
 }
 
@@ -62,11 +64,11 @@ pub(super) fn check_send_limit(connection: &Connection) -> Result<(), Refusal> {
 pub(super) fn change(connection: &Rc<Connection>, request: u32, asked: impl ToKind) -> Result<(), Refusal> {
     let kind = asked.to_kind()?;
     let (app, user) = identity(connection)?;
-    submit(connection, request, Act::Change(Box::new(Change { app, user, kind })))
+    submit(connection, request, Act::Change(Box::new(Change::new(app, user, kind))))
 }
 
 fn submit(connection: &Rc<Connection>, request: u32, act: Act) -> Result<(), Refusal> {
-    let origin = Origin { address: connection.core.address(connection.id), request };
+    let origin = Origin::Session { address: connection.core.address(connection.id), request };
     let Some(asking) = connection.core.shared.sends.submit(origin, act)? else { return Ok(()) };
     let task = connection.clone();
     connection.core.spawn_for(connection, async move {
@@ -92,7 +94,10 @@ pub(super) fn respond(protocol: &mut ServerConnection, request: u32, answer: Ans
             let results = results.into_iter().map(result).collect();
             protocol.respond(request, &SetExtensionsReply { results });
         }
+        Answer::Relations(outcomes) => protocol.respond(request, &people::results(outcomes)),
         Answer::Done => protocol.respond(request, &Done {}),
+        // Another act goes on with it: the router waits for its answer.
+        Answer::Underway => {}
     }
 }
 
@@ -105,7 +110,7 @@ fn code(outcome: ExtensionOutcome) -> u32 {
 }
 
 /// Copied out of what was read, which may be much larger and would live as long as the act waits.
-fn own(bytes: &Bytes) -> Bytes {
+pub(super) fn own(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }
 
@@ -115,7 +120,7 @@ pub(super) fn peer(conversation: Option<&Conversation>) -> Result<UserId, Refusa
     user_id(&conversation.user)
 }
 
-fn users(names: &[String]) -> Result<Vec<UserId>, Refusal> {
+pub(super) fn users(names: &[String]) -> Result<Vec<UserId>, Refusal> {
     names.iter().map(|name| user_id(name)).collect()
 }
 
@@ -174,6 +179,6 @@ impl ToKind for RenameLabel {
 
 impl ToKind for UpdateBlacklist {
     fn to_kind(self) -> Result<Kind, Refusal> {
-        Ok(Kind::Blacklist { add: users(&self.add)?, remove: users(&self.remove)? })
+        Ok(Kind::Blacklist { add: users(&self.add)?, remove: users(&self.remove)?, each: false })
     }
 }

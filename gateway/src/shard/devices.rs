@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     errors::Refusal,
+    homes,
     mailbox::{Address, Admission, ConnectionId, HomeMail, Mail, Registration, SignedOut, Which},
 };
 
@@ -76,24 +77,14 @@ async fn sign_out(connection: &Rc<Connection>, wish: SignOut) -> Result<SignedOu
         Which::Chosen(wish.sessions)
     };
     let (answer, signed_out) = oneshot::channel();
-    core.ask_home(HomeMail::SignOut { app, user, asker: core.address(connection.id), which, answer });
+    core.ask_home(HomeMail::SignOut { app, user, asker: Some(core.address(connection.id)), which, answer });
     signed_out.await.map_err(|_| ErrorCode::SERVER_DRAINING.into())
 }
 
 impl Core {
     /// Sends mail to the home core that it is for.
     pub(super) fn ask_home(&self, mail: HomeMail) {
-        let (app, user) = match &mail {
-            HomeMail::Devices { app, user, .. }
-            | HomeMail::SignOut { app, user, .. }
-            | HomeMail::SetPresence { app, user, .. } => (*app, Some(user)),
-            // All of these users have the same home.
-            HomeMail::Presence { app, users, .. } | HomeMail::Unfollow { app, users, .. } => (*app, users.first()),
-        };
-        if let Some(user) = user {
-            let home = self.shared.router.home(app, user);
-            self.shared.router.mailbox(home).put(Mail::Home(Box::new(mail)));
-        }
+        homes::post(&self.shared.router, mail);
     }
 
     /// A session has ended: it leaves the table of its home, and follows nobody any more.
@@ -118,6 +109,7 @@ impl Core {
         let answer = admitted.map(|admitted| {
             self.tell_signed_out(&admitted.signed_out, &admitted.by);
             self.presence_changed(&key);
+            self.shared.arrivals.arrived(key.0, &key.1);
             Admission { send_limit: admitted.send_limit }
         });
         // The session may have gone meanwhile; its own Unregister follows.
@@ -150,6 +142,9 @@ impl Core {
             HomeMail::Presence { app, users, follower, answer } => {
                 let _ = answer.send(self.presence_of(app, users, follower));
             }
+            HomeMail::Online { app, answer } => {
+                let _ = answer.send(self.online.borrow().users(app));
+            }
             HomeMail::Unfollow { app, users, follower } => {
                 let mut followers = self.followers.borrow_mut();
                 users.into_iter().for_each(|user| followers.remove(&(app, user), follower));
@@ -157,7 +152,7 @@ impl Core {
         }
     }
 
-    fn sign_out(&self, key: &UserKey, asker: Address, which: &Which) -> SignedOut {
+    fn sign_out(&self, key: &UserKey, asker: Option<Address>, which: &Which) -> SignedOut {
         let Removed { others, own, by } = self.online.borrow_mut().sign_out(key, asker, which, self.now());
         self.tell_signed_out(&others, &by);
         self.presence_changed(key);

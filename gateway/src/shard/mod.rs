@@ -1,7 +1,8 @@
 //! One core: one thread, one ring, its own listening socket, its own connections.
 //!
 //! - [`connection`]: one client's socket, TLS and protocol, as a poll function.
-//! - [`requests`]: what each command does: [`acts`] that change something, [`pages`] that read.
+//! - [`requests`]: what each command does: [`acts`] that change something, [`pages`] that read, [`people`] for
+//!   profiles and friends.
 //! - [`session`]: a logged-in device and its place in the event log.
 //! - [`online`]: who is online, for the users whose home is this core; [`followers`]: who is told of it.
 //! - [`devices`], [`presence`]: what clients ask about these, and how their home answers.
@@ -16,6 +17,7 @@ mod followers;
 mod listener;
 mod online;
 mod pages;
+mod people;
 mod presence;
 mod requests;
 mod session;

@@ -154,17 +154,17 @@ impl OnlineTable {
         removed
     }
 
-    /// Takes sessions of a user out, for the one at `asker`.
-    pub(super) fn sign_out(&mut self, key: &UserKey, asker: Address, which: &Which, now: Millis) -> Removed {
+    /// Takes sessions of a user out, for the one at `asker`; `None`: for an administrator.
+    pub(super) fn sign_out(&mut self, key: &UserKey, asker: Option<Address>, which: &Which, now: Millis) -> Removed {
         if let Which::All { usersigs_from_s } = *which {
             let user = self.users.entry(key.clone()).or_default();
             let from_s = user.invalidated.as_ref().map_or(0, |invalidated| invalidated.0).max(usersigs_from_s);
             user.invalidated = Some(Box::new((from_s, now + INVALIDATION_KEPT_MS)));
         }
         let Some(user) = self.users.get_mut(key) else { return Removed::default() };
-        let by = user.sessions.iter().find(|session| session.address == asker);
+        let by = user.sessions.iter().find(|session| Some(session.address) == asker);
         let is_out = |session: &Session| match which {
-            Which::Others => session.address != asker,
+            Which::Others => Some(session.address) != asker,
             Which::Chosen(numbers) => numbers.contains(&session.number),
             Which::All { .. } => true,
         };
@@ -176,8 +176,8 @@ impl OnlineTable {
             None => {}
         }
         for session in user.sessions.extract_if(.., |session| is_out(session)) {
-            if session.address == asker {
-                removed.own = Some(session.describe(Some(asker)));
+            if Some(session.address) == asker {
+                removed.own = Some(session.describe(asker));
             } else {
                 removed.others.push(session.address);
             }
@@ -190,6 +190,12 @@ impl OnlineTable {
     pub(super) fn addresses(&self, app: AppId, user: &UserId) -> impl Iterator<Item = Address> {
         let user = self.users.get(&(app, user.clone()));
         user.into_iter().flat_map(|user| &user.sessions).map(|session| session.address)
+    }
+
+    /// Users of an application who have a session.
+    pub(super) fn users(&self, app: AppId) -> Vec<UserId> {
+        let here = self.users.iter().filter(|((of, _), user)| *of == app && !user.sessions.is_empty());
+        here.map(|((_, name), _)| name.clone()).collect()
     }
 
     /// A user's devices, seen from the session at `asker`.

@@ -138,16 +138,16 @@ fn a_device_signs_out_others_chosen_ones_or_all() {
     let mut f = Fixture::open();
     let [a, b, c] = [(); 3].map(|()| f.login(Android).0);
     let numbers = f.numbers();
-    let removed = f.table.sign_out(&anna(), a, &Which::Chosen(vec![numbers[1], 4711]), 0);
+    let removed = f.table.sign_out(&anna(), Some(a), &Which::Chosen(vec![numbers[1], 4711]), 0);
     assert_eq!((removed.others, removed.own, removed.by.session), (vec![b], None, numbers[0]));
-    let removed = f.table.sign_out(&anna(), b, &Which::Others, 0);
+    let removed = f.table.sign_out(&anna(), Some(b), &Which::Others, 0);
     assert_eq!(removed, Removed::default(), "who is out has no say");
     assert_eq!(f.addresses(), [a, c]);
-    let removed = f.table.sign_out(&anna(), c, &Which::Chosen(vec![numbers[2]]), 0);
+    let removed = f.table.sign_out(&anna(), Some(c), &Which::Chosen(vec![numbers[2]]), 0);
     assert_eq!((removed.others, removed.own.map(|own| (own.session, own.own))), (vec![], Some((numbers[2], true))));
     let [d, e] = [(); 2].map(|()| f.login(Android).0);
-    assert_eq!(f.table.sign_out(&anna(), d, &Which::Others, 0).others, [a, e]);
-    let removed = f.table.sign_out(&anna(), d, &Which::All { usersigs_from_s: 5 }, 0);
+    assert_eq!(f.table.sign_out(&anna(), Some(d), &Which::Others, 0).others, [a, e]);
+    let removed = f.table.sign_out(&anna(), Some(d), &Which::All { usersigs_from_s: 5 }, 0);
     assert!(removed.others.is_empty() && removed.own.is_some());
     assert_eq!(f.addresses(), []);
 }
@@ -156,8 +156,8 @@ fn a_device_signs_out_others_chosen_ones_or_all() {
 fn acc_02_a_login_checked_before_the_invalidation_comes_too_late() {
     let mut f = Fixture::open();
     let (asker, _) = f.try_login(anna(), Android, 10).unwrap();
-    f.table.sign_out(&anna(), asker, &Which::All { usersigs_from_s: 20 }, 1_000);
-    f.table.sign_out(&anna(), asker, &Which::All { usersigs_from_s: 15 }, 1_000);
+    f.table.sign_out(&anna(), Some(asker), &Which::All { usersigs_from_s: 20 }, 1_000);
+    f.table.sign_out(&anna(), Some(asker), &Which::All { usersigs_from_s: 15 }, 1_000);
     assert_eq!(f.try_login(anna(), Android, 19).err(), Some(ErrorCode::USERSIG_INVALIDATED));
     assert!(f.try_login((1, UserId::new("ben").unwrap()), Android, 19).is_ok());
     let (fresh, _) = f.try_login(anna(), Android, 20).unwrap();

@@ -47,7 +47,7 @@ const ENTRY_OVERHEAD_BYTES: usize = 8;
 const CONVERSATIONS_MAX: usize = 100;
 
 /// Has `read` answer a request.
-fn answer<R: Message + 'static>(
+pub(super) fn answer<R: Message + 'static>(
     connection: &Rc<Connection>,
     request: u32,
     read: impl Future<Output = Result<R, Error>> + 'static,
@@ -178,6 +178,17 @@ fn cut(entries: &mut Vec<ConversationEntry>, bytes_max: usize) {
     entries.truncate(count);
 }
 
+/// How many entries of these sizes fit into an answer.
+pub(super) fn fitting(entries: impl Iterator<Item = usize>, bytes_max: usize) -> usize {
+    let mut left = bytes_max;
+    let fits = |bytes: &usize| {
+        let taken = left.checked_sub(bytes + ENTRY_OVERHEAD_BYTES);
+        left = taken.unwrap_or(0);
+        taken.is_some()
+    };
+    entries.take_while(fits).count()
+}
+
 pub(super) fn unread(connection: &Rc<Connection>, request: u32, _: GetUnread) -> Result<(), Refusal> {
     let (app, user) = identity(connection)?;
     let store = connection.core.shared.store.clone();
@@ -264,7 +275,7 @@ pub(super) fn start_page(connection: &Connection) -> Result<(), Refusal> {
     if connection.page_started() { Ok(()) } else { Err(ErrorCode::BUSY.into()) }
 }
 
-fn page_limit(connection: &Connection, entries: u32) -> Result<PageLimit, Refusal> {
+pub(super) fn page_limit(connection: &Connection, entries: u32) -> Result<PageLimit, Refusal> {
     let entries = match entries {
         0 => PAGE_ENTRIES_DEFAULT,
         1..=PAGE_ENTRIES_MAX => entries,

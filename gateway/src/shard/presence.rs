@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     errors::Refusal,
+    homes::{self, Asked},
     mailbox::{Address, EVENTS_PER_MAIL_MAX, HomeMail, Mail, PresenceChange},
 };
 
@@ -134,7 +135,7 @@ pub(super) fn start_query(connection: &Rc<Connection>, request: u32, query: &Que
     let users = user_ids(&query.users)?;
     let (app, _) = identity(connection)?;
     start_page(connection)?;
-    let asked = connection.core.ask_presence(app, users, None);
+    let asked = homes::ask_presence(&connection.core.shared.router, app, users, None);
     answer(
         connection,
         asked,
@@ -169,7 +170,7 @@ pub(super) fn start_subscribe(
         .inspect_err(|_| connection.page_finished())?;
     let follower = core.address(connection.id);
     core.unfollow(app, change.unfollow, follower);
-    let asked = core.ask_presence(app, change.follow, Some(follower));
+    let asked = homes::ask_presence(&core.shared.router, app, change.follow, Some(follower));
     answer(
         connection,
         asked,
@@ -223,61 +224,13 @@ fn fitting(mut users: Vec<Presence>, bytes_max: usize) -> Vec<Presence> {
     users
 }
 
-/// A question that was put to the homes of some users.
-struct Asked {
-    /// For each home: whose presence, by place in the answer, and where it will come.
-    homes: Vec<(Vec<usize>, oneshot::Receiver<Vec<Presence>>)>,
-    count: usize,
-}
-
-impl Asked {
-    /// The answers in the order asked; `None` if a core is gone.
-    async fn gather(self) -> Option<Vec<Presence>> {
-        let mut users = vec![Presence::default(); self.count];
-        for (places, answer) in self.homes {
-            for (place, presence) in places.into_iter().zip(answer.await.ok()?) {
-                if let Some(user) = users.get_mut(place) {
-                    *user = presence;
-                }
-            }
-        }
-        Some(users)
-    }
-}
-
 impl Core {
-    /// Asks the homes of `users` for their presence, with one mail each; `follower` is told of its changes
-    /// from then on.
-    fn ask_presence(&self, app: AppId, users: Vec<UserId>, follower: Option<Address>) -> Asked {
-        let count = users.len();
-        let mut homes = Vec::new();
-        for (places, users) in self.by_home(app, users) {
-            let (answer, answered) = oneshot::channel();
-            self.ask_home(HomeMail::Presence { app, users, follower, answer });
-            homes.push((places, answered));
-        }
-        Asked { homes, count }
-    }
-
     /// Tells the homes of `users` that `follower` follows them no longer.
     pub(super) fn unfollow(&self, app: AppId, users: Vec<UserId>, follower: Address) {
-        for (_, users) in self.by_home(app, users) {
-            self.ask_home(HomeMail::Unfollow { app, users, follower });
-        }
-    }
-
-    /// Users that have the same home together, with their places.
-    fn by_home(&self, app: AppId, users: Vec<UserId>) -> Vec<(Vec<usize>, Vec<UserId>)> {
         let router = &self.shared.router;
-        let mut homes = vec![(Vec::new(), Vec::new()); router.mailboxes().len()];
-        for (place, user) in users.into_iter().enumerate() {
-            if let Some((places, users)) = homes.get_mut(usize::from(router.home(app, &user))) {
-                places.push(place);
-                users.push(user);
-            }
+        for (_, users) in homes::by_home(router, app, users) {
+            homes::post(router, HomeMail::Unfollow { app, users, follower });
         }
-        homes.retain(|(places, _)| !places.is_empty());
-        homes
     }
 
     /// The presence of users whose home is here; `follower` is told of its changes from now on.

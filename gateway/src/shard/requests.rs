@@ -1,6 +1,7 @@
 //! What each command does: decode, hand to the domain, answer.
 //!
 //! - [`acts`]: what changes something goes to the act queue and is answered by mail.
+//! - [`people`]: either, for profiles and friends.
 //! - [`pages`]: what reads waits in a task of its own.
 //! - [`devices`], [`presence`]: what the user's home core knows, or another's, is asked by mail.
 //!
@@ -19,15 +20,16 @@ use protocol::{
     ErrorCode,
     command::Command,
     message::{
-        Delete, Devices, Edit, Login, LoginReply, Pin, Recall, RenameLabel, SendReceipts, SetExtensions,
-        UpdateBlacklist, UpdateConversation,
+        AddFriends, AnswerFriendRequest, Delete, DeleteAllFriends, DeleteFriends, Devices, DropFriendRequests, Edit,
+        Login, LoginReply, Pin, ReadFriendRequests, Recall, RenameLabel, SendReceipts, SetExtensions, SetProfile,
+        UpdateBlacklist, UpdateConversation, UpdateFriendLists, UpdateFriends,
     },
 };
 
 use super::{
     acts::{self, ToKind},
     connection::Connection,
-    devices, pages, presence,
+    devices, pages, people, presence,
     session::Session,
 };
 use crate::{
@@ -66,6 +68,27 @@ pub(super) fn handle(connection: &Rc<Connection>, request: u32, command: Command
         Command::GetPinned => decode(payload).and_then(|asked| pages::pinned(connection, request, asked)),
         Command::GetExtensions => decode(payload).and_then(|asked| pages::extensions(connection, request, asked)),
         Command::GetBlacklist => decode(payload).and_then(|asked| pages::blacklist(connection, request, asked)),
+        Command::SetProfile => change::<SetProfile>(connection, request, payload),
+        Command::AddFriends => change::<AddFriends>(connection, request, payload),
+        Command::AnswerFriendRequest => change::<AnswerFriendRequest>(connection, request, payload),
+        Command::UpdateFriends => change::<UpdateFriends>(connection, request, payload),
+        Command::DeleteFriends => change::<DeleteFriends>(connection, request, payload),
+        Command::DeleteAllFriends => change::<DeleteAllFriends>(connection, request, payload),
+        Command::ReadFriendRequests => change::<ReadFriendRequests>(connection, request, payload),
+        Command::DropFriendRequests => change::<DropFriendRequests>(connection, request, payload),
+        Command::UpdateFriendLists => change::<UpdateFriendLists>(connection, request, payload),
+        Command::GetProfiles => decode(payload).and_then(|asked| people::profiles(connection, request, asked)),
+        Command::GetFriends => decode(payload).and_then(|asked| people::friends(connection, request, asked)),
+        Command::GetChosenFriends => {
+            decode(payload).and_then(|asked| people::chosen_friends(connection, request, asked))
+        }
+        Command::GetFriendRequests => {
+            decode(payload).and_then(|asked| people::friend_requests(connection, request, asked))
+        }
+        Command::GetFriendLists => decode(payload).and_then(|asked| people::friend_lists(connection, request, asked)),
+        Command::CheckRelations => {
+            decode(payload).and_then(|asked| people::check_relations(connection, request, asked))
+        }
         Command::Merge => decode(payload).and_then(|asked| pages::merge(connection, request, asked)),
         Command::GetMerged => decode(payload).and_then(|asked| pages::merged(connection, request, asked)),
         Command::Devices => decode(payload).and_then(|Devices {}| devices::start_devices(connection, request)),

@@ -60,6 +60,11 @@ payloads! {
     Conversations ConversationsReply GetConversations GetConversationsReply
     UpdateConversation UpdateConversationReply RenameLabel GetUnread GetUnreadReply
     UpdateBlacklist GetBlacklist GetBlacklistReply
+    SetProfile GetProfiles GetProfilesReply
+    AddFriends FriendResults AnswerFriendRequest UpdateFriends DeleteFriends DeleteAllFriends
+    GetFriends GetFriendsReply GetChosenFriends GetChosenFriendsReply
+    GetFriendRequests GetFriendRequestsReply ReadFriendRequests DropFriendRequests
+    UpdateFriendLists GetFriendLists GetFriendListsReply CheckRelations CheckRelationsReply
 }
 
 impl Payload {

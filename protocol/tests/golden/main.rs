@@ -18,6 +18,7 @@ mod format;
 mod frames;
 mod invalid;
 mod messaging;
+mod people;
 
 use std::{collections::BTreeSet, sync::Once};
 

@@ -14,16 +14,23 @@ use crate::{
     fields::Payload,
     format::{FrameVector, hex},
     frames::{TIME_MS, body, decode_only, event, id16, message, noted, position, push, request, response, vector},
+    people,
 };
 
 pub(crate) fn frames() -> impl Iterator<Item = FrameVector> {
     let groups =
         [devices(), presence(), sending(), changing(), reading(), conversations(), blacklist(), events(), pushes()];
+    let groups = groups.into_iter().chain([people::frames()]);
     groups.into_iter().flatten()
 }
 
 /// A request and its reply.
-fn both(name: &str, command: Command, ask: impl Into<Payload>, reply: impl Into<Payload>) -> [FrameVector; 2] {
+pub(crate) fn both(
+    name: &str,
+    command: Command,
+    ask: impl Into<Payload>,
+    reply: impl Into<Payload>,
+) -> [FrameVector; 2] {
     let id = 10;
     [request(&format!("{name} request"), id, command, ask), response(&format!("{name} reply"), id, command, reply)]
 }
@@ -32,7 +39,7 @@ fn with_bob() -> Option<Conversation> {
     Some(Conversation { user: "bob".into() })
 }
 
-fn strings(names: &[&str]) -> Vec<String> {
+pub(crate) fn strings(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| name.to_string()).collect()
 }
 
@@ -262,6 +269,7 @@ fn state() -> ConversationState {
         read_seq: 11,
         cleared_seq: 2,
         removed_seq: 1,
+        ..ConversationState::default()
     }
 }
 
@@ -292,6 +300,7 @@ fn conversations() -> Vec<FrameVector> {
         read_seq: 11,
         clear: true,
         remove: true,
+        ..UpdateConversation::default()
     };
     let unset = UpdateConversation {
         conversation: with_bob(),
@@ -306,6 +315,16 @@ fn conversations() -> Vec<FrameVector> {
     let mut vectors = both("conversations", Command::Conversations, list, page).to_vec();
     vectors.extend(both("get_conversations", Command::GetConversations, chosen, answer));
     vectors.extend(both("update_conversation", Command::UpdateConversation, update, updated));
+    let marked = UpdateConversation {
+        conversation: with_bob(),
+        remove: true,
+        keep_history: true,
+        set_marks: 0b101,
+        clear_marks: 1 << 40,
+        ..Default::default()
+    };
+    let marks = UpdateConversationReply { state: Some(ConversationState { marks: 0b101, ..Default::default() }) };
+    vectors.extend(both("update_conversation with marks", Command::UpdateConversation, marked, marks));
     vectors.push(noted(
         request("update_conversation request, back to the defaults", 17, Command::UpdateConversation, unset),
         "The optional fields are there with their default: they are set. Absent ones stay as they were.",
@@ -358,7 +377,13 @@ fn events() -> Vec<FrameVector> {
         let event = EventPush { event: Some(of(number, what)), cursor: Bytes::new() };
         push(&format!("event push of {name}"), Topic::Event.code(), event)
     });
-    pushes.chain([response("sync reply with every kind of event", 18, Command::Sync, page)]).collect()
+    let people = (20..).zip(people::events());
+    let people = people.map(|(number, (name, what))| {
+        let event = EventPush { event: Some(of(number, &what)), cursor: Bytes::new() };
+        push(&format!("event push of {name}"), Topic::Event.code(), event)
+    });
+    let page = response("sync reply with every kind of event", 18, Command::Sync, page);
+    pushes.chain(people).chain([page]).collect()
 }
 
 fn pushes() -> Vec<FrameVector> {

@@ -19,7 +19,8 @@ const FRAME_BYTES: u32 = 32_768;
 
 fn merged_body(content_id: &[u8], count: u32) -> Bytes {
     let content_id = Bytes::copy_from_slice(content_id);
-    let merged = Merged { content_id, title: "a talk".into(), abstracts: vec!["anna: hi".into()], count };
+    let (title, abstracts) = ("a talk".into(), vec!["anna: hi".into()]);
+    let merged = Merged { content_id, title, abstracts, count, ..Merged::default() };
     body_of([Kind::Merged(merged)]).encode_to_vec().into()
 }
 

@@ -35,7 +35,7 @@ fn chmod(path: &Path, mode: u32) {
 }
 
 /// A start with a certificate and an application of its own.
-fn production() -> Builder {
+pub(crate) fn production() -> Builder {
     let builder = Gateway::builder();
     let file = |name: &str| builder.folder().join(name);
     let (cert, key, app) = (file("cert.pem"), file("key.pem"), file("app.json"));

@@ -35,11 +35,11 @@ fn picture(size: i32, url: &str) -> Picture {
 }
 
 fn image(pictures: Vec<Picture>) -> Kind {
-    Kind::Image(Image { format: "png".into(), pictures })
+    Kind::Image(Image { format: "png".into(), pictures, ..Image::default() })
 }
 
 fn voice(url: &str, bytes: u64) -> Kind {
-    Kind::Voice(Voice { url: url.to_owned(), bytes, duration_s: 61 })
+    Kind::Voice(Voice { url: url.to_owned(), bytes, duration_s: 61, ..Voice::default() })
 }
 
 fn place(name: &str, longitude: f64, latitude: f64) -> Kind {
@@ -47,15 +47,17 @@ fn place(name: &str, longitude: f64, latitude: f64) -> Kind {
 }
 
 fn file(url: &str, name: &str, bytes: u64) -> Kind {
-    Kind::File(File { url: url.to_owned(), bytes, name: name.to_owned() })
+    Kind::File(File { url: url.to_owned(), bytes, name: name.to_owned(), ..File::default() })
 }
 
 fn video(format: &str, snapshot: Option<Picture>) -> Kind {
-    Kind::Video(Video { url: URL.into(), bytes: 104_857_600, duration_s: 7, format: format.to_owned(), snapshot })
+    let format = format.to_owned();
+    Kind::Video(Video { url: URL.into(), bytes: 104_857_600, duration_s: 7, format, snapshot, ..Video::default() })
 }
 
 fn custom(data: &'static [u8], description: &str, extension: &'static [u8]) -> Kind {
-    Kind::Custom(Custom { data: data.into(), description: description.to_owned(), extension: extension.into() })
+    let (data, description, extension) = (data.into(), description.to_owned(), extension.into());
+    Kind::Custom(Custom { data, description, extension, ..Custom::default() })
 }
 
 /// One body of each type, and some with more.
@@ -72,6 +74,7 @@ fn bodies() -> Vec<(&'static str, Bytes)> {
             extension: Bytes::from_static(b"{}"),
             sound: "bell".into(),
             ignore_badge: true,
+            vendors: "{}".into(),
         }),
         ..body_of([text("all"), Kind::Face(Face { index: 1, data: Bytes::new() })])
     };
@@ -124,7 +127,8 @@ fn type_02_to_type_11_fields_that_are_missing_or_out_of_range_are_refused() {
     gateway.login("ben");
     let mut anna = gateway.login("anna");
     let merged = |id: usize, title: usize, abstracts: Vec<String>, count| {
-        Kind::Merged(Merged { content_id: vec![7; id].into(), title: "t".repeat(title), abstracts, count })
+        let (content_id, title) = (vec![7; id].into(), "t".repeat(title));
+        Kind::Merged(Merged { content_id, title, abstracts, count, ..Merged::default() })
     };
     let long_url = "u".repeat(2049);
     let cases = [
@@ -133,7 +137,10 @@ fn type_02_to_type_11_fields_that_are_missing_or_out_of_range_are_refused() {
         ("a size that is none", image(vec![picture(3, URL)])),
         ("a picture without url", image(vec![picture(0, "")])),
         ("a url with a line break", image(vec![picture(0, "https://x/\r\nhost: y")])),
-        ("a picture's format", Kind::Image(Image { format: "f".repeat(17), pictures: vec![picture(0, URL)] })),
+        (
+            "a picture's format",
+            Kind::Image(Image { format: "f".repeat(17), pictures: vec![picture(0, URL)], ..Image::default() }),
+        ),
         ("a voice without url", voice("", 1)),
         ("a url of 2049 bytes", voice(&long_url, 1)),
         ("a voice over 100 MiB", voice(URL, 104_857_601)),

@@ -1,15 +1,18 @@
 //! The blacklist of a user: whose messages are refused (REL-08).
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use prost::Message as _;
 use protocol::message::{BlacklistChanged, event::What};
 
-use super::Change;
+use super::{Change, friends::Book};
 use crate::{
     domain::{
-        AppId, Error, UserId,
-        act::{Answer, Staging},
+        AppId, Error, UserId, account,
+        act::{Answer, Related, RelationOutcome, Staging},
         damaged,
+        friends::Refusal,
         keys::{self, Listed},
         records::RelationRecord,
         sync::{Budget, PageLimit},
@@ -22,17 +25,19 @@ pub const BLACKLIST_MAX: usize = 1_000;
 /// Users put on and taken off in one change, at the most.
 pub const CHANGES_MAX: usize = 100;
 
-pub(super) fn check(user: &UserId, add: &mut Vec<UserId>, remove: &mut Vec<UserId>) -> Result<(), Error> {
-    // Named twice is meant once: the limit and the event count users, not names.
-    for named in [&mut *add, &mut *remove] {
-        named.sort_unstable();
-        named.dedup();
+pub(super) fn check(user: &UserId, add: &mut Vec<UserId>, remove: &mut Vec<UserId>, each: bool) -> Result<(), Error> {
+    if !each {
+        // Named twice is meant once: the limit and the event count users, not names.
+        for named in [&mut *add, &mut *remove] {
+            named.sort_unstable();
+            named.dedup();
+        }
+        if add.contains(user) {
+            return Err(Error::Argument("users can't blacklist themselves"));
+        }
     }
     if !(1..=CHANGES_MAX).contains(&(add.len() + remove.len())) {
         return Err(Error::Argument("add and remove must name 1 to 100 users"));
-    }
-    if add.contains(user) {
-        return Err(Error::Argument("users can't blacklist themselves"));
     }
     if add.iter().any(|added| remove.contains(added)) {
         return Err(Error::Argument("a user is named in both add and remove"));
@@ -40,33 +45,53 @@ pub(super) fn check(user: &UserId, add: &mut Vec<UserId>, remove: &mut Vec<UserI
     Ok(())
 }
 
+/// Puts users on the blacklist, which ends what there is between them and the user, and takes users off. `each`:
+/// every one is judged alone; otherwise those who can't be put on refuse all.
 pub(super) async fn update(
     staging: &mut Staging<'_>,
     change: &Change,
     add: &[UserId],
     remove: &[UserId],
+    each: bool,
 ) -> Result<Answer, Error> {
     let (app, user) = (change.app, &change.user);
-    for added in add {
-        change.ensure_account(staging, added).await?;
-    }
     let (begin, end) = keys::listed_all(app, Listed::Blacklist, user);
     let query = RangeQuery { begin, end, limit: BLACKLIST_MAX + 1, reverse: false, mode: ReadMode::Serializable };
-    let listed = staging.tx.range(query).await?.pairs;
-    let is_listed =
-        |other: &UserId| listed.iter().any(|(key, _)| *key == keys::listed(app, Listed::Blacklist, user, other));
-    let added: Vec<&UserId> = add.iter().filter(|other| staging.again || !is_listed(other)).collect();
-    let removed: Vec<&UserId> = remove.iter().filter(|other| staging.again || is_listed(other)).collect();
-    let new = added.iter().filter(|other| !is_listed(other)).count();
-    if listed.len() + new > BLACKLIST_MAX {
-        return Err(Error::ListFull("a blacklist holds at most 1000 users"));
+    let mut listed: BTreeSet<Bytes> = staging.tx.range(query).await?.pairs.into_iter().map(|(key, _)| key).collect();
+    let key = |other: &UserId| keys::listed(app, Listed::Blacklist, user, other);
+    let mut outcomes = Vec::with_capacity(add.len() + remove.len());
+    let (mut added, mut removed) = (Vec::new(), Vec::new());
+    for other in add {
+        let judged = if other == user {
+            Err(Refusal::Invalid)
+        } else if !account::is_there(staging.get(&keys::account(app, other)).await?)? {
+            if each { Err(Refusal::UserUnknown) } else { return Err(Error::UserInvalid) }
+        } else if listed.contains(&key(other)) {
+            if staging.again { Ok(Related::Done) } else { Err(Refusal::Invalid) }
+        } else if listed.len() >= BLACKLIST_MAX {
+            if each { Err(Refusal::BlacklistFull) } else { return Err(FULL) }
+        } else {
+            listed.insert(key(other));
+            added.push(other);
+            Ok(Related::Done)
+        };
+        outcomes.push(RelationOutcome { user: other.clone(), outcome: judged });
+    }
+    for other in remove {
+        let is_listed = listed.remove(&key(other));
+        removed.extend(is_listed.then_some(other));
+        let judged = if is_listed || staging.again { Ok(Related::Done) } else { Err(Refusal::Invalid) };
+        outcomes.push(RelationOutcome { user: other.clone(), outcome: judged });
+    }
+    // From here on it is written.
+    if !added.is_empty() {
+        end_relations(staging, change, &added).await?;
     }
     for (others, blacklisted) in [(&added, true), (&removed, false)] {
         for other in others {
-            let key = keys::listed(app, Listed::Blacklist, user, other);
             match blacklisted {
-                true => staging.tx.set(key, Bytes::new()),
-                false => staging.tx.clear(&key),
+                true => staging.tx.set(key(other), Bytes::new()),
+                false => staging.tx.clear(&key(other)),
             }
             let relation = relation(staging, app, user, other).await?;
             put_relation(staging, app, user, other, &RelationRecord { blacklisted, ..relation });
@@ -77,7 +102,20 @@ pub(super) async fn update(
         let event = BlacklistChanged { added: names(added), removed: names(removed) };
         staging.append_stored(app, user, &What::Blacklist(event));
     }
-    Ok(Answer::Done)
+    Ok(if each { Answer::Relations(outcomes) } else { Answer::Done })
+}
+
+const FULL: Error = Error::ListFull("a blacklist holds at most 1000 users");
+
+/// Ends friendships and open requests between the user and others.
+async fn end_relations(staging: &mut Staging<'_>, change: &Change, others: &[&UserId]) -> Result<(), Error> {
+    let mut book = Book::open(staging, change.app, &change.user).await?;
+    for other in others {
+        let mut peer = Book::open(staging, change.app, other).await?;
+        book.part(staging, &mut peer).await?;
+        peer.close(staging).await?;
+    }
+    book.close(staging).await
 }
 
 /// What `user` says of `other`.

@@ -68,7 +68,7 @@ pub(super) async fn update(
     if update.read_seq > 0 && update.marked_unread.is_none() {
         now.marked_unread = false;
     }
-    if is_end {
+    if update.clear || update.remove && !update.keep_history {
         now.cleared_seq = head.seq;
     }
     if update.remove {
@@ -106,6 +106,7 @@ fn set_fields(record: &mut ConversationRecord, update: &UpdateConversation) {
     if let Some(data) = custom_data {
         record.custom_data = data.clone();
     }
+    record.marks = record.marks & !update.clear_marks | update.set_marks;
 }
 
 /// Writes what the user keeps, and what follows from it.
@@ -164,6 +165,7 @@ pub(crate) fn state(record: &ConversationRecord, labels: &LabelsRecord) -> Conve
         read_seq: record.read_seq,
         cleared_seq: record.cleared_seq,
         removed_seq: record.removed_seq,
+        marks: record.marks,
     }
 }
 

@@ -9,7 +9,7 @@ use super::Change;
 use crate::{
     domain::{
         AppId, Error, UserId,
-        act::{Answer, ExtensionOutcome, Staging},
+        act::{Answer, Author, ExtensionOutcome, Staging},
         damaged,
         keys::{self, Conversation},
         records::ExtensionRecord,
@@ -62,7 +62,15 @@ pub(super) async fn change(
     let mut results = Vec::with_capacity(changes.len());
     for wanted in changes {
         let index = present.iter().position(|extension| extension.key == wanted.key);
-        let outcome = judge(index.and_then(|index| present.get(index)), wanted, present.len(), staging.again);
+        let found = index.and_then(|index| present.get(index));
+        let outcome = match change.by {
+            Author::User => judge(found, wanted, present.len(), staging.again),
+            // Whatever is there: that is theirs to say.
+            Author::Admin => {
+                let wanted = ExtensionChange { version: found.map_or(0, |found| found.version), ..wanted.clone() };
+                judge(found, &wanted, present.len(), staging.again)
+            }
+        };
         if outcome == ExtensionOutcome::Changed {
             version += 1;
             index.map(|index| present.swap_remove(index));

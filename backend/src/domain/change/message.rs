@@ -10,7 +10,7 @@ use protocol::{
 use super::Change;
 use crate::domain::{
     Error, UserId,
-    act::{Answer, Staging},
+    act::{Answer, Author, Staging},
     elements::Facts,
     keys::{self, Conversation},
     records::{EventKind, MessageRef},
@@ -33,7 +33,7 @@ pub(super) async fn recall(
         Some(_) => return Err(Error::MessageRecalled),
         None => {
             let window_ms = staging.settings(change.app).await?.recall_seconds * 1000;
-            ensure_in_time(staging, &message, window_ms)?;
+            ensure_in_time(staging, change, &message, window_ms)?;
             message.recalled = Some(Recalled { by, time_ms: staging.now_ms, reason: reason.to_owned() });
             message.body = Bytes::new();
             message.revision += 1;
@@ -61,7 +61,7 @@ pub(super) async fn edit(
     let settings = staging.settings(change.app).await?;
     settings.check_message_bytes(body.len())?;
     if settings.edit_seconds > 0 {
-        ensure_in_time(staging, &message, settings.edit_seconds * 1000)?;
+        ensure_in_time(staging, change, &message, settings.edit_seconds * 1000)?;
     }
     super::super::merged::ensure_known(staging, change.app, facts).await?;
     let is_mention = mentioned(facts, peer) && *peer != change.user && !relation.deaf;
@@ -81,8 +81,8 @@ fn ensure_sender(change: &Change, message: &Message) -> Result<(), Error> {
     if message.from == change.user.as_str() { Ok(()) } else { Err(Error::NotAllowed) }
 }
 
-fn ensure_in_time(staging: &Staging<'_>, message: &Message, window_ms: u64) -> Result<(), Error> {
-    let in_time = staging.now_ms.saturating_sub(message.time_ms) <= window_ms;
+fn ensure_in_time(staging: &Staging<'_>, change: &Change, message: &Message, window_ms: u64) -> Result<(), Error> {
+    let in_time = change.by == Author::Admin || staging.now_ms.saturating_sub(message.time_ms) <= window_ms;
     if in_time { Ok(()) } else { Err(Error::TooLate) }
 }
 

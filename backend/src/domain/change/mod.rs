@@ -4,16 +4,21 @@
 //! - [`extension`]: reactions and the like; [`pin`]: pinned messages.
 //! - [`conversation`]: what a user keeps about a conversation (MSG-16, MSG-17); `label`: its labels.
 //! - [`blacklist`]: whose messages a user does not want (REL-08).
+//! - [`profile`]: what is said of a user (PROF-01, PROF-05); [`friends`]: friends, requests and lists (REL-02 to
+//!   REL-11); [`account`]: deleting accounts (ACC-03).
 //!
 //! What may not live here: reading without changing (see [`super::sync`], [`super::history`],
 //! [`super::conversations`]).
 
+pub mod account;
 pub mod blacklist;
 pub mod conversation;
 pub mod extension;
+pub mod friends;
 pub(crate) mod label;
 mod message;
 pub mod pin;
+pub mod profile;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -21,8 +26,8 @@ use protocol::message::{ExtensionChange, Message, UpdateConversation};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    AppId, Error, UserId,
-    act::{Answer, Staging},
+    AppId, Error, UserId, account as accounts,
+    act::{Answer, Author, Staging},
     damaged,
     elements::Facts,
     keys::{self, Conversation},
@@ -40,8 +45,10 @@ pub const REASON_BYTES_MAX: usize = 256;
 pub struct Change {
     /// The application.
     pub app: AppId,
-    /// Who asks.
+    /// Who asks, or is asked for.
     pub user: UserId,
+    /// In whose name.
+    pub by: Author,
     /// What for.
     pub kind: Kind,
 }
@@ -66,11 +73,28 @@ pub enum Kind {
     Conversation { peer: UserId, update: Box<UpdateConversation> },
     /// Gives a label another name; without one it is taken off all conversations.
     RenameLabel { label: String, to: String },
-    /// Puts users on the user's blacklist and takes them off.
-    Blacklist { add: Vec<UserId>, remove: Vec<UserId> },
+    /// Puts users on the user's blacklist and takes them off. `each`: those that can't be are left out, instead of
+    /// refusing all.
+    Blacklist { add: Vec<UserId>, remove: Vec<UserId>, each: bool },
+    /// Changes the user's profile.
+    Profile(profile::ProfileChange),
+    /// Changes the user's friends, requests or lists.
+    Friends(friends::FriendsChange),
+    /// Deletes the account.
+    Erase(account::Erase),
 }
 
 impl Change {
+    /// A change that the user asks for.
+    pub fn new(app: AppId, user: UserId, kind: Kind) -> Self {
+        Change { app, user, by: Author::User, kind }
+    }
+
+    /// A change that an administrator asks for.
+    pub fn by_admin(app: AppId, user: UserId, kind: Kind) -> Self {
+        Change { app, user, by: Author::Admin, kind }
+    }
+
     /// Everything that can be said without the store.
     pub fn check(&mut self, message_bytes_max: usize) -> Result<(), Error> {
         match &mut self.kind {
@@ -81,7 +105,7 @@ impl Change {
                 if body.len() > message_bytes_max {
                     return Err(Error::MessageTooLong { bytes: body.len(), limit: message_bytes_max });
                 }
-                *facts = super::elements::check(body)?;
+                *facts = super::elements::check(body, self.by)?;
                 Ok(())
             }
             Kind::Delete { seqs, .. } | Kind::Receipts { seqs, .. } => {
@@ -95,7 +119,11 @@ impl Change {
             Kind::Extensions { changes, .. } => extension::check(changes),
             Kind::Conversation { update, .. } => conversation::check(update),
             Kind::RenameLabel { label, to } => label::check_rename(label, to),
-            Kind::Blacklist { add, remove } => blacklist::check(&self.user, add, remove),
+            Kind::Blacklist { add, remove, each } => blacklist::check(&self.user, add, remove, *each),
+            Kind::Profile(change) => change.check(self.by),
+            Kind::Friends(change) => change.check(self.by),
+            Kind::Erase(_) if self.by == Author::User => Err(Error::NotAllowed),
+            Kind::Erase(_) => Ok(()),
             Kind::Recall { .. } | Kind::Pin { .. } => Ok(()),
         }
     }
@@ -107,7 +135,10 @@ impl Change {
                 changes.iter().map(|change| change.key.len() + change.value.len()).sum()
             }
             Kind::Receipts { seqs, .. } | Kind::Delete { seqs, .. } => seqs.len() * size_of::<u64>(),
-            Kind::Blacklist { add, remove } => (add.len() + remove.len()) * super::USER_BYTES_MAX,
+            Kind::Blacklist { add, remove, .. } => (add.len() + remove.len()) * super::USER_BYTES_MAX,
+            Kind::Profile(change) => change.bytes(),
+            Kind::Friends(change) => change.bytes(),
+            Kind::Erase(erase) => erase.bytes(),
             Kind::Conversation { update, .. } => update.encoded_len(),
             Kind::Recall { .. } | Kind::Pin { .. } | Kind::RenameLabel { .. } => REASON_BYTES_MAX,
         }
@@ -126,7 +157,13 @@ impl Change {
             // Stored once, and in both sides' logs; the message is noted to have extensions.
             Kind::Extensions { changes, .. } => MESSAGE_BYTES + 3 * self.bytes() + changes.len() * NOTE_BYTES,
             Kind::Delete { seqs, .. } => (seqs.len() + 1) * NOTE_BYTES,
-            Kind::Blacklist { add, remove } => (add.len() + remove.len() + 1) * 2 * NOTE_BYTES,
+            // Ends a friendship, and open requests, too.
+            Kind::Blacklist { add, remove, .. } => {
+                add.len() * friends::RELATION_BYTES + (remove.len() + 1) * 2 * NOTE_BYTES
+            }
+            Kind::Profile(change) => change.written_bytes(),
+            Kind::Friends(change) => change.written_bytes(),
+            Kind::Erase(erase) => erase.written_bytes(),
             Kind::Conversation { .. } | Kind::RenameLabel { .. } => CONVERSATION_BYTES,
             Kind::Recall { .. } | Kind::Pin { .. } => 4 * NOTE_BYTES,
         }
@@ -135,6 +172,10 @@ impl Change {
     pub(super) fn stamps_max(&self) -> usize {
         match &self.kind {
             Kind::Receipts { seqs, .. } => 2 * seqs.len(),
+            Kind::Blacklist { add, .. } => 2 + add.len() * friends::STAMPS_EACH,
+            Kind::Profile(change) => change.stamps_max(),
+            Kind::Friends(change) => change.stamps_max(),
+            Kind::Erase(erase) => erase.stamps_max(),
             _ => 2,
         }
     }
@@ -165,11 +206,15 @@ impl Change {
             Kind::Delete { peer, .. } => {
                 smallvec![keys::conversation_head(app, Conversation::between(&self.user, peer))]
             }
-            Kind::Blacklist { add, remove } => {
+            Kind::Blacklist { add, remove, .. } => {
                 let accounts = add.iter().map(|other| keys::account(app, other));
                 let relations = add.iter().chain(remove).map(|other| keys::relation(app, &self.user, other));
-                accounts.chain(relations).collect()
+                let ended = add.iter().flat_map(|other| friends::reads(app, &self.user, other));
+                accounts.chain(relations).chain(ended).collect()
             }
+            Kind::Profile(change) => change.reads(app, &self.user),
+            Kind::Friends(change) => change.reads(app, &self.user),
+            Kind::Erase(erase) => erase.reads(app, &self.user),
         }
     }
 
@@ -183,8 +228,17 @@ impl Change {
             Kind::Blacklist { .. } => {
                 smallvec![keys::listed(self.app, keys::Listed::Blacklist, &self.user, &self.user)]
             }
+            Kind::Friends(_) => smallvec![keys::book(self.app, &self.user)],
+            Kind::Profile(_) => smallvec![keys::profile(self.app, &self.user)],
+            Kind::Erase(_) => smallvec![keys::unfinished(self.app, &self.user)],
             _ => self.reads(),
         }
+    }
+
+    /// Whether a run of the change can't tell what an earlier one has written into logs: then everybody concerned
+    /// reads them, and that run is barred, should it still be on its way.
+    pub(super) fn is_told_by_the_log(&self) -> bool {
+        matches!(self.kind, Kind::Blacklist { .. } | Kind::Profile(_) | Kind::Friends(_) | Kind::Erase(_))
     }
 
     pub(super) async fn stage(&self, staging: &mut Staging<'_>) -> Result<Answer, Error> {
@@ -199,7 +253,10 @@ impl Change {
             Kind::Pin { peer, seq, unpin } => pin::change(staging, self, peer, *seq, *unpin).await,
             Kind::Conversation { peer, update } => conversation::update(staging, self, peer, update).await,
             Kind::RenameLabel { label, to } => label::rename(staging, self, label, to).await,
-            Kind::Blacklist { add, remove } => blacklist::update(staging, self, add, remove).await,
+            Kind::Blacklist { add, remove, each } => blacklist::update(staging, self, add, remove, *each).await,
+            Kind::Profile(change) => change.stage(staging, self).await,
+            Kind::Friends(change) => change.stage(staging, self).await,
+            Kind::Erase(erase) => erase.stage(staging, self).await,
         }
     }
 
@@ -212,7 +269,11 @@ impl Change {
             | Kind::Extensions { peer, .. }
             | Kind::Pin { peer, .. }
             | Kind::Conversation { peer, .. } => smallvec![&self.user, peer],
-            Kind::Delete { .. } | Kind::RenameLabel { .. } | Kind::Blacklist { .. } => smallvec![&self.user],
+            Kind::Delete { .. } | Kind::RenameLabel { .. } => smallvec![&self.user],
+            Kind::Blacklist { add, .. } => add.iter().chain([&self.user]).collect(),
+            Kind::Profile(change) => change.others().iter().chain([&self.user]).collect(),
+            Kind::Friends(change) => change.others().into_iter().chain([&self.user]).collect(),
+            Kind::Erase(erase) => erase.others().iter().chain([&self.user]).collect(),
         }
     }
 
@@ -244,14 +305,16 @@ impl Change {
 
     /// Refuses users that do not exist.
     async fn ensure_account(&self, staging: &mut Staging<'_>, user: &UserId) -> Result<(), Error> {
-        let account = staging.get(&keys::account(self.app, user)).await?;
-        account.map(|_| ()).ok_or(Error::UserInvalid)
+        match accounts::is_there(staging.get(&keys::account(self.app, user)).await?)? {
+            true => Ok(()),
+            false => Err(Error::UserInvalid),
+        }
     }
 
     /// Refuses what `peer` would refuse as a message: an old message must not become the way to say something
     /// new. Returns what `peer` says of the user.
     async fn ensure_welcome(&self, staging: &mut Staging<'_>, peer: &UserId) -> Result<RelationRecord, Error> {
         let settings = staging.settings(self.app).await?;
-        super::send::ensure_welcome(staging, self.app, &self.user, peer, &settings).await
+        super::send::ensure_welcome(staging, self.app, &self.user, peer, &settings, self.by).await
     }
 }

@@ -4,12 +4,14 @@
 //! event logs and answers to sends point to messages that are there or have expired; floors are not ahead
 //! of what they limit; a conversation with messages stands in the index of hours, so that it will expire,
 //! and in the lists of both users; the counts of unread messages agree from message to message and with
-//! the head.
+//! the head; profiles, friends and requests agree on both sides and with their indexes and counts (`people`).
 //! Subspaces that this program does not know are counted and not looked into.
+
+mod people;
 
 use bytes::Bytes;
 use prost::Message as _;
-use protocol::message::Message;
+use protocol::message::{Message, Profile};
 
 use super::{
     super::{
@@ -19,6 +21,7 @@ use super::{
             AccountRecord, ApplicationRecord, EventKind, EventPass, EventRecord, Head, RetentionClaim, SentRecord,
         },
         retention::{event_floor, floor_seq, hour_of},
+        unfinished::UnfinishedRecord,
     },
     Walk,
 };
@@ -78,6 +81,17 @@ impl Check<'_> {
             Parts::EventFloor { user } => return self.event_floor(app, key, &user, value),
             Parts::RetentionClaim => self.decodes::<RetentionClaim>(key, value),
             Parts::EventPass => self.decodes::<EventPass>(key, value),
+            Parts::Profile => self.decodes::<Profile>(key, value),
+            Parts::Unfinished => self.decodes::<UnfinishedRecord>(key, value),
+            Parts::Relation(user, other) => return self.relation(app, key, &user, &other, value),
+            Parts::Friend(user, friend) => return self.friend(app, key, &user, &friend, value),
+            Parts::Book(user) => return self.book(app, key, &user, value),
+            Parts::FriendChange(user, seq) => return self.friend_change(app, key, &user, seq, &value),
+            Parts::FriendRemoval(user, seq) => return self.friend_removal(app, key, &user, seq),
+            Parts::FriendRequest(user, way, other) => {
+                return self.friend_request(app, key, &user, way, &other, value);
+            }
+            Parts::KeptBy(user, other) => return self.kept_by(app, key, &user, &other),
             Parts::Feature => {}
             Parts::Moment if value.len() == size_of::<u64>() => {}
             Parts::Moment => self.problem(key, "a moment is eight bytes long"),

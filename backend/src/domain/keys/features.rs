@@ -29,6 +29,18 @@ pub fn active_peer(key: &[u8]) -> Option<UserId> {
     (kind == ONE_TO_ONE).then(|| UserId::new(&peer))?
 }
 
+/// The hour in a key of [`all_active`].
+pub fn active_hour(key: &[u8]) -> Option<u32> {
+    let (_, _, _, hour, _, _): (AppId, u32, String, u32, u32, String) = unpack(key).ok()?;
+    Some(hour)
+}
+
+/// A user's conversations that were last active in an hour.
+pub fn active_in(app: AppId, user: &UserId, hour: u32) -> (Bytes, Bytes) {
+    let at = |hour: u32| key(&(app, ACTIVE, user.as_str(), hour));
+    (at(hour), at(hour.saturating_add(1)))
+}
+
 /// Says that a user has deleted a message.
 pub fn deleted(app: AppId, user: &UserId, peer: &UserId, seq: u64) -> Bytes {
     key(&(app, DELETED, user.as_str(), ONE_TO_ONE, peer.as_str(), seq))
@@ -93,6 +105,11 @@ pub fn merged_message(app: AppId, content_id: &[u8], index: u32) -> Bytes {
 /// What `user` says of `peer`.
 pub fn relation(app: AppId, user: &UserId, peer: &UserId) -> Bytes {
     key(&(app, RELATION, user.as_str(), peer.as_str()))
+}
+
+/// Everything that `user` says of others.
+pub fn relations(app: AppId, user: &UserId) -> (Bytes, Bytes) {
+    children(&(app, RELATION, user.as_str()))
 }
 
 /// Lists of users that a user keeps.

@@ -5,9 +5,11 @@ use foundationdb_tuple::{Bytes as TupleBytes, Element, pack, unpack};
 
 use super::{
     ACCOUNT, ACTIVE, ANNOUNCED, ANNOUNCEMENT, ANNOUNCEMENT_BODY, ANNOUNCEMENT_TASK, ANNOUNCEMENTS_MADE, APPLICATION,
-    ATTRIBUTE_NAMES, AUDIENCE, AppId, BLACKLIST, CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, EVENT, EVENT_FLOOR,
-    EVENT_PASS, EXTENSION, EventPlace, HOUR, KEPT, LABELS, MENTION, MERGED, MESSAGE, MOMENT, PIN, RELATION,
-    RETENTION_CLAIM, SENT, STORE_ID, Tail, expiry::split_number, hour_parts,
+    ATTRIBUTE_NAMES, AUDIENCE, AppId, BLACKLIST, BOOK, CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, Direction,
+    EVENT, EVENT_FLOOR, EVENT_PASS, EXTENSION, EventPlace, FRIEND, FRIEND_CHANGE, FRIEND_REMOVAL, FRIEND_REQUEST,
+    HISTORY_CHUNK, HISTORY_FILE, HOUR, KEPT, KEPT_BY, LABELS, MENTION, MERGED, MESSAGE, MOMENT, MUTE, PIN, PROFILE,
+    RELATION, RETENTION_CLAIM, SENT, STORE_ID, Tail, UNFINISHED, UserId, expiry::split_number, friend_request_parts,
+    hour_parts, one_user, two_users, user_and_seq,
 };
 use crate::store::Versionstamp;
 
@@ -34,6 +36,18 @@ pub(crate) enum Parts {
     RetentionClaim,
     EventPass,
     Moment,
+    Profile,
+    /// What the first says of the second.
+    Relation(UserId, UserId),
+    /// What the first keeps about the second.
+    Friend(UserId, UserId),
+    Book(UserId),
+    FriendChange(UserId, u64),
+    FriendRemoval(UserId, u64),
+    FriendRequest(UserId, Direction, UserId),
+    Unfinished,
+    /// The second has the first as a friend.
+    KeptBy(UserId, UserId),
     /// Something that belongs to messages or conversations, and is checked by its subspace alone.
     Feature,
     /// A subspace that this program does not know.
@@ -73,9 +87,20 @@ impl Parts {
             RETENTION_CLAIM => Parts::RetentionClaim,
             EVENT_PASS => Parts::EventPass,
             MOMENT => Parts::Moment,
-            KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | RELATION | LABELS | STORE_ID | BLACKLIST
-            | ATTRIBUTE_NAMES | AUDIENCE | ANNOUNCEMENT | ANNOUNCEMENT_TASK | ANNOUNCEMENT_BODY | ANNOUNCED
-            | ANNOUNCEMENTS_MADE => Parts::Feature,
+            PROFILE => Parts::Profile,
+            RELATION => two_users(key).map(|(user, other)| Parts::Relation(user, other))?,
+            FRIEND => two_users(key).map(|(user, friend)| Parts::Friend(user, friend))?,
+            BOOK => Parts::Book(one_user(key)?),
+            FRIEND_CHANGE => user_and_seq(key).map(|(user, seq)| Parts::FriendChange(user, seq))?,
+            FRIEND_REMOVAL => user_and_seq(key).map(|(user, seq)| Parts::FriendRemoval(user, seq))?,
+            FRIEND_REQUEST => {
+                friend_request_parts(key).map(|(user, way, other)| Parts::FriendRequest(user, way, other))?
+            }
+            UNFINISHED => Parts::Unfinished,
+            KEPT_BY => two_users(key).map(|(user, other)| Parts::KeptBy(user, other))?,
+            KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | LABELS | STORE_ID | BLACKLIST | MUTE
+            | HISTORY_FILE | HISTORY_CHUNK | ATTRIBUTE_NAMES | AUDIENCE | ANNOUNCEMENT | ANNOUNCEMENT_TASK
+            | ANNOUNCEMENT_BODY | ANNOUNCED | ANNOUNCEMENTS_MADE => Parts::Feature,
             _ => Parts::Unknown,
         };
         Some((app, subspace, parts))

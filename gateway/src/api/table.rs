@@ -1,0 +1,217 @@
+//! Which commands there are: one row each, from which calls are dispatched, limited and documented (API.md).
+
+use std::fmt::Write as _;
+
+use futures::future::BoxFuture;
+use serde_json::{Map, Value};
+
+use super::{
+    accounts, announcements,
+    call::Call,
+    codes::{self, Code, Failure},
+    config, contacts, extensions,
+    fields::Fields,
+    files, messages, past,
+};
+
+/// What a command comes to: the fields of its answer beside those that every answer has.
+pub type Outcome = Result<Map<String, Value>, Failure>;
+
+type Handler = for<'a> fn(&'a Call<'a>, Fields<'a>) -> BoxFuture<'a, Outcome>;
+
+/// A command.
+pub struct Row {
+    pub service: &'static str,
+    pub command: &'static str,
+    pub handler: Handler,
+    /// What it does, in a few words.
+    pub what: &'static str,
+    /// Things that one call may name, at the most.
+    pub items_max: usize,
+    /// Calls of an application each second, as published.
+    pub per_second: u32,
+    /// Longest body, in bytes.
+    pub body_bytes_max: usize,
+    /// The service's code for a body that is JSON, but no object.
+    pub not_object: Code,
+}
+
+/// Bodies that hold a message, or some names.
+const BODY_BYTES: usize = 128 * 1024;
+
+macro_rules! rows {
+    ($($service:literal, $not_object:path {
+        $($command:literal, $handler:path, $items_max:literal, $per_second:literal, $what:literal;)+
+    })+) => {
+        /// Every command that is served.
+        pub const ROWS: &[Row] = &[$($(Row {
+            service: $service,
+            command: $command,
+            handler: |call, fields| Box::pin($handler(call, fields)),
+            what: $what,
+            items_max: $items_max,
+            per_second: $per_second,
+            body_bytes_max: BODY_BYTES,
+            not_object: $not_object,
+        },)+)+];
+    };
+}
+
+rows! {
+    "im_open_login_svc", codes::ACCOUNTS_ARGUMENT {
+        "account_import", accounts::import, 1, 200, "creates an account";
+        "multiaccount_import", accounts::import_many, 100, 100, "creates accounts";
+        "account_delete", accounts::delete, 100, 100, "deletes accounts and what they have left";
+        "account_check", accounts::check, 100, 100, "says which accounts exist";
+        "kick", accounts::kick, 1, 200, "makes a user's UserSigs invalid, and signs the user out";
+    }
+    "openim", codes::BODY_NOT_OBJECT {
+        "query_online_status", accounts::query_online_status, 500, 200, "says which users are online";
+        "sendmsg", messages::send, 1, 200, "sends a message";
+        "batchsendmsg", messages::send_many, 500, 200, "sends a message to several users";
+        "importmsg", messages::import, 1, 200, "imports a message";
+        "admin_getroammsg", past::read, 100, 200, "reads a conversation back";
+        "admin_msgwithdraw", past::withdraw, 1, 200, "recalls a message";
+        "modify_c2c_msg", past::modify, 1, 200, "changes a message";
+        "admin_set_msg_read", past::set_read, 1, 200, "marks a conversation as read";
+        "get_c2c_unread_msg_num", past::unread, 10, 200, "counts unread messages";
+    }
+    "openim_msg_ext_http_svc", codes::BODY_NOT_OBJECT {
+        "get_key_values", extensions::get, 200, 200, "reads the extensions of a message";
+        "set_key_values", extensions::set, 20, 200, "changes the extensions of a message";
+    }
+    "recentcontact", codes::CONTACT_ARGUMENT {
+        "get_list", contacts::list, 100, 200, "reads a conversation list";
+        "delete", contacts::delete, 1, 200, "takes a conversation off the list";
+        "create_contact_group", contacts::create_group, 100, 200, "puts a label on conversations";
+        "del_contact_group", contacts::delete_group, 1, 200, "takes a label off all conversations";
+        "update_contact_group", contacts::update_group, 100, 200, "renames a label, or changes which conversations have it";
+        "mark_contact", contacts::mark, 100, 200, "marks conversations";
+        "search_contact_group", contacts::search, 300, 200, "reads labels and marks of conversations";
+        "get_contact_group", contacts::groups, 100, 200, "reads all labels and marks";
+    }
+    "all_member_push", codes::BODY_NOT_OBJECT {
+        "im_push", announcements::push, 1, 100, "tells something to everybody, or to all with some attributes or tags";
+        "im_set_attr_name", announcements::set_names, 10, 100, "names the attributes that users may have";
+        "im_get_attr_name", announcements::get_names, 10, 100, "says how attributes are named";
+        "im_set_attr", announcements::set_attributes, 100, 100, "gives users' attributes values";
+        "im_remove_attr", announcements::remove_attributes, 100, 100, "takes attributes from users";
+        "im_get_attr", announcements::get_attributes, 100, 100, "says which attributes users have";
+        "im_add_tag", announcements::add_tags, 100, 100, "puts tags on users";
+        "im_remove_tag", announcements::remove_tags, 100, 100, "takes tags off users";
+        "im_remove_all_tags", announcements::remove_all_tags, 100, 100, "takes all tags off users";
+        "im_get_tag", announcements::get_tags, 100, 100, "says which tags users have";
+    }
+    "openconfigsvr", codes::CONFIG_NOT_OBJECT {
+        "setnospeaking", config::set_no_speaking, 1, 200, "mutes a user";
+        "getnospeaking", config::no_speaking, 1, 200, "says for how long a user is muted";
+        "getappinfo", config::app_info, 30, 200, "counts registrations of the last 30 days";
+    }
+    "ConfigSvc", codes::CONFIG_NOT_OBJECT {
+        "GetIPList", config::ip_list, 1, 200, "says which address this server has";
+    }
+    "open_msg_svc", codes::HISTORY_ARGUMENT {
+        "get_history", files::history, 1, 10, "makes a file of all messages of an hour";
+    }
+}
+
+/// Published commands that are not served yet, by service.
+const NOT_YET: &[(&str, &[&str])] = &[
+    ("profile", &["portrait_get", "portrait_set"]),
+    (
+        "sns",
+        &[
+            "friend_add",
+            "friend_import",
+            "friend_update",
+            "friend_delete",
+            "friend_delete_all",
+            "friend_check",
+            "friend_get",
+            "friend_get_list",
+            "black_list_add",
+            "black_list_delete",
+            "black_list_get",
+            "black_list_check",
+            "group_add",
+            "group_delete",
+            "group_get",
+        ],
+    ),
+    ("group_open_http_svc", &["all of its commands"]),
+];
+
+/// The row of a command.
+pub fn find(service: &str, command: &str) -> Option<&'static Row> {
+    ROWS.iter().find(|row| row.service == service && row.command == command)
+}
+
+/// API.md.
+pub fn document() -> String {
+    let mut text = String::from(
+        "# The server API\n\n\
+         What an application's own server asks of a gateway: compatible with the published \"v4\" server API of the\n\
+         hosted original, in names, fields, defaults and error codes. A server moves over by changing one host name.\n\n    \
+         POST https://HOST:8444/v4/<service>/<command>?sdkappid=…&identifier=…&usersig=…&random=…&contenttype=json\n\n\
+         `identifier` is one of the application's `admins`, `usersig` a UserSig of it. Answers have HTTP status 200 and\n\
+         `ActionStatus` (`OK` or `FAIL`), `ErrorCode` and `ErrorInfo`, whatever happened. Unknown fields are ignored; a whole\n\
+         number may be written as a string.\n\n\
+         This file is printed by `gateway api`.\n\n\
+         ## Served\n\n\
+         | command | what it does | at once | calls a second |\n| --- | --- | --- | --- |\n",
+    );
+    for Row { service, command, what, items_max, per_second, .. } in ROWS {
+        let _ = writeln!(text, "| `{service}/{command}` | {what} | {items_max} | {per_second} |");
+    }
+    text.push_str(NOTES);
+    text.push_str("\n## Not served yet\n\n");
+    for (service, commands) in NOT_YET {
+        let _ = writeln!(text, "- `{service}`: {}", commands.join(", "));
+    }
+    text
+}
+
+/// What differs from the original, or is not said by it.
+const NOTES: &str = "
+`at once` is how many accounts, messages or conversations one call may name, or is given. The calls a second are
+those of one application, as published; `api.rate_percent` scales them.
+
+- `MsgKey` is `<sequence>_<MsgRandom>_<seconds>`, the sequence being the message's place in its conversation, which
+  is `MsgSeq` in answers, too. `batchsendmsg` answers one key for all of its messages: its sequence is 0, and the
+  message is found by time and `MsgRandom`. A message of a client has a `MsgRandom` that follows from its id.
+- The same `sendmsg` (`MsgRandom`, `MsgSeq`, recipient, content) within a minute is stored once and answered
+  again; with `MsgTimeStamp`, whenever it comes.
+- `importmsg`: within a conversation time does not run back. A message older than the newest one of its conversation
+  is put behind that, with its time.
+- `TIMRelayElem` brings its content as `MsgList`, and is told with `JsonMsgKey`, which names that content.
+  Notifications (TYPE-09) are a `TIMNotificationElem` with `Topic` and `Data`.
+- Conversation groups are the labels that clients know: `GroupId` is a label's number.
+- `get_history`: `MsgTime` is Beijing time, as published. The file is gzip-compressed JSON with a `MsgList`; its link
+  holds for `api.link_hours`, and says by its checksums what it holds, even if a message is changed later.
+- `im_push` reaches users who are online at once. Within `MsgLifeTime` it reaches others when they log in, in the
+  conversation with `From_Account`, as a message that is stored. Its quota and interval are settings of the
+  application. Accounts made later are not told.
+- `getappinfo` has the figures that are kept: registrations.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_command_stands_twice() {
+        let mut names: Vec<_> = ROWS.iter().map(|row| (row.service, row.command)).collect();
+        let not_yet =
+            NOT_YET.iter().flat_map(|(service, commands)| commands.iter().map(|command| (*service, *command)));
+        names.extend(not_yet);
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn the_document_is_the_file_in_the_repository() {
+        assert_eq!(include_str!("../../../API.md"), document(), "run `cargo run -p gateway -- api > API.md`");
+    }
+}
