@@ -106,6 +106,8 @@ pub enum HomeMail {
     },
     /// The presence of users, in order; `follower` is told of its changes from now on.
     Presence { app: AppId, users: Vec<UserId>, follower: Option<Address>, answer: oneshot::Sender<Vec<Presence>> },
+    /// Users of an application who have a session, of those whose home the core is.
+    Online { app: AppId, answer: oneshot::Sender<Vec<UserId>> },
     /// `follower` is no longer told.
     Unfollow { app: AppId, users: Vec<UserId>, follower: Address },
 }

@@ -4,12 +4,14 @@
 //! - [`shard`]: one core with its connections. [`mailbox`], [`router`], [`homes`]: between cores.
 //! - [`api`]: the server API, on threads of its own.
 //! - [`policy`]: which devices exclude each other. [`send_limit`]: how many messages a user may send.
+//! - [`announcer`]: tells announcements to the users of this node.
 //! - [`store_tool`]: `gateway store`, for operators.
 //! - [`tls`]: one connection's TLS. [`admin`], [`metrics`]: for operators. [`errors`]: codes for clients.
 //!
 //! What may not live here: what an IM is (that is `backend::domain`).
 
 mod admin;
+mod announcer;
 mod api;
 mod application;
 mod config;

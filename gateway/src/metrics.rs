@@ -63,6 +63,7 @@ fn describe() {
         "Connections to the server API closed because of api.connections_max."
     );
     describe_counter!("gateway_api_files_total", "Files of messages asked for by their links, by HTTP status.");
+    describe_counter!("gateway_announcements_told_total", "Messages that told users an announcement.");
     describe_histogram!("send_batch_messages", "Sends that shared a transaction.");
     describe_gauge!("process_resident_memory_bytes", "Resident memory of the process.");
     describe_gauge!("process_cpu_seconds_total", "Processor time used, user and system.");

@@ -27,7 +27,9 @@ use backend::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    admin, api,
+    admin,
+    announcer::{self, Arrivals},
+    api,
     application::{self, Application},
     config::{Config, StoreEngine},
     development::{self, Development},
@@ -98,6 +100,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         batch_max: config.batch_max,
         ..SendLimits::default()
     };
+    let (arrivals, arrived) = Arrivals::new();
     let shared = Arc::new(Shared {
         limits: Arc::new(config.limits.clone()),
         connections_max,
@@ -106,6 +109,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         store,
         store_id,
         router,
+        arrivals,
         tls: ArcSwap::new(tls_config),
         api_tls: ArcSwap::new(api_tls_config),
         connections: AtomicUsize::new(0),
@@ -124,6 +128,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     );
     println!("server API https://{api_address}/v4/");
     go_on_with_unfinished(&shared);
+    announcer::start(shared.clone(), arrived).context("starting the announcer")?;
     let retention = start_retention(&shared)?;
     let result = serve(&shared, &files, &signals, &ended, cores, &api);
     retention.stop();

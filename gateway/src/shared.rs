@@ -6,12 +6,20 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
-use backend::{domain::send_queue::SendQueue, env::Clock, store::Store};
+use backend::{
+    domain::{
+        Error,
+        act::{Act, Answer},
+        send_queue::SendQueue,
+    },
+    env::Clock,
+    store::Store,
+};
 use bytes::Bytes;
 use protocol::connection::ServerLimits;
 use rustls::ServerConfig;
 
-use crate::{config::Config, router::Router};
+use crate::{announcer::Arrivals, config::Config, router::Router};
 
 /// What all cores share.
 pub struct Shared {
@@ -26,6 +34,8 @@ pub struct Shared {
     pub store_id: Bytes,
     pub sends: SendQueue<Router>,
     pub router: Router,
+    /// Who has logged in while something is announced.
+    pub arrivals: Arrivals,
     /// The present certificate: swapped on SIGHUP, read at accept.
     pub tls: ArcSwap<ServerConfig>,
     /// The same certificate for the server API.
@@ -36,4 +46,18 @@ pub struct Shared {
     pub connections: AtomicUsize,
     /// Serving, and not draining: what /readyz answers.
     pub ready: AtomicBool,
+}
+
+impl Shared {
+    /// Submits an act of this server; the future is its outcome, once it is durable. Any executor can wait for it.
+    pub fn act(&self, act: Act) -> impl Future<Output = Result<Answer, Error>> + Send + use<> {
+        let call = self.router.call();
+        let submitted = self.sends.submit(call.origin(), act);
+        async move {
+            if let Some(asking) = submitted? {
+                asking.await?;
+            }
+            call.answer().await
+        }
+    }
 }

@@ -234,6 +234,12 @@ impl ApplicationRecord {
     }
 }
 
+/// The settings of an application now.
+pub async fn settings_now(store: &Store, app: AppId) -> Result<Settings, Error> {
+    let read = async move |tx: &Tx| settings(tx, app).await;
+    Ok(store.run(Lane::Read, "settings", read).await?.0)
+}
+
 /// The settings of an application; the defaults if it is not there.
 pub(crate) async fn settings(tx: &Tx, app: AppId) -> Result<Settings, Error> {
     application(tx, app).await?.map_or_else(|| Ok(Settings::default()), |application| application.settings())

@@ -30,6 +30,13 @@
 //! | `(app, 37, user, peer)` | `RelationRecord`: what a user says of another |
 //! | `(app, 38, user)` | `LabelsRecord`: names of the user's labels |
 //! | `(app, 40, user, other)` | empty: `other` is on the user's blacklist |
+//! | `(app, 60)` | `AttributeNamesRecord`: names of the attributes that users may have |
+//! | `(app, 61, user)` | `AudienceRecord`: a user's attributes and tags |
+//! | `(app, 62, versionstamp)` | `AnnouncementRecord`: something told to everybody, without its body |
+//! | `(app, 63, random)` | `TaskRecord`: the announcement that was made under this number |
+//! | `(app, 64, random)` | the announcement's body, as the protocol's `Body` |
+//! | `(app, 65, user)` | up to which announcement the user has been told, 12 bytes |
+//! | `(0, 66)` | how many announcements were made, u64 little-endian: watched by every node |
 //! | `(app, 41, user)` | the user's profile, as the protocol's `Profile` |
 //! | `(app, 42, user, friend)` | `FriendRecord`: what a user keeps about a friend |
 //! | `(app, 43, user)` | `BookRecord`: counts and sequence of a user's friends and requests, and the friend lists |
@@ -52,12 +59,14 @@
 use bytes::Bytes;
 use foundationdb_tuple::{Bytes as TupleBytes, TuplePack, pack, unpack};
 
+mod audience;
 mod expiry;
 mod features;
 mod parts;
 mod people;
 mod server_api;
 
+pub(crate) use audience::*;
 pub(crate) use expiry::*;
 pub use features::*;
 pub(crate) use parts::*;
@@ -91,6 +100,13 @@ const RELATION: u32 = 37;
 const LABELS: u32 = 38;
 const STORE_ID: u32 = 39;
 const BLACKLIST: u32 = 40;
+const ATTRIBUTE_NAMES: u32 = 60;
+const AUDIENCE: u32 = 61;
+const ANNOUNCEMENT: u32 = 62;
+const ANNOUNCEMENT_TASK: u32 = 63;
+const ANNOUNCEMENT_BODY: u32 = 64;
+const ANNOUNCED: u32 = 65;
+const ANNOUNCEMENTS_MADE: u32 = 66;
 const PROFILE: u32 = 41;
 const FRIEND: u32 = 42;
 const BOOK: u32 = 43;
@@ -129,6 +145,13 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (LABELS, "labels"),
     (STORE_ID, "store id"),
     (BLACKLIST, "blacklists"),
+    (ATTRIBUTE_NAMES, "attribute names"),
+    (AUDIENCE, "attributes and tags"),
+    (ANNOUNCEMENT, "announcements"),
+    (ANNOUNCEMENT_TASK, "announcement numbers"),
+    (ANNOUNCEMENT_BODY, "announcement bodies"),
+    (ANNOUNCED, "announcements told"),
+    (ANNOUNCEMENTS_MADE, "announcement count"),
     (PROFILE, "profiles"),
     (FRIEND, "friends"),
     (BOOK, "friend books"),

@@ -10,6 +10,8 @@
 //! - [`change`]: everything else that users do to what is stored: recall, read marks, pins …
 //! - [`act`]: either of them, inside a transaction; [`send_queue`]: many acts in one transaction;
 //!   [`unsettled`]: those whose commit was not answered.
+//! - [`audience`]: what an application's server says about its users; [`announcement`]: telling something
+//!   to all of them (MSG-14).
 //! - [`unfinished`]: changes that take several transactions.
 //! - [`hooks`]: the say of an application's own server in it.
 //! - [`admin`]: what only administrators may: signing in to the server API, and looking things up for it.
@@ -24,6 +26,8 @@
 pub mod account;
 pub mod act;
 pub mod admin;
+pub mod announcement;
+pub mod audience;
 pub mod change;
 pub mod conversations;
 pub mod deployment;

@@ -447,7 +447,8 @@ async fn continue_pass(tx: &Tx, pass: &mut EventPass, left: usize) -> Result<usi
 }
 
 /// The next application behind `app` that has anything stored.
-async fn next_application(tx: &Tx, app: AppId) -> Result<Option<AppId>, Error> {
+/// The application behind `app`, if there is one.
+pub(super) async fn next_application(tx: &Tx, app: AppId) -> Result<Option<AppId>, Error> {
     let Some((key, _)) = page(tx, keys::applications_after(app), 1, ReadMode::Snapshot).await?.pairs.pop() else {
         return Ok(None);
     };

@@ -39,6 +39,10 @@ pub struct Settings {
     pub sends_per_second: u32,
     /// Messages one user may send at once before that limit holds.
     pub sends_burst: u32,
+    /// Announcements to many users in 24 hours; 0: without limit (MSG-14).
+    pub announcements_per_day: u32,
+    /// From one announcement to the next, in milliseconds, at least.
+    pub announcements_interval_ms: u64,
     /// Longest message body, in bytes; 0: as long as the server allows.
     pub message_bytes_max: u32,
     /// Who may use the server API; they need not exist as accounts (CON-10).
@@ -67,6 +71,8 @@ impl Default for Settings {
             blacklist: true,
             sends_per_second: 0,
             sends_burst: 20,
+            announcements_per_day: 100,
+            announcements_interval_ms: 1000,
             message_bytes_max: 0,
             admins: vec!["administrator".to_owned()],
             friends_max: 3_000,

@@ -16,6 +16,7 @@ use backend::{
     domain::{
         AppId, Error, UserId, account,
         act::{Act, Answer},
+        settings::Settings,
     },
     env::SeededRng,
 };
@@ -105,16 +106,15 @@ impl Call<'_> {
         &self.api.shared
     }
 
+    /// The application's settings now.
+    pub async fn settings(&self) -> Result<Settings, Failure> {
+        let settings = account::settings_now(&self.shared().store, self.app).await;
+        settings.map_err(|error| codes::of_credential(&error))
+    }
+
     /// Submits an act; the future is its outcome, once it is durable.
     pub fn start(&self, act: Act) -> impl Future<Output = Result<Answer, Error>> + Send + use<> {
-        let call = self.shared().router.call();
-        let submitted = self.shared().sends.submit(call.origin(), act);
-        async move {
-            if let Some(asking) = submitted? {
-                asking.await?;
-            }
-            call.answer().await
-        }
+        self.shared().act(act)
     }
 }
 

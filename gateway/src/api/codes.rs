@@ -78,6 +78,14 @@ pub const TOO_MANY_ACCOUNTS: Code = Code(90018, "more accounts than may be asked
 pub const MSG_LIFE_TIME_RANGE: Code = Code(90026, "MsgLifeTime must be at most 7 days");
 pub const SYNC_OTHER_MACHINE: Code = Code(90031, "SyncOtherMachine is not a whole number");
 pub const MSG_LIFE_TIME: Code = Code(90044, "MsgLifeTime is not a whole number");
+pub const CONDITION: Code = Code(90022, "Condition, or tags, are not as they should be");
+pub const ANNOUNCED_TOO_SOON: Code = Code(90024, "the last push is too short ago");
+pub const ATTRIBUTE_LENGTH: Code = Code(90030, "names of attributes have 1 to 50 bytes, values at most 50");
+pub const TOO_MANY_TAGS: Code = Code(90032, "more than 10 tags at a time");
+pub const ATTRIBUTE_UNKNOWN: Code = Code(90033, "an attribute is invalid");
+pub const TAG_LENGTH: Code = Code(90040, "a tag has 1 to 50 bytes");
+pub const ANNOUNCED_TOO_OFTEN: Code = Code(90047, "as many pushes as may be made in a day were made");
+const AUDIENCE_ACCOUNT: Code = Code(90048, "no such account");
 pub const MSG_KEY: Code = Code(90054, "MsgKey is missing or none");
 const MESSAGES_INTERNAL: Code = Code(90992, "internal error, try again");
 const MESSAGES_FAILED: Code = Code(91000, "internal error, try again");
@@ -150,6 +158,15 @@ pub fn of_messages(error: &Error) -> Failure {
         Error::MessageRecalled => MESSAGE_RECALLED.into(),
         Error::Store(StoreError::Busy | StoreError::Conflict | StoreError::TooOld) => MESSAGES_INTERNAL.into(),
         error => internal(error, MESSAGES_FAILED),
+    }
+}
+
+/// Of `all_member_push`, where it is about attributes and tags.
+pub fn of_announcements(error: &Error) -> Failure {
+    match error {
+        Error::UserInvalid => AUDIENCE_ACCOUNT.into(),
+        Error::Argument(why) => ATTRIBUTE_UNKNOWN.because(why),
+        error => of_messages(error),
     }
 }
 

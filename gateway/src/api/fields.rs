@@ -97,6 +97,11 @@ impl<'a> Fields<'a> {
         self.read(field, "an object", Fields::of)
     }
 
+    /// All of them.
+    pub fn all(self) -> impl Iterator<Item = (&'a String, &'a Value)> {
+        self.0.iter()
+    }
+
     /// The field as it is.
     pub fn get(self, name: &str) -> Option<&'a Value> {
         self.0.get(name).filter(|value| !value.is_null())

@@ -9,6 +9,7 @@
 //! requests do; what reads awaits the store. Business rules are the domain's.
 
 mod accounts;
+mod announcements;
 mod answers;
 mod beijing;
 mod call;

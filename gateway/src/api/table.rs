@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 
 use super::{
-    accounts,
+    accounts, announcements,
     call::Call,
     codes::{self, Code, Failure},
     config, contacts, extensions,
@@ -90,6 +90,18 @@ rows! {
         "search_contact_group", contacts::search, 300, 200, "reads labels and marks of conversations";
         "get_contact_group", contacts::groups, 100, 200, "reads all labels and marks";
     }
+    "all_member_push", codes::BODY_NOT_OBJECT {
+        "im_push", announcements::push, 1, 100, "tells something to everybody, or to all with some attributes or tags";
+        "im_set_attr_name", announcements::set_names, 10, 100, "names the attributes that users may have";
+        "im_get_attr_name", announcements::get_names, 10, 100, "says how attributes are named";
+        "im_set_attr", announcements::set_attributes, 100, 100, "gives users' attributes values";
+        "im_remove_attr", announcements::remove_attributes, 100, 100, "takes attributes from users";
+        "im_get_attr", announcements::get_attributes, 100, 100, "says which attributes users have";
+        "im_add_tag", announcements::add_tags, 100, 100, "puts tags on users";
+        "im_remove_tag", announcements::remove_tags, 100, 100, "takes tags off users";
+        "im_remove_all_tags", announcements::remove_all_tags, 100, 100, "takes all tags off users";
+        "im_get_tag", announcements::get_tags, 100, 100, "says which tags users have";
+    }
     "openconfigsvr", codes::CONFIG_NOT_OBJECT {
         "setnospeaking", config::set_no_speaking, 1, 200, "mutes a user";
         "getnospeaking", config::no_speaking, 1, 200, "says for how long a user is muted";
@@ -124,21 +136,6 @@ const NOT_YET: &[(&str, &[&str])] = &[
             "group_add",
             "group_delete",
             "group_get",
-        ],
-    ),
-    (
-        "all_member_push",
-        &[
-            "im_push",
-            "im_set_attr_name",
-            "im_get_attr_name",
-            "im_set_attr",
-            "im_get_attr",
-            "im_remove_attr",
-            "im_add_tag",
-            "im_get_tag",
-            "im_remove_tag",
-            "im_remove_all_tags",
         ],
     ),
     ("group_open_http_svc", &["all of its commands"]),
@@ -191,6 +188,9 @@ those of one application, as published; `api.rate_percent` scales them.
 - Conversation groups are the labels that clients know: `GroupId` is a label's number.
 - `get_history`: `MsgTime` is Beijing time, as published. The file is gzip-compressed JSON with a `MsgList`; its link
   holds for `api.link_hours`, and says by its checksums what it holds, even if a message is changed later.
+- `im_push` reaches users who are online at once. Within `MsgLifeTime` it reaches others when they log in, in the
+  conversation with `From_Account`, as a message that is stored. Its quota and interval are settings of the
+  application. Accounts made later are not told.
 - `getappinfo` has the figures that are kept: registrations.
 ";
 

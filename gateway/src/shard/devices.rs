@@ -109,6 +109,7 @@ impl Core {
         let answer = admitted.map(|admitted| {
             self.tell_signed_out(&admitted.signed_out, &admitted.by);
             self.presence_changed(&key);
+            self.shared.arrivals.arrived(key.0, &key.1);
             Admission { send_limit: admitted.send_limit }
         });
         // The session may have gone meanwhile; its own Unregister follows.
@@ -140,6 +141,9 @@ impl Core {
             }
             HomeMail::Presence { app, users, follower, answer } => {
                 let _ = answer.send(self.presence_of(app, users, follower));
+            }
+            HomeMail::Online { app, answer } => {
+                let _ = answer.send(self.online.borrow().users(app));
             }
             HomeMail::Unfollow { app, users, follower } => {
                 let mut followers = self.followers.borrow_mut();

@@ -192,6 +192,12 @@ impl OnlineTable {
         user.into_iter().flat_map(|user| &user.sessions).map(|session| session.address)
     }
 
+    /// Users of an application who have a session.
+    pub(super) fn users(&self, app: AppId) -> Vec<UserId> {
+        let here = self.users.iter().filter(|((of, _), user)| *of == app && !user.sessions.is_empty());
+        here.map(|((_, name), _)| name.clone()).collect()
+    }
+
     /// A user's devices, seen from the session at `asker`.
     pub(super) fn devices(&self, key: &UserKey, asker: Address) -> Vec<Device> {
         let sessions = self.users.get(key).into_iter().flat_map(|user| &user.sessions);

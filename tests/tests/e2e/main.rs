@@ -8,6 +8,7 @@
 mod admin;
 mod admission;
 mod api_accounts;
+mod api_announcements;
 mod api_calls;
 mod api_config;
 mod api_contacts;

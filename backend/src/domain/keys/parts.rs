@@ -5,9 +5,13 @@ use foundationdb_tuple::{Bytes as TupleBytes, Element, pack, unpack};
 use prost::Message;
 use protocol::message;
 
-use super::super::records::{ConversationRecord, ExtensionRecord, LabelsRecord, MergedRecord, PinRecord};
+use super::super::{
+    audience::Audience,
+    records::{ConversationRecord, ExtensionRecord, LabelsRecord, MergedRecord, PinRecord},
+};
 use super::{
-    ACCOUNT, ACTIVE, APPLICATION, AppId, BLACKLIST, BOOK, CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, Direction,
+    ACCOUNT, ACTIVE, ANNOUNCED, ANNOUNCEMENT, ANNOUNCEMENT_BODY, ANNOUNCEMENT_TASK, ANNOUNCEMENTS_MADE, APPLICATION,
+    ATTRIBUTE_NAMES, AUDIENCE, AppId, BLACKLIST, BOOK, CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, Direction,
     EVENT, EVENT_FLOOR, EVENT_PASS, EXTENSION, EventPlace, FRIEND, FRIEND_CHANGE, FRIEND_REMOVAL, FRIEND_REQUEST,
     HISTORY_CHUNK, HISTORY_FILE, HOUR, KEPT, KEPT_BY, LABELS, MENTION, MERGED, MERGED_HOUR, MESSAGE, MOMENT, MUTE, PIN,
     PROFILE, RELATION, RETENTION_CLAIM, SENT, STORE_ID, Tail, UNFINISHED, UserId, expiry::split_number,
@@ -101,7 +105,8 @@ impl Parts {
             UNFINISHED => Parts::Unfinished,
             KEPT_BY => two_users(key).map(|(user, other)| Parts::KeptBy(user, other))?,
             MERGED_HOUR | KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | LABELS | STORE_ID
-            | BLACKLIST | MUTE | HISTORY_FILE | HISTORY_CHUNK => Parts::Feature,
+            | BLACKLIST | MUTE | HISTORY_FILE | HISTORY_CHUNK | ATTRIBUTE_NAMES | AUDIENCE | ANNOUNCEMENT
+            | ANNOUNCEMENT_TASK | ANNOUNCEMENT_BODY | ANNOUNCED | ANNOUNCEMENTS_MADE => Parts::Feature,
             _ => Parts::Unknown,
         };
         Some((app, subspace, parts))
@@ -117,6 +122,10 @@ pub(crate) fn feature_decodes(subspace: u32, key: &[u8], value: &[u8]) -> bool {
     match (subspace, elements) {
         (KEPT, _) => is::<ConversationRecord>(value),
         (ACTIVE | DELETED | MENTION | BLACKLIST, _) => value.is_empty(),
+        (AUDIENCE, _) => is::<Audience>(value),
+        (ANNOUNCEMENT_BODY, _) => is::<message::Body>(value),
+        (ANNOUNCED, _) => value.len() == Versionstamp::LEN,
+        (ANNOUNCEMENTS_MADE, _) => value.len() == size_of::<u64>(),
         (EXTENSION, 6) | (STORE_ID, _) => value.len() == size_of::<u64>(),
         (EXTENSION, _) => is::<ExtensionRecord>(value),
         (PIN, _) => is::<PinRecord>(value),

@@ -1,0 +1,210 @@
+//! Telling announcements to the users of this node (MSG-14): to those online at once, to others when they log
+//! in. On a thread of its own, a bounded portion at a time: what users send each other passes in between.
+//!
+//! What may not live here: what an announcement is, and who is meant (`backend::domain::announcement`).
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use ahash::AHashMap;
+use arc_swap::ArcSwap;
+use backend::{
+    domain::{
+        AppId, Error, UserId,
+        act::Act,
+        announcement::{self, Announcement, USERS_MAX},
+        message::NewMessage,
+    },
+    store::{Versionstamp, Watch},
+};
+use futures::{channel::oneshot, future::join_all};
+use tokio::{sync::mpsc, time::sleep};
+
+use crate::{
+    mailbox::{HomeMail, Mail},
+    shared::Shared,
+};
+
+/// Users who have logged in and wait to be told; if there are more, everybody online is looked at again.
+const ARRIVALS_MAX: usize = 65_536;
+
+/// Messages under way at a time: a part of what one transaction takes, so that there is room for others'.
+const SENDS_MAX: usize = 100;
+
+/// How often to look without having been told that there is something new: what is over is forgotten then.
+const LOOK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Before another try when the store can't: grows from the first to the last.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Announcements of one application, oldest first.
+type Announcements = Arc<[Announcement]>;
+
+/// What the cores say to the announcer.
+pub struct Arrivals {
+    /// Those that wait for users who log in.
+    waiting: ArcSwap<AHashMap<AppId, Announcements>>,
+    arrived: mpsc::Sender<(AppId, UserId)>,
+    /// Somebody found no room.
+    missed: AtomicBool,
+}
+
+impl Arrivals {
+    /// With where they are told.
+    pub fn new() -> (Self, mpsc::Receiver<(AppId, UserId)>) {
+        let (arrived, receiver) = mpsc::channel(ARRIVALS_MAX);
+        (Arrivals { waiting: ArcSwap::default(), arrived, missed: AtomicBool::new(false) }, receiver)
+    }
+
+    /// A user has logged in, and is in the online table. Never waits; costs nothing where nothing is announced.
+    pub fn arrived(&self, app: AppId, user: &UserId) {
+        if self.waiting.load().contains_key(&app) && self.arrived.try_send((app, user.clone())).is_err() {
+            self.missed.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// Starts the announcer's thread. It ends with the process: nothing is lost whenever that is.
+pub fn start(shared: Arc<Shared>, arrived: mpsc::Receiver<(AppId, UserId)>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let announcer = Announcer { shared, arrived, since: HashMap::new() };
+    std::thread::Builder::new().name("announcer".into()).spawn(move || runtime.block_on(announcer.run()))?;
+    Ok(())
+}
+
+struct Announcer {
+    shared: Arc<Shared>,
+    arrived: mpsc::Receiver<(AppId, UserId)>,
+    /// The last announcement known of each application.
+    since: HashMap<AppId, Versionstamp>,
+}
+
+impl Announcer {
+    async fn run(mut self) {
+        loop {
+            match self.look().await {
+                Ok(watch) => self.tell_arrivals(watch).await,
+                Err(error) => {
+                    tracing::warn!(%error, "announcements can't be read; another try follows");
+                    sleep(PAUSE_MAX).await;
+                }
+            }
+        }
+    }
+
+    /// Learns what is new, and tells it to everybody online.
+    async fn look(&mut self) -> Result<Watch, Error> {
+        let now_ms = self.shared.clock.unix_ms();
+        let (new, watch) = announcement::news(&self.shared.store, self.since.clone(), now_ms).await?;
+        let mut all: AHashMap<AppId, Vec<Announcement>> = AHashMap::new();
+        for (app, waiting) in self.shared.arrivals.waiting.load().iter() {
+            let alive: Vec<_> = waiting.iter().filter(|announcement| !announcement.is_over(now_ms)).cloned().collect();
+            if alive.len() < waiting.len() {
+                while announcement::remove_expired(&self.shared.store, *app, now_ms).await? {}
+            }
+            all.insert(*app, alive);
+        }
+        let mut told: Vec<AppId> = Vec::new();
+        for announcement in new {
+            self.since.insert(announcement.app, announcement.position);
+            told.push(announcement.app);
+            all.entry(announcement.app).or_default().push(announcement);
+        }
+        told.dedup();
+        // First those that wait are known, then everybody online is looked at: whoever logs in meanwhile is told
+        // by one of the two.
+        let kept = |list: &Vec<Announcement>| list.iter().filter(|one| one.is_kept).cloned().collect::<Announcements>();
+        let waiting = all.iter().map(|(app, list)| (*app, kept(list))).filter(|(_, list)| !list.is_empty());
+        self.shared.arrivals.waiting.store(Arc::new(waiting.collect()));
+        for app in told {
+            if let Some(announcements) = all.remove(&app) {
+                self.tell_online(app, announcements.into()).await;
+            }
+        }
+        Ok(watch)
+    }
+
+    /// Tells users who log in, until there is something new.
+    async fn tell_arrivals(&mut self, mut watch: Watch) {
+        let mut look = std::pin::pin!(sleep(LOOK_INTERVAL));
+        let mut arrived = Vec::new();
+        loop {
+            tokio::select! {
+                _ = &mut watch => return,
+                () = &mut look => return,
+                _ = self.arrived.recv_many(&mut arrived, USERS_MAX) => {}
+            }
+            let waiting = self.shared.arrivals.waiting.load_full();
+            let mut by_app: AHashMap<AppId, Vec<UserId>> = AHashMap::new();
+            for (app, user) in arrived.drain(..) {
+                by_app.entry(app).or_default().push(user);
+            }
+            for (app, users) in by_app {
+                if let Some(announcements) = waiting.get(&app) {
+                    self.tell(app, users, announcements).await;
+                }
+            }
+            if self.shared.arrivals.missed.swap(false, Ordering::AcqRel) {
+                for (app, announcements) in waiting.iter() {
+                    self.tell_online(*app, announcements.clone()).await;
+                }
+            }
+        }
+    }
+
+    /// Tells everybody of an application who is online here.
+    async fn tell_online(&self, app: AppId, announcements: Announcements) {
+        for mailbox in self.shared.router.mailboxes() {
+            let (answer, users) = oneshot::channel();
+            mailbox.put(Mail::Home(Box::new(HomeMail::Online { app, answer })));
+            // A core that is gone takes the process with it.
+            let Ok(users) = users.await else { return };
+            for users in users.chunks(USERS_MAX) {
+                self.tell(app, users.to_vec(), &announcements).await;
+            }
+        }
+    }
+
+    /// Tells some users, as often as it takes.
+    async fn tell(&self, app: AppId, users: Vec<UserId>, announcements: &Announcements) {
+        let mut pause = PAUSE_MIN;
+        while let Err(error) = self.try_tell(app, users.clone(), announcements.clone()).await {
+            let now_ms = self.shared.clock.unix_ms();
+            if announcements.iter().all(|announcement| announcement.is_over(now_ms)) {
+                return;
+            }
+            tracing::warn!(%error, app, "users can't be told an announcement; another try follows");
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    async fn try_tell(&self, app: AppId, users: Vec<UserId>, announcements: Announcements) -> Result<(), Error> {
+        let Shared { store, clock, .. } = &*self.shared;
+        let last = announcements.iter().rfind(|announcement| announcement.is_kept).map(|last| last.position);
+        let due = announcement::due(store, app, users.clone(), announcements, clock.unix_ms()).await?;
+        for messages in due.chunks(SENDS_MAX) {
+            let sends = messages.iter().map(|message: &NewMessage| self.shared.act(Act::Send(message.clone())));
+            for sent in join_all(sends).await {
+                match sent {
+                    Ok(_) => metrics::counter!("gateway_announcements_told_total").increment(1),
+                    Err(Error::Store(error)) => return Err(error.into()),
+                    // A user who does not want it, or is gone: no other try changes that.
+                    Err(_) => {}
+                }
+            }
+        }
+        match last {
+            Some(position) => announcement::told(store, app, users, position).await,
+            None => Ok(()),
+        }
+    }
+}
