@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use backend::{
     domain::{
-        AppId, Error, UserId,
-        account::{self, NewApplication},
+        AppId, Error, UserId, account,
         act::{Act, Outcome},
+        applications::{self, NewApplication},
         hooks::Hooks,
         message::NewMessage,
         send_queue::{Completion, Outbox, SendLimits, SendQueue},
@@ -83,7 +83,7 @@ fn what_is_refused_is_not_carried_out_and_the_rest_is_told_once() {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let engine = Arc::new(Memory::new(1, Faults::default()));
     let store = Store::new(engine, clock.clone(), Arc::new(SeededRng::new(1)), StoreOptions::default());
-    block_on(account::put_application(&store, &clock, NewApplication::new(APP, SECRET))).unwrap();
+    block_on(applications::put_application(&store, &clock, NewApplication::new(APP, SECRET))).unwrap();
     for name in ["anna", "ben"] {
         let usersig = usersig::sign(APP, SECRET, name, clock.unix_ms() / 1000, 3600);
         block_on(account::login(&store, &clock, false, APP, &user(name), usersig)).unwrap();

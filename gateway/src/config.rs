@@ -62,7 +62,7 @@ pub const KEYS: &[Key] = &[
     key(
         "app.file",
         "",
-        "Application to serve: a JSON file with sdkappid and secret, not readable by others. Empty: the development application.",
+        "Applications to have: a JSON file with sdkappid and secret, or a list of such, not readable by others. Empty: the development application.",
     ),
     key(
         "admin.listen",

@@ -3,14 +3,18 @@
 //! - [`service`]: start, run, stop. [`config`], [`limits`], [`development`], [`application`]: what a start needs.
 //! - [`shard`]: one core with its connections. [`mailbox`], [`router`]: between cores.
 //! - [`policy`]: which devices exclude each other. [`send_limit`]: how many messages a user may send.
+//! - [`applications`]: their settings as this process knows them. [`control`], [`app_tool`]: `gateway app`.
 //! - [`store_tool`]: `gateway store`, for operators.
 //! - [`tls`]: one connection's TLS. [`admin`], [`metrics`]: for operators. [`errors`]: codes for clients.
 //!
 //! What may not live here: what an IM is (that is `backend::domain`).
 
 mod admin;
+mod app_tool;
 mod application;
+mod applications;
 mod config;
+mod control;
 mod development;
 mod errors;
 mod limits;
@@ -35,7 +39,6 @@ use std::{
 use clap::{Arg, ArgMatches, Command};
 
 use crate::{
-    application::Application,
     config::{CONFIG_FILE_VARIABLE, Config, ConfigError, KEYS, Values, environment_name, flag_name, short_flags},
     service::Signal,
 };
@@ -58,6 +61,11 @@ fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     match matches.subcommand() {
         Some(("config", _)) => print!("{}", config::template()),
         Some(("app-file", arguments)) => make_application_file(arguments)?,
+        Some(("app", arguments)) => {
+            if let Some((name, arguments)) = arguments.subcommand() {
+                app_tool::run(name, arguments, &configuration(arguments)?)?;
+            }
+        }
         Some(("store", arguments)) => return look_at_store(arguments),
         _ => start(configuration(matches)?)?,
     }
@@ -93,6 +101,7 @@ fn command_line() -> Command {
                         .help("The application's number"),
                 ),
         )
+        .subcommand(app_tool::command(&configuration_arguments(is_store_key)))
         .subcommand(
             Command::new("store")
                 .about("Look at a store that no gateway has open")
@@ -181,8 +190,8 @@ fn make_application_file(arguments: &ArgMatches) -> anyhow::Result<()> {
     let path = arguments.get_one::<String>("path").map(PathBuf::from).unwrap_or_default();
     anyhow::ensure!(!path.exists(), "{} exists; an application's secret is not overwritten", path.display());
     let sdkappid = arguments.get_one::<u32>("sdkappid").copied().unwrap_or_default();
-    let application = Application::generate(sdkappid, false)?;
-    development::write_secret(&path, serde_json::to_string_pretty(&application)?.as_bytes())?;
+    let application = application::to_json(&application::generate(sdkappid, false)?);
+    development::write_secret(&path, format!("{application:#}\n").as_bytes())?;
     println!("{}: application {sdkappid} with a fresh secret. Start the gateway with --app-file {0}", path.display());
     Ok(())
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use protocol::connection::ServerLimits;
 use rustls::ServerConfig;
 
-use crate::{config::Config, router::Router};
+use crate::{applications::Applications, config::Config, router::Router};
 
 /// What all cores share.
 pub struct Shared {
@@ -22,6 +22,8 @@ pub struct Shared {
     pub connections_max: usize,
     pub clock: Arc<dyn Clock>,
     pub store: Store,
+    /// The applications, for what needs their settings outside of a transaction.
+    pub applications: Applications,
     /// Which store it is: cursors belong to it.
     pub store_id: Bytes,
     pub sends: SendQueue<Router>,

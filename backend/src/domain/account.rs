@@ -1,12 +1,14 @@
-//! Applications and their accounts: who exists, and who may log in.
+//! Accounts: who exists, and who may log in.
 
 use std::sync::Arc;
 
 use prost::Message;
 
 use super::{
-    AppId, Error, UserId, damaged, keys,
-    records::{AccountRecord, ApplicationRecord},
+    AppId, Error, UserId,
+    applications::{self, application},
+    damaged, keys,
+    records::AccountRecord,
     settings::Settings,
     usersig,
 };
@@ -14,48 +16,6 @@ use crate::{
     env::Clock,
     store::{Lane, Store, Tx},
 };
-
-/// An application as an operator sets it up.
-#[derive(Clone)]
-pub struct NewApplication {
-    /// Its number, not 0.
-    pub app: AppId,
-    /// The key that UserSigs are signed with.
-    pub secret: String,
-    /// Its secret lies in a development start's folder, so a production start must not accept it.
-    pub development: bool,
-    /// What the operator set.
-    pub settings: Settings,
-}
-
-impl NewApplication {
-    /// An application for production with default settings.
-    pub fn new(app: AppId, secret: &str) -> Self {
-        NewApplication { app, secret: secret.to_owned(), development: false, settings: Settings::default() }
-    }
-}
-
-/// Creates an application, or sets the secret and the settings of an existing one.
-pub async fn put_application(store: &Store, clock: &Arc<dyn Clock>, new: NewApplication) -> Result<(), Error> {
-    let NewApplication { app, secret, development, settings } = new;
-    if app == 0 {
-        return Err(Error::Argument("sdkappid is 0"));
-    }
-    let settings = serde_json::to_string(&settings).map_err(|_| Error::Argument("settings"))?;
-    let record = ApplicationRecord { secret, created_ms: clock.unix_ms(), development, settings };
-    let put = async move |tx: &Tx| -> Result<(), Error> {
-        let existing = application(tx, app).await?;
-        let created_ms = existing.as_ref().map_or(record.created_ms, |existing| existing.created_ms);
-        let wanted = ApplicationRecord { created_ms, ..record.clone() };
-        // A start changes nothing: not even a full disk must keep it from serving what there is.
-        if existing.as_ref() != Some(&wanted) {
-            tx.set(keys::application(app), wanted.encode_to_vec());
-        }
-        Ok(())
-    };
-    store.run(Lane::Write, "put_application", put).await?;
-    Ok(())
-}
 
 /// A user whose credential is good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,12 +43,12 @@ pub async fn login(
         async move |tx: &Tx| -> Result<(bool, LoggedIn), Error> {
             let application = application(tx, app).await?.filter(|found| development || !found.development);
             let application = application.ok_or(Error::ApplicationUnknown)?;
-            let issued_s = usersig::verify(app, &application.secret, user.as_str(), &usersig, now_ms / 1000)?;
+            let issued_s = application.verify(user.as_str(), &usersig, now_ms / 1000)?;
             let account = account(tx, app, &user).await?;
             if account.as_ref().is_some_and(|account| issued_s < account.usersigs_from_s) {
                 return Err(usersig::Invalid::Invalidated.into());
             }
-            Ok((account.is_some(), LoggedIn { settings: application.settings()?, issued_s }))
+            Ok((account.is_some(), LoggedIn { settings: application.settings, issued_s }))
         }
     };
     let ((exists, logged_in), _) = store.run(Lane::Read, "login", check).await?;
@@ -118,6 +78,7 @@ pub async fn invalidate_usersigs(
     let from_s = clock.unix_ms() / 1000 + 1;
     let user = user.clone();
     let invalidate = async move |tx: &Tx| -> Result<u64, Error> {
+        applications::ensure(tx, app).await?;
         let mut record = account(tx, app, &user).await?.ok_or(Error::UserInvalid)?;
         // A clock that was set back must not make anything valid again.
         record.usersigs_from_s = record.usersigs_from_s.max(from_s);
@@ -130,6 +91,7 @@ pub async fn invalidate_usersigs(
 
 /// Writes the account unless it is there.
 pub(crate) async fn create_account(tx: &Tx, app: AppId, user: &UserId, now_ms: u64) -> Result<(), Error> {
+    applications::ensure(tx, app).await?;
     if !account_exists(tx, app, user).await? {
         let record = AccountRecord { created_ms: now_ms, ..AccountRecord::default() };
         tx.set(keys::account(app, user), record.encode_to_vec());
@@ -147,25 +109,6 @@ async fn account(tx: &Tx, app: AppId, user: &UserId) -> Result<Option<AccountRec
     stored.map(|bytes| AccountRecord::decode(bytes).map_err(|_| damaged("account"))).transpose()
 }
 
-impl ApplicationRecord {
-    fn settings(&self) -> Result<Settings, Error> {
-        match self.settings.as_str() {
-            "" => Ok(Settings::default()),
-            json => serde_json::from_str(json).map_err(|_| damaged("application settings")),
-        }
-    }
-}
-
-/// The settings of an application; the defaults if it is not there.
-pub(crate) async fn settings(tx: &Tx, app: AppId) -> Result<Settings, Error> {
-    application(tx, app).await?.map_or_else(|| Ok(Settings::default()), |application| application.settings())
-}
-
-async fn application(tx: &Tx, app: AppId) -> Result<Option<ApplicationRecord>, Error> {
-    let stored = tx.snapshot_get(&keys::application(app)).await?;
-    stored.map(|bytes| ApplicationRecord::decode(bytes).map_err(|_| damaged("application"))).transpose()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -174,6 +117,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        domain::applications::{NewApplication, put_application},
         env::SeededRng,
         store::{Faults, Memory, StoreOptions},
     };

@@ -15,7 +15,7 @@ use protocol::{
 use smallvec::SmallVec;
 
 use super::{
-    AppId, Error, UserId, account,
+    AppId, Error, UserId, applications,
     change::Change,
     keys,
     message::NewMessage,
@@ -282,7 +282,7 @@ impl<'a> Staging<'a> {
         if let Some((_, settings)) = self.settings.iter().find(|(known, _)| *known == app) {
             return Ok(settings.clone());
         }
-        let settings = Arc::new(account::settings(self.tx, app).await?);
+        let settings = Arc::new(applications::settings(self.tx, app).await?);
         self.settings.push((app, settings.clone()));
         Ok(settings)
     }
@@ -310,6 +310,8 @@ impl<'a> Staging<'a> {
     /// Carries an act out.
     pub(crate) async fn stage(&mut self, act: &Act) -> Result<Staged, Error> {
         self.notices.clear();
+        // Nothing is written for an application that is gone.
+        self.settings(act.app()).await?;
         let answer = match act {
             Act::Send(message) => super::send::stage(self, message).await?,
             Act::Change(change) => change.stage(self).await?,

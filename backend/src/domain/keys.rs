@@ -30,6 +30,8 @@
 //! | `(app, 38, user)` | `LabelsRecord`: names of the user's labels |
 //! | `(app, 40, user, other)` | empty: `other` is on the user's blacklist |
 //! | `(0, 39)` | which store this is: 8 random bytes |
+//! | `(0, 26)` | how often applications have changed, u64 little-endian |
+//! | `(0, 27, app)` | `RemovalRecord`: an application that was deleted and may have left data |
 //! | `(0, 25, time_ms)` | a moment: the version that the store had at that time, u64 big-endian |
 //!
 //! The two users of a 1:1 conversation stand in byte order. A subspace's number is never used again
@@ -39,10 +41,12 @@
 use bytes::Bytes;
 use foundationdb_tuple::{Bytes as TupleBytes, TuplePack, pack};
 
+mod applications;
 mod expiry;
 mod features;
 mod parts;
 
+pub(crate) use applications::*;
 pub(crate) use expiry::*;
 pub use features::*;
 pub(crate) use parts::*;
@@ -62,6 +66,8 @@ const EVENT_FLOOR: u32 = 22;
 const RETENTION_CLAIM: u32 = 23;
 const EVENT_PASS: u32 = 24;
 const MOMENT: u32 = 25;
+const APPLICATIONS_VERSION: u32 = 26;
+const REMOVAL: u32 = 27;
 const KEPT: u32 = 30;
 const ACTIVE: u32 = 31;
 const DELETED: u32 = 32;
@@ -88,6 +94,8 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (RETENTION_CLAIM, "retention claim"),
     (EVENT_PASS, "event log pass"),
     (MOMENT, "moments"),
+    (APPLICATIONS_VERSION, "version of applications"),
+    (REMOVAL, "deleted applications"),
     (KEPT, "conversation states"),
     (ACTIVE, "conversation lists"),
     (DELETED, "deleted messages"),

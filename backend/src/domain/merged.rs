@@ -8,6 +8,7 @@ use protocol::message::Message;
 use super::{
     AppId, Error, UserId,
     act::Staging,
+    applications,
     change::conversation,
     damaged,
     elements::{CONTENT_ID_BYTES, Facts, MERGED_MAX},
@@ -46,6 +47,7 @@ pub async fn store(
 ) -> Result<u32, Error> {
     let user = user.clone();
     let write = async move |tx: &Tx| -> Result<u32, Error> {
+        applications::ensure(tx, app).await?;
         let key = keys::merged(app, &content_id);
         if let Some(stored) = tx.get(&key).await? {
             let record = MergedRecord::decode(stored).map_err(|_| damaged("merged record"))?;

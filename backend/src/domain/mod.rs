@@ -2,7 +2,8 @@
 //!
 //! - [`keys`]: every key layout, in one place.
 //! - [`usersig`]: the login credential (ACC-06).
-//! - [`account`]: applications, login; [`settings`]: what an operator sets for an application.
+//! - [`applications`]: which there are, their keys; [`settings`]: what an operator sets for one.
+//! - [`account`]: accounts, login.
 //! - [`message`], [`elements`]: what a message may be (TYPE-01 to TYPE-11); [`send`]: storing it exactly
 //!   once; [`merged`]: contents of merged messages.
 //! - [`change`]: everything else that users do to what is stored: recall, read marks, pins …
@@ -18,6 +19,7 @@
 
 pub mod account;
 pub mod act;
+pub mod applications;
 pub mod change;
 pub mod conversations;
 pub mod deployment;

@@ -50,8 +50,10 @@ pub(super) fn send(connection: &Rc<Connection>, request: u32, send: Send) -> Res
 
 /// Refuses a send that is over the user's rate, saying when it is not.
 pub(super) fn check_send_limit(connection: &Connection) -> Result<(), Refusal> {
-    let take = |session: &mut Session| match &session.send_limit {
-        Some(limit) => limit.take(connection.core.shared.clock.monotonic_us()),
+    let shared = &connection.core.shared;
+    // By the settings of this moment: a session may have begun under others.
+    let take = |session: &mut Session| match shared.applications.send_rate(session.app) {
+        Some(rate) => session.send_bucket.take(rate, shared.clock.monotonic_us()),
         None => Ok(()),
     };
     let taken = connection.with_session(take).unwrap_or(Ok(()));

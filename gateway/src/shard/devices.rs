@@ -118,7 +118,7 @@ impl Core {
         let answer = admitted.map(|admitted| {
             self.tell_signed_out(&admitted.signed_out, &admitted.by);
             self.presence_changed(&key);
-            Admission { send_limit: admitted.send_limit }
+            Admission { send_bucket: admitted.send_bucket }
         });
         // The session may have gone meanwhile; its own Unregister follows.
         let _ = registered.send(answer);

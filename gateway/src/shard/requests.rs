@@ -143,8 +143,7 @@ async fn log_in(connection: &Rc<Connection>, login: &Login) -> Result<(), Refusa
     };
     core.shared.router.mailbox(home).put(Mail::Register(Box::new(registration)));
     let admission = done.await.map_err(|_| ErrorCode::SERVER_DRAINING)??;
-    let mut session = Session::new(app, user.clone(), home);
-    session.send_limit = admission.send_limit;
+    let session = Session::new(app, user.clone(), home, admission.send_bucket);
     if !connection.logged_in(session) {
         core.shared.router.mailbox(home).put(Mail::Unregister { app, user, address });
     }

@@ -7,6 +7,7 @@
 
 mod admin;
 mod admission;
+mod applications;
 mod attacks;
 mod bad_input;
 mod changes;

@@ -5,7 +5,10 @@
 //! of what they limit; a conversation with messages stands in the index of hours, so that it will expire,
 //! and in the lists of both users; the counts of unread messages agree from message to message and with
 //! the head.
-//! Subspaces that this program does not know are counted and not looked into.
+//! Subspaces that this program does not know are counted and not looked into, and so is what applications
+//! have left that were deleted: it is being removed.
+
+use std::collections::HashSet;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -16,7 +19,8 @@ use super::{
         AppId, Error, UserId,
         keys::{self, Conversation, Parts, Tail},
         records::{
-            AccountRecord, ApplicationRecord, EventKind, EventPass, EventRecord, Head, RetentionClaim, SentRecord,
+            AccountRecord, ApplicationRecord, EventKind, EventPass, EventRecord, Head, RemovalRecord, RetentionClaim,
+            SentRecord,
         },
         retention::{event_floor, floor_seq, hour_of},
     },
@@ -39,7 +43,12 @@ pub struct Checked {
 /// store could not be read.
 pub fn check(store: &Store, tell: &mut dyn FnMut(&str)) -> Result<Checked, Error> {
     let walk = Walk { store };
-    let mut check = Check { walk: &walk, tell, checked: Checked::default(), last_conversation: None };
+    let mut deleted = HashSet::new();
+    walk.each(keys::removals(), |key, _| {
+        deleted.extend(keys::removed_application(&key));
+        Ok(())
+    })?;
+    let mut check = Check { walk: &walk, tell, checked: Checked::default(), deleted, last_conversation: None };
     walk.each(Walk::whole(), |key, value| check.pair(&key, value))?;
     Ok(check.checked)
 }
@@ -48,6 +57,8 @@ struct Check<'a> {
     walk: &'a Walk<'a>,
     tell: &'a mut dyn FnMut(&str),
     checked: Checked,
+    /// Applications whose data is being removed.
+    deleted: HashSet<AppId>,
     /// Of the message seen last.
     last_conversation: Option<(AppId, Tail)>,
 }
@@ -64,6 +75,9 @@ impl Check<'_> {
             self.problem(key, "not a key that this program writes");
             return Ok(());
         };
+        if self.deleted.contains(&app) {
+            return Ok(());
+        }
         match parts {
             Parts::Application => self.decodes::<ApplicationRecord>(key, value),
             Parts::Account => self.decodes::<AccountRecord>(key, value),
@@ -79,8 +93,9 @@ impl Check<'_> {
             Parts::RetentionClaim => self.decodes::<RetentionClaim>(key, value),
             Parts::EventPass => self.decodes::<EventPass>(key, value),
             Parts::Feature => {}
-            Parts::Moment if value.len() == size_of::<u64>() => {}
-            Parts::Moment => self.problem(key, "a moment is eight bytes long"),
+            Parts::Removal => self.decodes::<RemovalRecord>(key, value),
+            Parts::Moment | Parts::ApplicationsVersion if value.len() == size_of::<u64>() => {}
+            Parts::Moment | Parts::ApplicationsVersion => self.problem(key, "should be eight bytes long"),
             Parts::Unknown => self.checked.unknown += 1,
         }
         Ok(())

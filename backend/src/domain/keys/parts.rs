@@ -4,9 +4,9 @@ use bytes::Bytes;
 use foundationdb_tuple::{Bytes as TupleBytes, Element, pack, unpack};
 
 use super::{
-    ACCOUNT, ACTIVE, APPLICATION, AppId, BLACKLIST, CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, EVENT, EVENT_FLOOR,
-    EVENT_PASS, EXTENSION, EventPlace, HOUR, KEPT, LABELS, MENTION, MERGED, MESSAGE, MOMENT, PIN, RELATION,
-    RETENTION_CLAIM, SENT, STORE_ID, Tail, expiry::split_number, hour_parts,
+    ACCOUNT, ACTIVE, APPLICATION, APPLICATIONS_VERSION, AppId, BLACKLIST, CONVERSATION_FLOOR, CONVERSATION_HEAD,
+    DELETED, EVENT, EVENT_FLOOR, EVENT_PASS, EXTENSION, EventPlace, HOUR, KEPT, LABELS, MENTION, MERGED, MESSAGE,
+    MOMENT, PIN, RELATION, REMOVAL, RETENTION_CLAIM, SENT, STORE_ID, Tail, expiry::split_number, hour_parts,
 };
 use crate::store::Versionstamp;
 
@@ -33,6 +33,8 @@ pub(crate) enum Parts {
     RetentionClaim,
     EventPass,
     Moment,
+    ApplicationsVersion,
+    Removal,
     /// Something that belongs to messages or conversations, and is checked by its subspace alone.
     Feature,
     /// A subspace that this program does not know.
@@ -72,6 +74,8 @@ impl Parts {
             RETENTION_CLAIM => Parts::RetentionClaim,
             EVENT_PASS => Parts::EventPass,
             MOMENT => Parts::Moment,
+            APPLICATIONS_VERSION => Parts::ApplicationsVersion,
+            REMOVAL => Parts::Removal,
             KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | RELATION | LABELS | STORE_ID | BLACKLIST => {
                 Parts::Feature
             }
