@@ -32,10 +32,23 @@ pub struct Applications {
 
 /// An application, and what of it is needed in haste.
 struct Known {
+    application: Arc<Application>,
     send_rate: Option<SendRate>,
 }
 
 impl Applications {
+    /// An application; `None`: not there, or not yet.
+    pub fn find(&self, app: AppId) -> Option<Arc<Application>> {
+        self.known.load().get(&app).map(|known| known.application.clone())
+    }
+
+    /// Those whose own servers are asked or told.
+    pub fn with_callbacks(&self) -> Vec<AppId> {
+        let known = self.known.load();
+        let wants = |known: &Known| known.application.settings.callbacks.is_some();
+        known.iter().filter(|(_, known)| wants(known)).map(|(app, _)| *app).collect()
+    }
+
     /// How many messages a user of the application may send; `None`: no limit.
     pub fn send_rate(&self, app: AppId) -> Option<SendRate> {
         self.known.load().get(&app).and_then(|known| known.send_rate)
@@ -45,7 +58,7 @@ impl Applications {
     fn replace(&self, all: Vec<Application>) -> Vec<AppId> {
         let known = all.into_iter().map(|application| {
             let send_rate = SendRate::of(&application.settings);
-            (application.app, Known { send_rate })
+            (application.app, Known { application: Arc::new(application), send_rate })
         });
         let known: AHashMap<AppId, Known> = known.collect();
         let before = self.known.load();

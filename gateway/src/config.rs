@@ -70,6 +70,11 @@ pub const KEYS: &[Key] = &[
         "Address and port of /healthz, /readyz and /metrics: keep it off public networks.",
     ),
     key(
+        "callbacks.ca_file",
+        "",
+        "Certificates, PEM, of authorities that webhook receivers are trusted by, beside the public ones. Empty: only those.",
+    ),
+    key(
         "store.engine",
         "embedded",
         "Where data lives: embedded (this machine, one process), or fdb (FoundationDB, in builds with the feature fdb).",
@@ -130,6 +135,7 @@ pub struct Config {
     pub tls: Option<(PathBuf, PathBuf)>,
     pub app_file: Option<PathBuf>,
     pub admin_listen: SocketAddr,
+    pub callbacks_ca_file: Option<PathBuf>,
     pub store_engine: StoreEngine,
     pub store_path: PathBuf,
     pub cache_bytes: u64,
@@ -253,6 +259,7 @@ impl Values {
             tls,
             app_file,
             admin_listen: self.parse("admin.listen", "an address like 127.0.0.1:8080")?,
+            callbacks_ca_file: path("callbacks.ca_file"),
             store_engine: self.store_engine()?,
             store_path: path("store.path").ok_or_else(|| self.wrong("store.path", "a folder"))?,
             cache_bytes: self.number("store.cache_bytes", 1 << 20, 1 << 40)?,

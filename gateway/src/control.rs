@@ -91,7 +91,7 @@ pub fn carry_out(store: &Store, clock: &Arc<dyn Clock>, wish: Wish) -> anyhow::R
         }
         Wish::Set { sdkappid, settings } => {
             let names: Vec<String> = settings.keys().cloned().collect();
-            let all = block_on(applications::change_settings(store, sdkappid, settings))?.to_members();
+            let all = block_on(applications::change_settings(store, sdkappid, settings))?.to_shown();
             Ok(all.into_iter().filter(|(name, _)| names.contains(name)).collect::<Map<_, _>>().into())
         }
         Wish::RotateKey { sdkappid, previous_until_s, drop_previous } => {
@@ -129,7 +129,7 @@ fn describe(application: &Application, secrets: bool) -> Value {
             json["previous_secret"] = secret.as_str().into();
         }
     }
-    json["settings"] = settings.to_members().into();
+    json["settings"] = if secrets { settings.to_members() } else { settings.to_shown() }.into();
     json
 }
 

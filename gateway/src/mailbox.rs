@@ -17,6 +17,7 @@ use backend::{
     domain::{
         AppId, Error, UserId,
         act::{Answer, News},
+        callbacks::{Caller, StateReason},
         settings::Settings,
     },
     store::Versionstamp,
@@ -53,7 +54,7 @@ pub enum Mail {
     /// A session of a user whose home is this core.
     Register(Box<Registration>),
     /// The session is gone.
-    Unregister { app: AppId, user: UserId, address: Address },
+    Unregister { app: AppId, user: UserId, address: Address, caller: Caller, reason: StateReason },
     /// A question or a wish about users whose home is this core.
     Home(Box<HomeMail>),
     /// A connection of this core was signed out, because of the device `by`.
@@ -77,6 +78,8 @@ pub struct Registration {
     /// The client's name of the installation.
     pub device: String,
     pub background: bool,
+    /// Where it comes from, for the application's server.
+    pub caller: Caller,
     /// When its credential was issued, seconds since the Unix epoch.
     pub issued_s: u64,
     /// Of the application: say which devices exclude each other.

@@ -4,6 +4,7 @@
 //! - [`shard`]: one core with its connections. [`mailbox`], [`router`]: between cores.
 //! - [`policy`]: which devices exclude each other. [`send_limit`]: how many messages a user may send.
 //! - [`applications`]: their settings as this process knows them. [`control`], [`app_tool`]: `gateway app`.
+//! - [`callbacks`]: applications' own servers are asked and told.
 //! - [`store_tool`]: `gateway store`, for operators.
 //! - [`tls`]: one connection's TLS. [`admin`], [`metrics`]: for operators. [`errors`]: codes for clients.
 //!
@@ -13,6 +14,7 @@ mod admin;
 mod app_tool;
 mod application;
 mod applications;
+mod callbacks;
 mod config;
 mod control;
 mod development;

@@ -20,7 +20,7 @@ use backend::{
         retention::{Retention, RetentionTask},
         send_queue::{SendLimits, SendQueue},
     },
-    env::{Clock, SeededRng, SystemClock},
+    env::{Clock, Rng as _, SeededRng, SystemClock},
     store::{Embedded, EmbeddedOptions, Engine, Store, StoreOptions},
 };
 use socket2::{Domain, Protocol, Socket, Type};
@@ -28,6 +28,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::{
     admin, application,
     applications::{Applications, Following, refresh},
+    callbacks::Callbacks,
     config::{Config, StoreEngine},
     control,
     development::{self, Development},
@@ -90,13 +91,24 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         batch_max: config.batch_max,
         ..SendLimits::default()
     };
+    let applications = Arc::new(Applications::default());
+    // The embedded store is one process's alone: what an earlier one had claimed is this one's.
+    let owner = if store.engine_name() == "embedded" { 1 } else { rng.next_u64() };
+    let (callbacks, asking) = Callbacks::start(
+        store.clone(),
+        clock.clone(),
+        applications.clone(),
+        config.callbacks_ca_file.as_deref(),
+        owner,
+    )?;
     let shared = Arc::new(Shared {
         limits: Arc::new(config.limits.clone()),
         connections_max,
-        sends: SendQueue::new(store.clone(), clock.clone(), limits, router.clone()),
+        sends: SendQueue::with_hooks(store.clone(), clock.clone(), limits, router.clone(), callbacks.clone()),
         clock,
         store,
-        applications: Applications::default(),
+        applications,
+        callbacks,
         store_id,
         router,
         tls: ArcSwap::new(tls_config),
@@ -114,7 +126,12 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     };
     let ended = start_cores(&shared, listeners)?;
     let retention = start_retention(&shared)?;
-    let following = Following::start(shared.clone(), retention.waker()).context("following the applications")?;
+    let (look, told) = (retention.waker(), shared.callbacks.clone());
+    let changed = move || {
+        look();
+        told.applications_changed();
+    };
+    let following = Following::start(shared.clone(), changed).context("following the applications")?;
     shared.ready.store(true, Ordering::Release);
     println!(
         "gateway ready: client tls://{client_address}, admin http://{admin_address}, store {} at {}, {cores} cores",
@@ -123,6 +140,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     );
     let result = serve(&shared, &files, &signals, &ended, cores);
     following.stop();
+    asking.stop();
     retention.stop();
     result
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use protocol::connection::ServerLimits;
 use rustls::ServerConfig;
 
-use crate::{applications::Applications, config::Config, router::Router};
+use crate::{applications::Applications, callbacks::Callbacks, config::Config, router::Router};
 
 /// What all cores share.
 pub struct Shared {
@@ -23,7 +23,9 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     pub store: Store,
     /// The applications, for what needs their settings outside of a transaction.
-    pub applications: Applications,
+    pub applications: Arc<Applications>,
+    /// Their own servers are asked and told.
+    pub callbacks: Arc<Callbacks>,
     /// Which store it is: cursors belong to it.
     pub store_id: Bytes,
     pub sends: SendQueue<Router>,

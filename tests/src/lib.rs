@@ -4,6 +4,7 @@
 //! - [`Client`]: a well-behaved client: logs in, sends, syncs, waits for pushes.
 //!   What it can ask for beyond that (recalls, conversations, blacklist and so on) is in `features.rs`.
 //! - [`Wire`]: TLS and bytes, for everything a client should not do.
+//! - [`Receiver`]: an application's own server, which is asked and told.
 //! - [`Seed`]: randomness that can be replayed.
 //!
 //! Everything blocks, and every wait has a deadline ([`PATIENCE`]) after which the test fails: a hang is
@@ -17,6 +18,7 @@ mod devices;
 mod features;
 mod gateway;
 mod process;
+mod receiver;
 mod seed;
 mod wire;
 
@@ -28,6 +30,7 @@ pub use devices::seen;
 pub use features::{add_extension, body_of, user};
 pub use gateway::{App, Builder, Gateway, free_port};
 pub use process::{Process, program, skip, target_folder};
+pub use receiver::{Received, Receiver, Reply};
 pub use seed::Seed;
 pub use wire::{Config, Wire, tls_config, tls_config_of};
 

@@ -29,6 +29,9 @@
 //! | `(app, 37, user, peer)` | `RelationRecord`: what a user says of another |
 //! | `(app, 38, user)` | `LabelsRecord`: names of the user's labels |
 //! | `(app, 40, user, other)` | empty: `other` is on the user's blacklist |
+//! | `(app, 50, lane, versionstamp)` | `CallbackRecord`: what the application's server is to be told |
+//! | `(app, 51, lane)` | `LaneClaim`: which process tells it |
+//! | `(app, 52)` | how much there was to tell so far, u64 little-endian |
 //! | `(0, 39)` | which store this is: 8 random bytes |
 //! | `(0, 26)` | how often applications have changed, u64 little-endian |
 //! | `(0, 27, app)` | `RemovalRecord`: an application that was deleted and may have left data |
@@ -42,11 +45,13 @@ use bytes::Bytes;
 use foundationdb_tuple::{Bytes as TupleBytes, TuplePack, pack};
 
 mod applications;
+mod callbacks;
 mod expiry;
 mod features;
 mod parts;
 
 pub(crate) use applications::*;
+pub(crate) use callbacks::*;
 pub(crate) use expiry::*;
 pub use features::*;
 pub(crate) use parts::*;
@@ -79,6 +84,9 @@ const RELATION: u32 = 37;
 const LABELS: u32 = 38;
 const STORE_ID: u32 = 39;
 const BLACKLIST: u32 = 40;
+const CALLBACK: u32 = 50;
+const CALLBACK_CLAIM: u32 = 51;
+const CALLBACKS_VERSION: u32 = 52;
 
 /// The subspaces by name, for people.
 pub(crate) const SUBSPACES: &[(u32, &str)] = &[
@@ -107,6 +115,9 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (LABELS, "labels"),
     (STORE_ID, "store id"),
     (BLACKLIST, "blacklists"),
+    (CALLBACK, "callbacks"),
+    (CALLBACK_CLAIM, "claims of callbacks"),
+    (CALLBACKS_VERSION, "version of callbacks"),
 ];
 
 /// No application: what concerns the deployment.

@@ -9,7 +9,7 @@
 //! - [`change`]: everything else that users do to what is stored: recall, read marks, pins …
 //! - [`act`]: either of them, inside a transaction; [`send_queue`]: many acts in one transaction;
 //!   [`unsettled`]: those whose commit was not answered.
-//! - [`hooks`]: the say of an application's own server in it.
+//! - [`hooks`]: the say of an application's own server in it; [`callbacks`]: what it is told.
 //! - [`inspect`]: the whole store looked through, for operators.
 //! - [`retention`]: removing what has expired (MSG-03).
 //! - [`sync`], [`history`], [`conversations`]: reading the event log, a conversation and the conversation
@@ -20,6 +20,7 @@
 pub mod account;
 pub mod act;
 pub mod applications;
+pub mod callbacks;
 pub mod change;
 pub mod conversations;
 pub mod deployment;
@@ -137,8 +138,13 @@ pub enum Error {
     #[error("{0}")]
     ListFull(&'static str),
     /// The application's own server refused it: says why, in its words.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{text}")]
+    Refused {
+        /// The code it gave for its clients; 0: none of its own.
+        code: u32,
+        /// What it said.
+        text: String,
+    },
     /// No merged content has this id.
     #[error("no such content")]
     ContentUnknown,

@@ -81,6 +81,17 @@ pub(crate) struct EventPass {
     pub(crate) version: u64,
 }
 
+/// Which process delivers a lane of what an application's server is told.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct LaneClaim {
+    /// A number that each process draws at its start.
+    #[prost(uint64, tag = "1")]
+    pub(crate) owner: u64,
+    /// Until when, milliseconds since the Unix epoch. Then any other may take over.
+    #[prost(uint64, tag = "2")]
+    pub(crate) until_ms: u64,
+}
+
 /// What a send was answered, kept so that the same send is answered the same.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct SentRecord {

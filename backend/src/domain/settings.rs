@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Error;
+use super::{
+    Error,
+    callbacks::{Callbacks, Token},
+};
 
 /// Longest time setting, in seconds: a hundred years.
 const SECONDS_MAX: u64 = 100 * 366 * 86_400;
@@ -36,6 +39,8 @@ pub struct Settings {
     pub sends_burst: u32,
     /// Longest message body, in bytes; 0: as long as the server allows.
     pub message_bytes_max: u32,
+    /// How the application's own server is asked and told (CON-06).
+    pub callbacks: Option<Callbacks>,
 }
 
 impl Default for Settings {
@@ -51,6 +56,7 @@ impl Default for Settings {
             sends_per_second: 0,
             sends_burst: 20,
             message_bytes_max: 0,
+            callbacks: None,
         }
     }
 }
@@ -89,6 +95,17 @@ impl Settings {
         }
     }
 
+    /// The same for people's eyes: without secrets.
+    pub fn to_shown(&self) -> Map<String, Value> {
+        let mut shown = self.clone();
+        if let Some(callbacks) = &mut shown.callbacks
+            && !callbacks.token.0.is_empty()
+        {
+            callbacks.token = Token("…".to_owned());
+        }
+        shown.to_members()
+    }
+
     /// As they are stored.
     pub(crate) fn to_stored(&self) -> String {
         Value::Object(self.to_members()).to_string()
@@ -120,7 +137,7 @@ impl Settings {
         if self.sends_per_second > 0 && self.sends_burst == 0 {
             return Err("settings.sends_burst must be at least 1".to_owned());
         }
-        Ok(())
+        self.callbacks.as_ref().map_or(Ok(()), Callbacks::check)
     }
 }
 
@@ -207,6 +224,27 @@ mod tests {
             let error = Settings::parse(members(given)).unwrap_err();
             assert!(error.starts_with(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn con_06_callbacks_are_checked_and_their_token_is_not_shown() {
+        let set = |patch: Value| Settings::default().patched(&members(json!({ "callbacks": patch })));
+        for (given, expected) in [
+            (json!({}), "settings.callbacks.url must be like https://"),
+            (json!({"url": "ftp://here"}), "settings.callbacks.url must be like https://"),
+            (json!({"url": "http://a b"}), "settings.callbacks.url must be like https://"),
+            (json!({"url": "http://a", "tokn": ""}), "settings.callbacks.tokn is no setting"),
+            (json!({"url": "http://a", "timeout_ms": 0}), "settings.callbacks.timeout_ms must be 1 to 10000"),
+            (json!({"url": "http://a", "give_up_hours": 0}), "settings.callbacks.give_up_hours must be 1 to 720"),
+            (json!({"url": "http://a", "on_timeout": "die"}), "settings.callbacks.on_timeout: unknown variant `die`"),
+            (json!({"url": "http://a", "commands": ["C2C"]}), "settings.callbacks.commands[0]: unknown variant `C2C`"),
+        ] {
+            let error = set(given).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        let settings = set(json!({"url": "http://a", "token": "hush", "commands": ["State.StateChange"]})).unwrap();
+        assert!(!format!("{settings:?} {:?}", settings.to_shown()).contains("hush"));
+        assert_eq!(settings.patched(&members(json!({"callbacks": null}))).unwrap(), Settings::default());
     }
 
     #[test]

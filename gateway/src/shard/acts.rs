@@ -69,7 +69,8 @@ pub(super) fn change(connection: &Rc<Connection>, request: u32, asked: impl ToKi
 
 fn submit(connection: &Rc<Connection>, request: u32, act: Act) -> Result<(), Refusal> {
     let origin = Origin { address: connection.core.address(connection.id), request };
-    let Some(asking) = connection.core.shared.sends.submit(origin, act)? else { return Ok(()) };
+    let caller = connection.with_session(|session| session.caller).unwrap_or_default();
+    let Some(asking) = connection.core.shared.sends.submit_from(origin, act, caller)? else { return Ok(()) };
     let task = connection.clone();
     connection.core.spawn_for(connection, async move {
         if let Err(error) = asking.await {

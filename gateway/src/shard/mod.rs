@@ -205,7 +205,9 @@ impl Core {
             Mail::Publish(news) => self.publish(news),
             Mail::Deliver(news) => self.deliver(news),
             Mail::Register(registration) => self.register(*registration),
-            Mail::Unregister { app, user, address } => self.unregister(&(app, user), address),
+            Mail::Unregister { app, user, address, caller, reason } => {
+                self.unregister(&(app, user), address, caller, reason);
+            }
             Mail::Home(mail) => self.handle_home(*mail),
             Mail::SignedOut { connection, by } => {
                 self.with_connection(connection, |connection| {

@@ -76,8 +76,8 @@ pub(super) struct NewSession<'a> {
 /// What a login brought about.
 pub(super) struct Admitted {
     pub(super) send_bucket: Arc<SendBucket>,
-    /// Sessions that are out of the table because of it.
-    pub(super) signed_out: Vec<Address>,
+    /// Sessions that are out of the table because of it, and what they run on.
+    pub(super) signed_out: Vec<(Address, Platform)>,
     /// The new device, as they are told of it.
     pub(super) by: Device,
 }
@@ -123,7 +123,7 @@ impl OnlineTable {
         }
         let out: Vec<u64> = out.iter().filter_map(|&index| Some(user.sessions.get(index)?.number)).collect();
         let signed_out = user.sessions.extract_if(.., |session| out.contains(&session.number));
-        let signed_out = signed_out.map(|session| session.address).collect();
+        let signed_out = signed_out.map(|session| (session.address, session.platform)).collect();
         let session = Session {
             address: new.address,
             number: self.next_session,

@@ -86,11 +86,11 @@ fn login_05_what_the_policy_ends_leaves_the_table_at_once() {
     let (web, admitted) = f.login(Web);
     assert_eq!(admitted.signed_out, []);
     let (desktop, admitted) = f.login(Windows);
-    assert_eq!(admitted.signed_out, [phone]);
+    assert_eq!(admitted.signed_out, [(phone, Android)]);
     assert_eq!((admitted.by.platform(), admitted.by.own), (Windows, false));
     assert_eq!(f.addresses(), [web, desktop]);
     let (web_again, admitted) = f.login(Web);
-    assert_eq!(admitted.signed_out, [web]);
+    assert_eq!(admitted.signed_out, [(web, Web)]);
     assert_eq!(f.addresses(), [desktop, web_again]);
     assert!(!f.table.remove(&anna(), phone, 0), "it comes to say goodbye");
 }
@@ -105,7 +105,7 @@ fn over_the_cap_a_login_is_refused_and_changes_nothing() {
     assert_eq!(f.try_login(anna(), Android, 0).err(), Some(ErrorCode::TOO_MANY_SESSIONS));
     assert_eq!(f.addresses(), [one, two]);
     let (three, admitted) = f.login(Iphone);
-    assert_eq!(admitted.signed_out, [one], "who makes room for itself fits in");
+    assert_eq!(admitted.signed_out, [(one, Iphone)], "who makes room for itself fits in");
     assert_eq!(f.addresses(), [two, three]);
 }
 

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use backend::domain::{
     UserId,
     account::{self, LoggedIn},
+    callbacks::{Caller, CallerPlatform, StateReason},
 };
 use bytes::Bytes;
 use futures::channel::oneshot;
@@ -19,7 +20,7 @@ use protocol::{
     ErrorCode,
     command::Command,
     message::{
-        Delete, Devices, Edit, Login, LoginReply, Pin, Recall, RenameLabel, SendReceipts, SetExtensions,
+        Delete, Devices, Edit, Login, LoginReply, Pin, Platform, Recall, RenameLabel, SendReceipts, SetExtensions,
         UpdateBlacklist, UpdateConversation,
     },
 };
@@ -130,6 +131,7 @@ async fn log_in(connection: &Rc<Connection>, login: &Login) -> Result<(), Refusa
     let (registered, done) = oneshot::channel();
     let address = core.address(connection.id);
     let app = login.sdkappid;
+    let caller = Caller { ip: connection.ip, platform: caller_platform(login.platform()), ..Caller::default() };
     let registration = Registration {
         app,
         user: user.clone(),
@@ -137,17 +139,38 @@ async fn log_in(connection: &Rc<Connection>, login: &Login) -> Result<(), Refusa
         platform: login.platform(),
         device: login.device.clone(),
         background: login.background,
+        caller,
         issued_s,
         settings,
         registered,
     };
     core.shared.router.mailbox(home).put(Mail::Register(Box::new(registration)));
     let admission = done.await.map_err(|_| ErrorCode::SERVER_DRAINING)??;
-    let session = Session::new(app, user.clone(), home, admission.send_bucket);
+    let session = Session::new(app, user.clone(), home, caller, admission.send_bucket);
     if !connection.logged_in(session) {
-        core.shared.router.mailbox(home).put(Mail::Unregister { app, user, address });
+        core.shared.router.mailbox(home).put(Mail::Unregister {
+            app,
+            user,
+            address,
+            caller,
+            reason: StateReason::LinkClose,
+        });
     }
     Ok(())
+}
+
+/// What a client runs on, as the application's server is told.
+pub(super) fn caller_platform(platform: Platform) -> CallerPlatform {
+    match platform {
+        Platform::Unknown => CallerPlatform::Unknown,
+        Platform::Android => CallerPlatform::Android,
+        Platform::Iphone => CallerPlatform::Ios,
+        Platform::Ipad => CallerPlatform::Ipad,
+        Platform::Windows => CallerPlatform::Windows,
+        Platform::Mac => CallerPlatform::Mac,
+        Platform::Web => CallerPlatform::Web,
+        Platform::Linux => CallerPlatform::Linux,
+    }
 }
 
 /// Who the client is. The protocol lets nobody here before login.

@@ -10,6 +10,7 @@ mod admission;
 mod applications;
 mod attacks;
 mod bad_input;
+mod callbacks;
 mod changes;
 mod churn;
 mod conversation_state;

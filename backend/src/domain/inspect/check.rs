@@ -17,10 +17,11 @@ use protocol::message::Message;
 use super::{
     super::{
         AppId, Error, UserId,
+        callbacks::CallbackRecord,
         keys::{self, Conversation, Parts, Tail},
         records::{
-            AccountRecord, ApplicationRecord, EventKind, EventPass, EventRecord, Head, RemovalRecord, RetentionClaim,
-            SentRecord,
+            AccountRecord, ApplicationRecord, EventKind, EventPass, EventRecord, Head, LaneClaim, RemovalRecord,
+            RetentionClaim, SentRecord,
         },
         retention::{event_floor, floor_seq, hour_of},
     },
@@ -94,8 +95,13 @@ impl Check<'_> {
             Parts::EventPass => self.decodes::<EventPass>(key, value),
             Parts::Feature => {}
             Parts::Removal => self.decodes::<RemovalRecord>(key, value),
-            Parts::Moment | Parts::ApplicationsVersion if value.len() == size_of::<u64>() => {}
-            Parts::Moment | Parts::ApplicationsVersion => self.problem(key, "should be eight bytes long"),
+            Parts::Callback => self.decodes::<CallbackRecord>(key, value),
+            Parts::CallbackClaim => self.decodes::<LaneClaim>(key, value),
+            Parts::Moment | Parts::ApplicationsVersion | Parts::CallbacksVersion => {
+                if value.len() != size_of::<u64>() {
+                    self.problem(key, "should be eight bytes long");
+                }
+            }
             Parts::Unknown => self.checked.unknown += 1,
         }
         Ok(())

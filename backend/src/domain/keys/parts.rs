@@ -4,9 +4,10 @@ use bytes::Bytes;
 use foundationdb_tuple::{Bytes as TupleBytes, Element, pack, unpack};
 
 use super::{
-    ACCOUNT, ACTIVE, APPLICATION, APPLICATIONS_VERSION, AppId, BLACKLIST, CONVERSATION_FLOOR, CONVERSATION_HEAD,
-    DELETED, EVENT, EVENT_FLOOR, EVENT_PASS, EXTENSION, EventPlace, HOUR, KEPT, LABELS, MENTION, MERGED, MESSAGE,
-    MOMENT, PIN, RELATION, REMOVAL, RETENTION_CLAIM, SENT, STORE_ID, Tail, expiry::split_number, hour_parts,
+    ACCOUNT, ACTIVE, APPLICATION, APPLICATIONS_VERSION, AppId, BLACKLIST, CALLBACK, CALLBACK_CLAIM, CALLBACKS_VERSION,
+    CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, EVENT, EVENT_FLOOR, EVENT_PASS, EXTENSION, EventPlace, HOUR, KEPT,
+    LABELS, MENTION, MERGED, MESSAGE, MOMENT, PIN, RELATION, REMOVAL, RETENTION_CLAIM, SENT, STORE_ID, Tail,
+    expiry::split_number, hour_parts,
 };
 use crate::store::Versionstamp;
 
@@ -34,6 +35,9 @@ pub(crate) enum Parts {
     EventPass,
     Moment,
     ApplicationsVersion,
+    Callback,
+    CallbackClaim,
+    CallbacksVersion,
     Removal,
     /// Something that belongs to messages or conversations, and is checked by its subspace alone.
     Feature,
@@ -76,6 +80,9 @@ impl Parts {
             MOMENT => Parts::Moment,
             APPLICATIONS_VERSION => Parts::ApplicationsVersion,
             REMOVAL => Parts::Removal,
+            CALLBACK => Parts::Callback,
+            CALLBACK_CLAIM => Parts::CallbackClaim,
+            CALLBACKS_VERSION => Parts::CallbacksVersion,
             KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | RELATION | LABELS | STORE_ID | BLACKLIST => {
                 Parts::Feature
             }
