@@ -150,6 +150,24 @@ fn every_kind_of_damage_is_named() {
             |tx| tx.set(keys::sent(APP, &user("anna"), b"other"), b"\x0a\x03ben\x10\x01".as_slice()),
             &[r#"(1400000009, 5, "anna", 0x6f74686572): sequence 1 is another message"#],
         ),
+        (
+            |tx| {
+                let (anna, ben) = (user("anna"), user("ben"));
+                let conversation = Conversation::between(&anna, &ben);
+                tx.set(keys::kept(APP, &anna, &ben), "not a record");
+                tx.set(keys::pin(APP, conversation, 1), "not a record");
+                tx.set(keys::extension(APP, conversation, 1, "like"), "not a record");
+                tx.set(keys::extension_counter(APP, conversation, 1), "not a number");
+                tx.set(keys::deleted(APP, &anna, &ben, 1), "not empty");
+            },
+            &[
+                r#"(1400000009, 30, "anna", 1, "ben"): does not decode"#,
+                r#"(1400000009, 32, "anna", 1, "ben", 1): does not decode"#,
+                r#"(1400000009, 34, 1, "anna", "ben", 1): does not decode"#,
+                r#"(1400000009, 34, 1, "anna", "ben", 1, "like"): does not decode"#,
+                r#"(1400000009, 35, 1, "anna", "ben", 1): does not decode"#,
+            ],
+        ),
         (|tx| tx.set("no tuple", "1"), &["0x6e6f207475706c65: not a key that this program writes"]),
     ];
     for (damage, expected) in damages {

@@ -17,6 +17,7 @@
 //! | `(app, 22, user)` | the newest position that retention has removed from the user's event log, 12 bytes |
 //! | `(0, 23)` | `RetentionClaim`: which process removes what has expired |
 //! | `(0, 24)` | `EventPass`: how far the pass over the event logs has come |
+//! | `(app, 26, hour, content)` | empty: the content of a merged message may expire with that hour |
 //! | `(app, 30, user, 1, peer)` | `ConversationRecord`: what a user keeps about a conversation |
 //! | `(app, 31, user, hour, 1, peer)` | empty: the conversation was last active in that hour |
 //! | `(app, 32, user, 1, peer, seq)` | empty: the user has deleted the message |
@@ -33,7 +34,7 @@
 //! | `(app, 51, lane)` | `LaneClaim`: which process tells it |
 //! | `(app, 52)` | how much there was to tell so far, u64 little-endian |
 //! | `(0, 39)` | which store this is: 8 random bytes |
-//! | `(0, 26)` | how often applications have changed, u64 little-endian |
+//! | `(0, 28)` | how often applications have changed, u64 little-endian |
 //! | `(0, 27, app)` | `RemovalRecord`: an application that was deleted and may have left data |
 //! | `(0, 25, time_ms)` | a moment: the version that the store had at that time, u64 big-endian |
 //!
@@ -42,7 +43,7 @@
 //! is in it) is its [`Tail`]: the same in all of its keys, so that retention need not know the kinds.
 
 use bytes::Bytes;
-use foundationdb_tuple::{Bytes as TupleBytes, TuplePack, pack};
+use foundationdb_tuple::{Bytes as TupleBytes, TuplePack, pack, unpack};
 
 mod applications;
 mod callbacks;
@@ -71,7 +72,8 @@ const EVENT_FLOOR: u32 = 22;
 const RETENTION_CLAIM: u32 = 23;
 const EVENT_PASS: u32 = 24;
 const MOMENT: u32 = 25;
-const APPLICATIONS_VERSION: u32 = 26;
+const MERGED_HOUR: u32 = 26;
+const APPLICATIONS_VERSION: u32 = 28;
 const REMOVAL: u32 = 27;
 const KEPT: u32 = 30;
 const ACTIVE: u32 = 31;
@@ -102,6 +104,7 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (RETENTION_CLAIM, "retention claim"),
     (EVENT_PASS, "event log pass"),
     (MOMENT, "moments"),
+    (MERGED_HOUR, "hours of merged messages"),
     (APPLICATIONS_VERSION, "version of applications"),
     (REMOVAL, "deleted applications"),
     (KEPT, "conversation states"),
@@ -155,6 +158,13 @@ impl From<Conversation<'_>> for Tail {
 }
 
 impl Tail {
+    /// The users of a 1:1 conversation, each with the other one.
+    pub(crate) fn sides(&self) -> Option<[(UserId, UserId); 2]> {
+        let (kind, low, high): (u32, String, String) = unpack(&self.0).ok()?;
+        let (low, high) = (UserId::new(&low)?, UserId::new(&high)?);
+        (kind == ONE_TO_ONE).then(|| [(low.clone(), high.clone()), (high, low)])
+    }
+
     /// The conversation's newest sequence.
     pub(crate) fn head(&self, app: AppId) -> Bytes {
         joined(&(app, CONVERSATION_HEAD), &self.0, &())

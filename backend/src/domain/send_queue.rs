@@ -29,7 +29,7 @@ use super::{
     callbacks::Caller,
     hooks::{Hooks, NoHooks, Verdict},
     keys,
-    message::MESSAGE_BYTES_MAX_DEFAULT,
+    message::{MESSAGE_BYTES_MAX_DEFAULT, NewMessage},
     records::SentRecord,
     unsettled::{self, Late, Tried, Try, Unsettled, find_stored},
 };
@@ -174,7 +174,13 @@ impl<O: Outbox> SendQueue<O> {
         let Some(asked) = asked else { return self.take(origin, act, caller).map(|()| None) };
         let queue = self.clone();
         Ok(Some(Box::pin(async move {
-            match (asked.await?, &mut act) {
+            let verdict = asked.await;
+            let is_against = !matches!(verdict, Ok(Verdict::Pass | Verdict::Replace(_)));
+            // It was let pass before, and its answer was lost: nobody can forbid it now.
+            if is_against && queue.is_stored(&act).await? {
+                return queue.take(origin, act, caller);
+            }
+            match (verdict?, &mut act) {
                 (Verdict::Drop, _) => {
                     queue.drop_silently(origin, act);
                     return Ok(());
@@ -194,6 +200,14 @@ impl<O: Outbox> SendQueue<O> {
             Act::Send(message) => message.check(self.shared.limits.message_bytes_max),
             Act::Change(change) => change.check(self.shared.limits.message_bytes_max),
         }
+    }
+
+    /// Whether an act is a message that has been stored.
+    async fn is_stored(&self, act: &Act) -> Result<bool, Error> {
+        let Act::Send(NewMessage { app, from, client_message_id, .. }) = act else { return Ok(false) };
+        let key = keys::sent(*app, from, client_message_id);
+        let look = async move |tx: &Tx| -> Result<bool, Error> { Ok(tx.snapshot_get(&key).await?.is_some()) };
+        Ok(self.shared.store.run(Lane::Read, "is_stored", look).await?.0)
     }
 
     /// Answers an act that is not carried out, as if it had been: a message like one that is not to be stored.

@@ -20,6 +20,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::msg_body;
 
+/// Conversations whose unread messages are added up for `UnreadMsgNum`.
+const UNREAD_CONVERSATIONS_MAX: usize = 100;
+
 /// Codes that an application's server may give for its clients.
 const OWN_CODES: std::ops::RangeInclusive<u32> = 120_001..=130_000;
 
@@ -103,10 +106,11 @@ async fn recalled(store: &Store, app: AppId, message: Bytes, time_ms: u64) -> Re
     })))
 }
 
-/// Unread messages of a user, in all conversations, as it is now.
+/// Unread messages of a user as it is now, in the conversations that were active last: adding up thousands
+/// with each message would cost more than the message.
 async fn unread(store: &Store, app: AppId, user: &str) -> Result<u64, Error> {
     let Some(user) = UserId::new(user) else { return Ok(0) };
-    Ok(conversations::total_unread(store, app, &user).await?.messages)
+    Ok(conversations::total_unread(store, app, &user, UNREAD_CONVERSATIONS_MAX).await?.messages)
 }
 
 /// What names a message.

@@ -228,8 +228,10 @@ fn what_was_sent_outlives_the_sessions_until_its_debt_is_paid() {
     assert!(Arc::ptr_eq(&bucket, &admitted.send_bucket), "one for all sessions");
     let take = |now_us| bucket.take(rate, now_us);
     assert_eq!((take(0), take(0), take(0)), (Ok(()), Ok(()), Err(1_000)));
+    f.table.set_presence(&anna(), two, None, Some("here".into()));
     f.table.remove(&anna(), one, 100);
     f.table.remove(&anna(), two, 100);
+    assert_eq!(f.presence(), (OnlineState::Offline, String::new(), vec![]), "nothing but the rate is kept");
     let (three, admitted) = f.login(Android);
     assert_eq!(admitted.send_bucket.take(rate, 100_000), Err(900), "coming back brings no fresh burst");
     f.table.remove(&anna(), three, 200);

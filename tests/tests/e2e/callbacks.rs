@@ -193,8 +193,17 @@ fn con_06_what_is_asked_before_is_decided_as_the_server_says() {
     assert_eq!(code(send(&mut anna, "other")), Ok(()));
     let replaced = ben.next_message();
     assert_eq!(replaced.text(), "something else");
+    // A message whose answer was lost comes again, and is stored, whatever the server thinks of it now.
+    let id = unique_id();
+    let first = anna.send_as("ben", &id, text_body("later bad")).expect("passed");
+    receiver.answer(|_| Reply::code(1, "no more"));
+    let again = anna.send_as("ben", &id, text_body("later bad")).expect("it is stored");
+    assert_eq!((again.seq, again.duplicate), (first.seq, true));
     let stored = anna.conversation("ben");
-    assert_eq!(stored.iter().map(|message| message.text()).collect::<Vec<_>>(), ["good", "something else"]);
+    assert_eq!(
+        stored.iter().map(|message| message.text()).collect::<Vec<_>>(),
+        ["good", "something else", "later bad"]
+    );
 }
 
 #[test]

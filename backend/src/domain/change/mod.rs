@@ -70,6 +70,14 @@ pub enum Kind {
     Blacklist { add: Vec<UserId>, remove: Vec<UserId> },
 }
 
+impl Kind {
+    /// Whether it shows the other side something new, as often as it is done: then it counts as a send where
+    /// those are limited. Recalls, receipts and read marks end by themselves.
+    pub fn counts_as_send(&self) -> bool {
+        matches!(self, Kind::Edit { .. } | Kind::Extensions { .. } | Kind::Pin { .. })
+    }
+}
+
 impl Change {
     /// Everything that can be said without the store.
     pub fn check(&mut self, message_bytes_max: usize) -> Result<(), Error> {

@@ -72,7 +72,7 @@ impl Check<'_> {
 
     fn pair(&mut self, key: &[u8], value: Bytes) -> Result<(), Error> {
         self.checked.keys += 1;
-        let Some((app, _, parts)) = Parts::of(key) else {
+        let Some((app, subspace, parts)) = Parts::of(key) else {
             self.problem(key, "not a key that this program writes");
             return Ok(());
         };
@@ -93,7 +93,8 @@ impl Check<'_> {
             Parts::EventFloor { user } => return self.event_floor(app, key, &user, value),
             Parts::RetentionClaim => self.decodes::<RetentionClaim>(key, value),
             Parts::EventPass => self.decodes::<EventPass>(key, value),
-            Parts::Feature => {}
+            Parts::Feature if keys::feature_decodes(subspace, key, &value) => {}
+            Parts::Feature => self.problem(key, "does not decode"),
             Parts::Removal => self.decodes::<RemovalRecord>(key, value),
             Parts::Callback => self.decodes::<CallbackRecord>(key, value),
             Parts::CallbackClaim => self.decodes::<LaneClaim>(key, value),

@@ -2,12 +2,17 @@
 
 use bytes::Bytes;
 use foundationdb_tuple::{Bytes as TupleBytes, Element, pack, unpack};
+use prost::Message;
+use protocol::message;
 
+use super::super::records::{
+    ConversationRecord, ExtensionRecord, LabelsRecord, MergedRecord, PinRecord, RelationRecord,
+};
 use super::{
     ACCOUNT, ACTIVE, APPLICATION, APPLICATIONS_VERSION, AppId, BLACKLIST, CALLBACK, CALLBACK_CLAIM, CALLBACKS_VERSION,
     CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, EVENT, EVENT_FLOOR, EVENT_PASS, EXTENSION, EventPlace, HOUR, KEPT,
-    LABELS, MENTION, MERGED, MESSAGE, MOMENT, PIN, RELATION, REMOVAL, RETENTION_CLAIM, SENT, STORE_ID, Tail,
-    expiry::split_number, hour_parts,
+    LABELS, MENTION, MERGED, MERGED_HOUR, MESSAGE, MOMENT, PIN, RELATION, REMOVAL, RETENTION_CLAIM, SENT, STORE_ID,
+    Tail, expiry::split_number, hour_parts,
 };
 use crate::store::Versionstamp;
 
@@ -83,12 +88,32 @@ impl Parts {
             CALLBACK => Parts::Callback,
             CALLBACK_CLAIM => Parts::CallbackClaim,
             CALLBACKS_VERSION => Parts::CallbacksVersion,
-            KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | RELATION | LABELS | STORE_ID | BLACKLIST => {
-                Parts::Feature
-            }
+            MERGED_HOUR | KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | RELATION | LABELS
+            | STORE_ID | BLACKLIST => Parts::Feature,
             _ => Parts::Unknown,
         };
         Some((app, subspace, parts))
+    }
+}
+
+/// Whether the value of a [`Parts::Feature`] is what its subspace holds.
+pub(crate) fn feature_decodes(subspace: u32, key: &[u8], value: &[u8]) -> bool {
+    fn is<R: Message + Default>(value: &[u8]) -> bool {
+        R::decode(value).is_ok()
+    }
+    let elements = unpack::<Vec<Element<'_>>>(key).map_or(0, |elements| elements.len());
+    match (subspace, elements) {
+        (KEPT, _) => is::<ConversationRecord>(value),
+        (ACTIVE | DELETED | MENTION | BLACKLIST, _) => value.is_empty(),
+        (EXTENSION, 6) | (STORE_ID, _) => value.len() == size_of::<u64>(),
+        (EXTENSION, _) => is::<ExtensionRecord>(value),
+        (PIN, _) => is::<PinRecord>(value),
+        (MERGED, 3) => is::<MergedRecord>(value),
+        (MERGED, _) => is::<message::Message>(value),
+        (RELATION, _) => is::<RelationRecord>(value),
+        (LABELS, _) => is::<LabelsRecord>(value),
+        // One that was added later.
+        _ => true,
     }
 }
 
