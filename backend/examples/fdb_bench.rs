@@ -16,9 +16,9 @@ use std::{
 
 use backend::{
     domain::{
-        AppId, UserId,
-        account::{self, NewApplication},
+        AppId, UserId, account,
         act::Act,
+        applications::{self, NewApplication},
         message::NewMessage,
         send_queue::{Completion, Outbox, SendLimits, SendQueue},
         unsettled::Late,
@@ -62,7 +62,7 @@ fn main() {
 }
 
 fn log_in(store: &Store, clock: &Arc<dyn Clock>, count: usize) -> Vec<UserId> {
-    block_on(account::put_application(store, clock, NewApplication::new(APP, SECRET))).expect("puts");
+    block_on(applications::put_application(store, clock, NewApplication::new(APP, SECRET))).expect("puts");
     let log_in = |n: usize| {
         let user = UserId::new(&format!("user{n}")).expect("a name");
         let usersig = usersig::sign(APP, SECRET, user.as_str(), clock.unix_ms() / 1000, 3600);

@@ -22,9 +22,9 @@ use std::{
 
 use backend::{
     domain::{
-        AppId, UserId,
-        account::{self, NewApplication},
+        AppId, UserId, account,
         act::Act,
+        applications::{self, NewApplication},
         message::NewMessage,
         retention::{Keep, Retention},
         send_queue::{Completion, Outbox, SendLimits, SendQueue},
@@ -127,7 +127,7 @@ fn main() {
 }
 
 fn make_users(store: &Store, clock: Arc<dyn Clock>, count: u64) -> Vec<UserId> {
-    block_on(account::put_application(store, &clock, NewApplication::new(APP, SECRET))).expect("is written");
+    block_on(applications::put_application(store, &clock, NewApplication::new(APP, SECRET))).expect("is written");
     let make = |n| {
         let user = UserId::new(&format!("user-{n:06}")).expect("a name");
         let usersig = usersig::sign(APP, SECRET, user.as_str(), clock.unix_ms() / 1000, 3600);

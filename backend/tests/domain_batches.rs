@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use backend::{
     domain::{
-        AppId, Error, UserId,
-        account::{self, NewApplication},
+        AppId, Error, UserId, account,
         act::{Act, Answer},
+        applications::{self, NewApplication},
         change::{
             Change, Kind,
             friends::{FriendsChange, ListsUpdate, NewFriend},
@@ -74,7 +74,7 @@ fn users() -> Vec<UserId> {
 fn run(engine: Arc<dyn Engine>, batch_max: usize, acts: &[Act]) -> (Vec<Result<Answer, Error>>, Store) {
     let clock: Arc<dyn Clock> = Arc::new(Standstill(SystemClock::default()));
     let store = Store::new(engine, clock.clone(), Arc::new(SeededRng::new(1)), StoreOptions::default());
-    block_on(account::put_application(&store, &clock, NewApplication::new(APP, SECRET))).unwrap();
+    block_on(applications::put_application(&store, &clock, NewApplication::new(APP, SECRET))).unwrap();
     for user in users() {
         let usersig = usersig::sign(APP, SECRET, user.as_str(), clock.unix_ms() / 1000, 3600);
         block_on(account::login(&store, &clock, false, APP, &user, usersig)).unwrap();

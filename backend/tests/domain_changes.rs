@@ -25,9 +25,9 @@ use std::{
 
 use backend::{
     domain::{
-        AppId, Error, UserId,
-        account::{self, NewApplication},
+        AppId, Error, UserId, account,
         act::{Act, Answer, Outcome},
+        applications::{self, NewApplication},
         change::{
             Change, Kind,
             friends::{FriendUpdate, FriendsChange, ListsUpdate, NewFriend},
@@ -192,7 +192,7 @@ impl History {
             StoreOptions { retry_backoff_us_max: 0, retry_attempts_max, read_threads: 1, ..StoreOptions::default() };
         let env: Arc<dyn Clock> = clock.clone();
         let store = Store::new(Arc::new(memory.clone()), env.clone(), Arc::new(SeededRng::new(seed)), options);
-        block_on(account::put_application(&store, &env, NewApplication::new(APP, SECRET))).unwrap();
+        block_on(applications::put_application(&store, &env, NewApplication::new(APP, SECRET))).unwrap();
         let users: Vec<UserId> = USERS.iter().map(|name| UserId::new(name).unwrap()).collect();
         for user in &users {
             let usersig = usersig::sign(APP, SECRET, user.as_str(), env.unix_ms() / 1000, 3600);

@@ -24,9 +24,9 @@ use std::{
 
 use backend::{
     domain::{
-        AppId, Error, UserId,
-        account::{self, NewApplication},
+        AppId, Error, UserId, account,
         act::{Act, Answer, News, Notice, Outcome},
+        applications::{self, NewApplication},
         history::{self, HistoryQuery, Start},
         keys,
         message::NewMessage,
@@ -203,7 +203,7 @@ impl History {
             StoreOptions { retry_backoff_us_max: 0, retry_attempts_max, read_threads: 1, ..StoreOptions::default() };
         let store = Store::new(Arc::new(memory.clone()), clock.clone(), Arc::new(SeededRng::new(seed)), options);
         for app in [APP, OTHER_APP] {
-            block_on(account::put_application(&store, &clock, NewApplication::new(app, SECRET))).unwrap();
+            block_on(applications::put_application(&store, &clock, NewApplication::new(app, SECRET))).unwrap();
         }
         let users: Vec<UserId> = USERS.iter().map(|name| UserId::new(name).unwrap()).collect();
         for user in &users {

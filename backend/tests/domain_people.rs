@@ -14,8 +14,9 @@ use std::{
 use backend::{
     domain::{
         AppId, Error, UserId,
-        account::{self, NewApplication},
+        account,
         act::{Act, Answer, News, Related, RelationOutcome},
+        applications::{self, NewApplication},
         change::{
             Change, Kind,
             account::Erase,
@@ -100,7 +101,7 @@ impl Service {
         let store = Store::new(engine, clock.clone(), Arc::new(SeededRng::new(1)), StoreOptions::default());
         assert_eq!(settings.check(), Ok(()));
         let new = NewApplication { settings, ..NewApplication::new(APP, SECRET) };
-        block_on(account::put_application(&store, &clock, new)).unwrap();
+        block_on(applications::put_application(&store, &clock, new)).unwrap();
         let users = ["anna", "ben", "cleo", "dan"].map(user).to_vec();
         block_on(account::import(&store, &clock, APP, users)).unwrap();
         let (sender, answers) = mpsc::channel();

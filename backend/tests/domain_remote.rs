@@ -20,9 +20,9 @@ use std::{
 
 use backend::{
     domain::{
-        AppId, Error, UserId,
-        account::{self, NewApplication},
+        AppId, Error, UserId, account,
         act::{Act, Answer, News, Notice},
+        applications::{self, NewApplication},
         history::{self, HistoryQuery, Start},
         message::NewMessage,
         send_queue::{Completion, Outbox, SendLimits, SendQueue},
@@ -92,7 +92,7 @@ impl Node {
 
     fn log_in(&self, users: &[UserId]) {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        block_on(account::put_application(&self.store, &clock, NewApplication::new(APP, SECRET))).expect("puts");
+        block_on(applications::put_application(&self.store, &clock, NewApplication::new(APP, SECRET))).expect("puts");
         for user in users {
             let usersig = usersig::sign(APP, SECRET, user.as_str(), clock.unix_ms() / 1000, 3600);
             block_on(account::login(&self.store, &clock, false, APP, user, usersig)).expect("logs in");

@@ -13,9 +13,9 @@ use std::sync::{
 
 use backend::{
     domain::{
-        AppId, Error, UserId,
-        account::{self, NewApplication},
+        AppId, Error, UserId, account,
         act::{Act, Answer, News, Outcome},
+        applications::{self, NewApplication},
         change::{Change, Kind},
         history::{self, HistoryPage, HistoryQuery, Start},
         keys, merged,
@@ -84,7 +84,7 @@ impl World {
         let queue = SendQueue::new(store.clone(), clock.clone(), SendLimits::default(), Answers(sender));
         let dyn_clock: Arc<dyn Clock> = clock.clone();
         for app in [APP, OTHER_APP] {
-            block_on(account::put_application(&store, &dyn_clock, NewApplication::new(app, SECRET))).unwrap();
+            block_on(applications::put_application(&store, &dyn_clock, NewApplication::new(app, SECRET))).unwrap();
             for name in ["anna", "ben", "cleo"] {
                 let usersig = usersig::sign(app, SECRET, name, clock.unix_ms() / 1000, 3600);
                 block_on(account::login(&store, &dyn_clock, false, app, &user(name), usersig)).unwrap();
@@ -184,12 +184,11 @@ fn settle(retention: &Retention) -> Round {
     let mut sum = Round::default();
     loop {
         let round = block_on(retention.round()).unwrap();
-        sum = Round {
-            messages: sum.messages + round.messages,
-            contents: sum.contents + round.contents,
-            events: sum.events + round.events,
-            more: round.more,
-        };
+        sum.messages += round.messages;
+        sum.contents += round.contents;
+        sum.events += round.events;
+        sum.deleted += round.deleted;
+        sum.more = round.more;
         if !round.more {
             return sum;
         }

@@ -20,6 +20,7 @@ use backend::{
         AppId, Error, UserId,
         act::Act,
         announcement::{self, Announcement, USERS_MAX},
+        callbacks::{Caller, CallerPlatform},
         message::NewMessage,
     },
     store::{Versionstamp, Watch},
@@ -44,6 +45,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// Before another try when the store can't: grows from the first to the last.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// An application that announces something is not asked about each of the messages, nor told.
+const UNHEARD: Caller = Caller { ip: None, platform: CallerPlatform::RestApi, is_asked: false, is_told: false };
 
 /// Announcements of one application, oldest first.
 type Announcements = Arc<[Announcement]>;
@@ -192,7 +196,8 @@ impl Announcer {
         let last = announcements.iter().rfind(|announcement| announcement.is_kept).map(|last| last.position);
         let due = announcement::due(store, app, users.clone(), announcements, clock.unix_ms()).await?;
         for messages in due.chunks(SENDS_MAX) {
-            let sends = messages.iter().map(|message: &NewMessage| self.shared.act(Act::Send(message.clone())));
+            let sends =
+                messages.iter().map(|message: &NewMessage| self.shared.act(Act::Send(message.clone()), UNHEARD));
             for sent in join_all(sends).await {
                 match sent {
                     Ok(_) => metrics::counter!("gateway_announcements_told_total").increment(1),

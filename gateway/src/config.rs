@@ -62,7 +62,7 @@ pub const KEYS: &[Key] = &[
     key(
         "app.file",
         "",
-        "Application to serve: a JSON file with sdkappid and secret, not readable by others. Empty: the development application.",
+        "Applications to have: a JSON file with sdkappid and secret, or a list of such, not readable by others. Empty: the development application.",
     ),
     key(
         "admin.listen",
@@ -91,6 +91,11 @@ pub const KEYS: &[Key] = &[
         "Calls a second of each command and application, in percent of the published limits (API.md). 0: no limit.",
     ),
     key("api.link_hours", "24", "For how long a link to a file of messages holds, in hours."),
+    key(
+        "callbacks.ca_file",
+        "",
+        "Certificates, PEM, of authorities that webhook receivers are trusted by, beside the public ones. Empty: only those.",
+    ),
     key(
         "store.engine",
         "embedded",
@@ -153,6 +158,7 @@ pub struct Config {
     pub app_file: Option<PathBuf>,
     pub admin_listen: SocketAddr,
     pub api: ApiConfig,
+    pub callbacks_ca_file: Option<PathBuf>,
     pub store_engine: StoreEngine,
     pub store_path: PathBuf,
     pub cache_bytes: u64,
@@ -293,6 +299,7 @@ impl Values {
             app_file,
             admin_listen: self.parse("admin.listen", "an address like 127.0.0.1:8080")?,
             api: self.api()?,
+            callbacks_ca_file: path("callbacks.ca_file"),
             store_engine: self.store_engine()?,
             store_path: path("store.path").ok_or_else(|| self.wrong("store.path", "a folder"))?,
             cache_bytes: self.number("store.cache_bytes", 1 << 20, 1 << 40)?,

@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context as _;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-use crate::application::{Application, DEVELOPMENT_SDKAPPID};
+use crate::application::{self, DEVELOPMENT_SDKAPPID};
 
 /// Common name of development certificates: what a production start recognises them by.
 pub const CERTIFICATE_NAME: &str = "gateway development certificate";
@@ -41,8 +41,8 @@ impl Development {
             files.make_certificate()?;
         }
         if !files.app.exists() {
-            let application = Application::generate(DEVELOPMENT_SDKAPPID, true)?;
-            write_secret(&files.app, serde_json::to_string_pretty(&application)?.as_bytes())?;
+            let application = application::to_json(&application::generate(DEVELOPMENT_SDKAPPID, true)?);
+            write_secret(&files.app, format!("{application:#}\n").as_bytes())?;
         }
         Ok(files)
     }

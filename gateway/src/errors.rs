@@ -39,7 +39,8 @@ impl From<Error> for Refusal {
             Error::Element(_) => ErrorCode::ELEMENT_INVALID,
             Error::NotAllowed => ErrorCode::NOT_ALLOWED,
             Error::Blacklisted => ErrorCode::BLACKLISTED,
-            Error::Refused(_) => ErrorCode::SEND_REFUSED,
+            Error::Refused { code: 0, .. } => ErrorCode::SEND_REFUSED,
+            Error::Refused { code, .. } => ErrorCode(*code),
             Error::Muted => ErrorCode::SENDER_MUTED,
             // Only the server API asks for it.
             Error::NotAdmin => ErrorCode::NOT_ALLOWED,
@@ -58,7 +59,7 @@ impl From<Error> for Refusal {
         };
         let mut refusal = Refusal::from(code);
         match &error {
-            Error::Refused(_)
+            Error::Refused { .. }
             | Error::MessageTooLong { .. }
             | Error::Argument(_)
             | Error::Element(_)

@@ -17,6 +17,7 @@ use backend::{
     domain::{
         AppId, Error, UserId,
         act::{Answer, News},
+        callbacks::{Caller, StateReason},
         settings::Settings,
     },
     store::Versionstamp,
@@ -28,7 +29,7 @@ use protocol::{
     message::{Device, Platform, Presence},
 };
 
-use crate::send_limit::SendLimit;
+use crate::send_limit::SendBucket;
 
 /// A connection's number, unique on its core.
 pub type ConnectionId = u64;
@@ -53,13 +54,15 @@ pub enum Mail {
     /// A session of a user whose home is this core.
     Register(Box<Registration>),
     /// The session is gone.
-    Unregister { app: AppId, user: UserId, address: Address },
+    Unregister { app: AppId, user: UserId, address: Address, caller: Caller, reason: StateReason },
     /// A question or a wish about users whose home is this core.
     Home(Box<HomeMail>),
     /// A connection of this core was signed out, because of the device `by`.
     SignedOut { connection: ConnectionId, by: Box<Device> },
     /// Presence that connections of this core follow.
     Presence(Box<PresenceChange>),
+    /// The application was deleted: its sessions end.
+    ApplicationGone { app: AppId },
     /// The core `home` lost events of its users: their sessions here must sync.
     Lost { home: u16 },
     /// Stop accepting, tell clients to go, finish what is in flight.
@@ -75,9 +78,11 @@ pub struct Registration {
     /// The client's name of the installation.
     pub device: String,
     pub background: bool,
+    /// Where it comes from, for the application's server.
+    pub caller: Caller,
     /// When its credential was issued, seconds since the Unix epoch.
     pub issued_s: u64,
-    /// Of the application: say which devices exclude each other, and how much a user may send.
+    /// Of the application: say which devices exclude each other.
     pub settings: Settings,
     /// Told once it is in the table, or why it may not be.
     pub registered: oneshot::Sender<Result<Admission, ErrorCode>>,
@@ -85,8 +90,8 @@ pub struct Registration {
 
 /// What a session is given by its home.
 pub struct Admission {
-    /// The bucket it shares with the user's other sessions; `None`: no limit.
-    pub send_limit: Option<Arc<SendLimit>>,
+    /// The bucket it shares with the user's other sessions.
+    pub send_bucket: Arc<SendBucket>,
 }
 
 /// What a home core is asked. Dropped senders mean that it is gone.

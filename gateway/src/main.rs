@@ -5,6 +5,8 @@
 //! - [`api`]: the server API, on threads of its own.
 //! - [`policy`]: which devices exclude each other. [`send_limit`]: how many messages a user may send.
 //! - [`announcer`]: tells announcements to the users of this node.
+//! - [`applications`]: their settings as this process knows them. [`control`], [`app_tool`]: `gateway app`.
+//! - [`callbacks`]: applications' own servers are asked and told.
 //! - [`store_tool`]: `gateway store`, for operators.
 //! - [`tls`]: one connection's TLS. [`admin`], [`metrics`]: for operators. [`errors`]: codes for clients.
 //!
@@ -13,8 +15,12 @@
 mod admin;
 mod announcer;
 mod api;
+mod app_tool;
 mod application;
+mod applications;
+mod callbacks;
 mod config;
+mod control;
 mod development;
 mod errors;
 mod homes;
@@ -40,7 +46,6 @@ use std::{
 use clap::{Arg, ArgMatches, Command};
 
 use crate::{
-    application::Application,
     config::{CONFIG_FILE_VARIABLE, Config, ConfigError, KEYS, Values, environment_name, flag_name, short_flags},
     service::Signal,
 };
@@ -64,6 +69,11 @@ fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Some(("config", _)) => print!("{}", config::template()),
         Some(("api", _)) => print!("{}", api::table::document()),
         Some(("app-file", arguments)) => make_application_file(arguments)?,
+        Some(("app", arguments)) => {
+            if let Some((name, arguments)) = arguments.subcommand() {
+                app_tool::run(name, arguments, &configuration(arguments)?)?;
+            }
+        }
         Some(("store", arguments)) => return look_at_store(arguments),
         _ => start(configuration(matches)?)?,
     }
@@ -100,6 +110,7 @@ fn command_line() -> Command {
                         .help("The application's number"),
                 ),
         )
+        .subcommand(app_tool::command(&configuration_arguments(is_store_key)))
         .subcommand(
             Command::new("store")
                 .about("Look at a store that no gateway has open")
@@ -188,8 +199,8 @@ fn make_application_file(arguments: &ArgMatches) -> anyhow::Result<()> {
     let path = arguments.get_one::<String>("path").map(PathBuf::from).unwrap_or_default();
     anyhow::ensure!(!path.exists(), "{} exists; an application's secret is not overwritten", path.display());
     let sdkappid = arguments.get_one::<u32>("sdkappid").copied().unwrap_or_default();
-    let application = Application::generate(sdkappid, false)?;
-    development::write_secret(&path, serde_json::to_string_pretty(&application)?.as_bytes())?;
+    let application = application::to_json(&application::generate(sdkappid, false)?);
+    development::write_secret(&path, format!("{application:#}\n").as_bytes())?;
     println!("{}: application {sdkappid} with a fresh secret. Start the gateway with --app-file {0}", path.display());
     Ok(())
 }

@@ -5,10 +5,7 @@
 //! than a whole burst takes is refused, and the difference is exactly how long to wait. No timer refills
 //! anything, and a bucket that nobody looks at costs nothing.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use backend::domain::settings::Settings;
 
@@ -37,36 +34,19 @@ impl SendRate {
     }
 }
 
-/// The bucket of one user, shared by all of the user's sessions, on whatever cores.
-#[derive(Debug)]
-pub struct SendLimit {
-    rate: SendRate,
+/// The bucket of one user, shared by all of the user's sessions, on whatever cores. What it holds is a time, so
+/// that it does not matter if the rate changes: what was taken stays taken.
+#[derive(Debug, Default)]
+pub struct SendBucket {
     /// When the bucket is full again, nanoseconds on the monotonic clock.
     full_at_ns: AtomicU64,
 }
 
-impl SendLimit {
-    /// A full bucket.
-    pub fn new(rate: SendRate) -> SendLimit {
-        SendLimit { rate, full_at_ns: AtomicU64::new(0) }
-    }
-
-    /// The bucket to use under `rate` for a user who has used `before`: what was taken stays taken.
-    pub fn under(rate: SendRate, before: Option<Arc<SendLimit>>) -> Arc<SendLimit> {
-        match before {
-            Some(same) if same.rate == rate => same,
-            Some(other) => {
-                let full_at_ns = AtomicU64::new(other.full_at_ns.load(Ordering::Relaxed));
-                Arc::new(SendLimit { rate, full_at_ns })
-            }
-            None => Arc::new(SendLimit::new(rate)),
-        }
-    }
-
+impl SendBucket {
     /// Takes a token at `now_us`, on the monotonic clock. Without one: in how many milliseconds there is.
-    pub fn take(&self, now_us: u64) -> Result<(), u32> {
+    pub fn take(&self, rate: SendRate, now_us: u64) -> Result<(), u32> {
         let now_ns = now_us.saturating_mul(1_000);
-        let SendRate { interval_ns, burst_ns } = self.rate;
+        let SendRate { interval_ns, burst_ns } = rate;
         let mut full_at_ns = self.full_at_ns.load(Ordering::Relaxed);
         loop {
             let next_ns = full_at_ns.max(now_ns).saturating_add(interval_ns);
@@ -98,8 +78,17 @@ mod tests {
 
     const START_US: u64 = 5_000_000;
 
-    fn limit(per_second: u32, burst: u32) -> SendLimit {
-        SendLimit::new(SendRate::new(per_second, burst))
+    /// A bucket under one rate.
+    struct Limit(SendBucket, SendRate);
+
+    impl Limit {
+        fn take(&self, now_us: u64) -> Result<(), u32> {
+            self.0.take(self.1, now_us)
+        }
+    }
+
+    fn limit(per_second: u32, burst: u32) -> Limit {
+        Limit(SendBucket::default(), SendRate::new(per_second, burst))
     }
 
     #[test]
@@ -113,7 +102,7 @@ mod tests {
         assert_eq!(limit.take(START_US + 99_999), Err(1));
         assert_eq!(limit.take(START_US + 100_000), Ok(()));
         assert_eq!(limit.take(START_US + 100_000), Err(100));
-        assert_eq!(limit.full_at_ms(), START_US / 1000 + 400);
+        assert_eq!(limit.0.full_at_ms(), START_US / 1000 + 400);
         for _ in 0..3 {
             assert_eq!(limit.take(START_US + 400_000), Ok(()), "full again");
         }
@@ -137,12 +126,11 @@ mod tests {
 
     #[test]
     fn another_rate_forgives_nothing() {
-        let before = Arc::new(limit(1, 2));
-        assert_eq!((before.take(START_US), before.take(START_US)), (Ok(()), Ok(())));
-        let same = SendLimit::under(SendRate::new(1, 2), Some(before.clone()));
-        assert!(Arc::ptr_eq(&before, &same));
-        let other = SendLimit::under(SendRate::new(2, 1), Some(before));
-        assert_eq!(other.take(START_US), Err(2_000));
+        let bucket = SendBucket::default();
+        let (slow, fast) = (SendRate::new(1, 2), SendRate::new(2, 1));
+        assert_eq!((bucket.take(slow, START_US), bucket.take(slow, START_US)), (Ok(()), Ok(())));
+        assert_eq!(bucket.take(fast, START_US), Err(2_000));
+        assert_eq!(bucket.take(SendRate::new(1, 3), START_US), Ok(()), "a wider one lets more through at once");
     }
 
     /// At random times under random rates: never more passes than a burst and the rate together allow, in

@@ -15,13 +15,13 @@ use anyhow::{Context as _, anyhow, bail};
 use arc_swap::ArcSwap;
 use backend::{
     domain::{
-        account::{self, NewApplication},
+        applications::{self, NewApplication, Put, Refused},
         deployment,
         retention::{Retention, RetentionTask},
         send_queue::{SendLimits, SendQueue},
         unfinished,
     },
-    env::{Clock, SeededRng, SystemClock},
+    env::{Clock, Rng as _, SeededRng, SystemClock},
     store::{Embedded, EmbeddedOptions, Engine, Store, StoreOptions},
 };
 use socket2::{Domain, Protocol, Socket, Type};
@@ -29,9 +29,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::{
     admin,
     announcer::{self, Arrivals},
-    api,
-    application::{self, Application},
+    api, application,
+    applications::{Applications, Following, refresh},
+    callbacks::Callbacks,
     config::{Config, StoreEngine},
+    control,
     development::{self, Development},
     limits,
     mailbox::Mail,
@@ -82,15 +84,10 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let store = open_store(&config, &clock)?;
     let _shut_down = ShutDown(store.clone());
-    let application = &files.application;
-    let new = NewApplication {
-        app: application.sdkappid,
-        secret: application.secret.clone(),
-        development: application.development,
-        settings: application.settings.clone(),
-    };
-    futures::executor::block_on(account::put_application(&store, &clock, new))
-        .with_context(|| format!("writing the application into the store at {}", store_place(&config).display()))?;
+    for new in &files.applications {
+        put_application(&store, &clock, new)
+            .with_context(|| format!("writing an application into the store at {}", store_place(&config).display()))?;
+    }
     let rng = SeededRng::new(store_seed()?);
     let store_id = futures::executor::block_on(deployment::store_id(&store, &rng)).context("naming the store")?;
     let router = Router::new(cores, MAILBOX_EVENTS_MAX);
@@ -101,12 +98,24 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         ..SendLimits::default()
     };
     let (arrivals, arrived) = Arrivals::new();
+    let applications = Arc::new(Applications::default());
+    // The embedded store is one process's alone: what an earlier one had claimed is this one's.
+    let owner = if store.engine_name() == "embedded" { 1 } else { rng.next_u64() };
+    let (callbacks, asking) = Callbacks::start(
+        store.clone(),
+        clock.clone(),
+        applications.clone(),
+        config.callbacks_ca_file.as_deref(),
+        owner,
+    )?;
     let shared = Arc::new(Shared {
         limits: Arc::new(config.limits.clone()),
         connections_max,
-        sends: SendQueue::new(store.clone(), clock.clone(), limits, router.clone()),
+        sends: SendQueue::with_hooks(store.clone(), clock.clone(), limits, router.clone(), callbacks.clone()),
         clock,
         store,
+        applications,
+        callbacks,
         store_id,
         router,
         arrivals,
@@ -117,9 +126,22 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         development: config.tls.is_none(),
         config,
     });
+    futures::executor::block_on(refresh(&shared)).context("reading the applications")?;
     admin::serve(admin_listener, shared.clone(), prometheus)?;
+    // Before anything is served: the ready line says that all of it works.
+    let _control = match shared.config.store_engine {
+        StoreEngine::Embedded => Some(control::serve(&shared.config.store_path, shared.clone())?),
+        StoreEngine::Fdb { .. } => None,
+    };
     let ended = start_cores(&shared, listeners)?;
     let api = api::server::serve(api_listener, shared.clone())?;
+    let retention = start_retention(&shared)?;
+    let (look, told) = (retention.waker(), shared.callbacks.clone());
+    let changed = move || {
+        look();
+        told.applications_changed();
+    };
+    let following = Following::start(shared.clone(), changed).context("following the applications")?;
     shared.ready.store(true, Ordering::Release);
     println!(
         "gateway ready: client tls://{client_address}, admin http://{admin_address}, store {} at {}, {cores} cores",
@@ -129,10 +151,28 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     println!("server API https://{api_address}/v4/");
     go_on_with_unfinished(&shared);
     announcer::start(shared.clone(), arrived).context("starting the announcer")?;
-    let retention = start_retention(&shared)?;
     let result = serve(&shared, &files, &signals, &ended, cores, &api);
+    following.stop();
+    asking.stop();
     retention.stop();
     result
+}
+
+/// Has an application as its file says. One that was deleted, and has left data, is not served yet; its
+/// removal needs a service that runs.
+fn put_application(store: &Store, clock: &Arc<dyn Clock>, new: &NewApplication) -> anyhow::Result<()> {
+    let app = new.app;
+    match futures::executor::block_on(applications::put_application(store, clock, new.clone())) {
+        Ok(Put::Unchanged) => {}
+        Ok(put) => tracing::info!(app, "application {put}, as app.file says"),
+        Err(error @ Refused::BeingRemoved(_)) => {
+            tracing::error!(
+                "app.file: {error} (it is created again by a start after that), or take it out of the file"
+            );
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }
 
 /// Shuts the store down however the run ends, a failed start included: threads that live on hold the
@@ -145,29 +185,29 @@ impl Drop for ShutDown {
     }
 }
 
-/// Certificate and application: the operator's, or the development ones.
+/// Certificate and applications: the operator's, or the development ones.
 struct Files {
     cert: PathBuf,
     key: PathBuf,
-    application: Application,
+    applications: Vec<NewApplication>,
 }
 
 impl Files {
     fn prepare(config: &Config) -> anyhow::Result<Self> {
         let Some((cert, key)) = &config.tls else {
             let development = Development::prepare(&config.store_path)?;
-            let application = Application::read(config.app_file.as_deref().unwrap_or(&development.app))?;
-            return Ok(Files { cert: development.cert, key: development.key, application });
+            let applications = application::read(config.app_file.as_deref().unwrap_or(&development.app))?;
+            return Ok(Files { cert: development.cert, key: development.key, applications });
         };
         let app_file = config.app_file.as_deref().context("app.file is empty")?;
-        let application = Application::read(app_file)?;
+        let applications = application::read(app_file)?;
         anyhow::ensure!(
-            !application.development,
-            "app.file {} is a development application: a production start (tls.cert is set) needs its own. \
+            !applications.iter().any(|application| application.development),
+            "app.file {} has a development application: a production start (tls.cert is set) needs its own. \
              `gateway app-file PATH` makes one",
             app_file.display()
         );
-        let files = Files { cert: cert.clone(), key: key.clone(), application };
+        let files = Files { cert: cert.clone(), key: key.clone(), applications };
         files.check_tls(config)?;
         Ok(files)
     }

@@ -10,6 +10,7 @@ use backend::{
     domain::{
         Error,
         act::{Act, Answer},
+        callbacks::Caller,
         send_queue::SendQueue,
     },
     env::Clock,
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use protocol::connection::ServerLimits;
 use rustls::ServerConfig;
 
-use crate::{announcer::Arrivals, config::Config, router::Router};
+use crate::{announcer::Arrivals, applications::Applications, callbacks::Callbacks, config::Config, router::Router};
 
 /// What all cores share.
 pub struct Shared {
@@ -30,6 +31,10 @@ pub struct Shared {
     pub connections_max: usize,
     pub clock: Arc<dyn Clock>,
     pub store: Store,
+    /// The applications, for what needs their settings outside of a transaction.
+    pub applications: Arc<Applications>,
+    /// Their own servers are asked and told.
+    pub callbacks: Arc<Callbacks>,
     /// Which store it is: cursors belong to it.
     pub store_id: Bytes,
     pub sends: SendQueue<Router>,
@@ -50,9 +55,9 @@ pub struct Shared {
 
 impl Shared {
     /// Submits an act of this server; the future is its outcome, once it is durable. Any executor can wait for it.
-    pub fn act(&self, act: Act) -> impl Future<Output = Result<Answer, Error>> + Send + use<> {
+    pub fn act(&self, act: Act, caller: Caller) -> impl Future<Output = Result<Answer, Error>> + Send + use<> {
         let call = self.router.call();
-        let submitted = self.sends.submit(call.origin(), act);
+        let submitted = self.sends.submit_from(call.origin(), act, caller);
         async move {
             if let Some(asking) = submitted? {
                 asking.await?;

@@ -73,7 +73,8 @@ pub fn stats(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn open(config: &Config) -> anyhow::Result<Store> {
+/// Opens a store that is there.
+pub fn open(config: &Config) -> anyhow::Result<Store> {
     if let StoreEngine::Embedded = config.store_engine {
         let folder = service::embedded_folder(config);
         // Opening would make one.

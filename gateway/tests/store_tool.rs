@@ -12,9 +12,9 @@ use std::{
 
 use backend::{
     domain::{
-        AppId, UserId,
-        account::{self, NewApplication},
+        AppId, UserId, account,
         act::Act,
+        applications::{self, NewApplication},
         change::{
             Change, Kind,
             friends::{FriendsChange, NewFriend},
@@ -68,7 +68,7 @@ fn open(folder: &Path) -> Store {
 /// Two accounts that are friends, and two messages each way.
 fn fill(store: &Store) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    block_on(account::put_application(store, &clock, NewApplication::new(APP, SECRET))).expect("is written");
+    block_on(applications::put_application(store, &clock, NewApplication::new(APP, SECRET))).expect("is written");
     for name in ["anna", "ben"] {
         let usersig = usersig::sign(APP, SECRET, name, clock.unix_ms() / 1000, 3600);
         block_on(account::login(store, &clock, true, APP, &user(name), usersig)).expect("logs in");
@@ -244,8 +244,11 @@ fn what_is_stored_is_counted() {
     let folder = filled();
     let (code, said, errors) = gateway_store("stats", folder.path());
     assert_eq!((code, errors.as_str()), (Some(0), ""), "{said}");
+    let (deployment, application) = said.split_once("application 1400000009\n").expect("the application's part");
+    assert!(deployment.starts_with("deployment\n"), "{said}");
     let row = |name: &str| {
-        let line = said.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_else(|| panic!("{said}"));
+        let mut lines = application.lines();
+        let line = lines.find(|line| line.trim_start().starts_with(name)).unwrap_or_else(|| panic!("{said}"));
         let numbers = line.trim_start().trim_start_matches(name);
         numbers.split_whitespace().next().and_then(|count| count.parse::<u64>().ok()).expect("a count")
     };

@@ -35,8 +35,13 @@ impl App {
     pub fn read(path: &Path) -> App {
         let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let json: serde_json::Value = serde_json::from_str(&text).expect("an application file is JSON");
-        let sdkappid = json["sdkappid"].as_u64().and_then(|number| u32::try_from(number).ok()).expect("sdkappid");
-        App { sdkappid, secret: json["secret"].as_str().expect("secret").to_owned() }
+        App::of(if json.is_array() { &json[0] } else { &json })
+    }
+
+    /// From what `gateway app` prints of a new key.
+    pub fn of(printed: &serde_json::Value) -> App {
+        let sdkappid = printed["sdkappid"].as_u64().and_then(|number| u32::try_from(number).ok()).expect("sdkappid");
+        App { sdkappid, secret: printed["secret"].as_str().expect("secret").to_owned() }
     }
 
     /// A credential that is valid now, for an hour.
@@ -219,6 +224,21 @@ impl Builder {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
     }
 
+    /// Runs `gateway app …` on the data folder; what it printed, or what it said was wrong.
+    pub fn app(&self, arguments: &[&str]) -> Result<serde_json::Value, String> {
+        let mut command = Command::new(program("gateway"));
+        for (variable, _) in std::env::vars().filter(|(name, _)| name.starts_with("GATEWAY_")) {
+            command.env_remove(variable);
+        }
+        let output =
+            command.arg("app").args(arguments).arg("--store-path").arg(&self.data).output().expect("it starts");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        match output.status.success() {
+            true => Ok(serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no JSON: {output:?}"))),
+            false => Err(error),
+        }
+    }
+
     fn command(&self) -> Command {
         let gateway = self.program.clone().unwrap_or_else(|| program("gateway"));
         let mut command = match self.prefix.split_first() {
@@ -359,6 +379,17 @@ impl Gateway {
     /// The line it said that it serves with.
     pub fn ready_line(&self) -> &str {
         &self.ready_line
+    }
+
+    /// A device of another application than its first, with the same certificate.
+    pub fn connect_to(&self, app: &App, user: &str) -> Client {
+        let client = Client::connect(self.client, self.tls(), user, app, Options::default());
+        client.unwrap_or_else(|error| panic!("{user} can't connect: {error:?}"))
+    }
+
+    /// Runs `gateway app …` beside it.
+    pub fn app_command(&self, arguments: &[&str]) -> Result<serde_json::Value, String> {
+        self.builder.app(arguments)
     }
 
     /// What it was started with.

@@ -5,6 +5,7 @@
 //!   What it can ask for beyond that is in `features.rs` (recalls, conversations, blacklist) and `people.rs` (friends).
 //! - [`Api`]: an application's own server: calls of the server API.
 //! - [`Wire`]: TLS and bytes, for everything a client should not do.
+//! - [`Receiver`]: an application's own server, which is asked and told.
 //! - [`Seed`]: randomness that can be replayed.
 //!
 //! Everything blocks, and every wait has a deadline ([`PATIENCE`]) after which the test fails: a hang is
@@ -20,6 +21,7 @@ mod features;
 mod gateway;
 mod people;
 mod process;
+mod receiver;
 mod seed;
 mod wire;
 
@@ -32,6 +34,7 @@ pub use devices::seen;
 pub use features::{add_extension, body_of, user};
 pub use gateway::{App, Builder, Gateway, free_port};
 pub use process::{Process, program, skip, target_folder};
+pub use receiver::{Received, Receiver, Reply};
 pub use seed::Seed;
 pub use wire::{Config, Wire, tls_config, tls_config_of};
 

@@ -1,4 +1,4 @@
-//! Applications and their accounts: who exists, and who may log in.
+//! Accounts: who exists, and who may log in.
 
 use std::sync::Arc;
 
@@ -7,8 +7,10 @@ use futures::future::try_join_all;
 use prost::Message;
 
 use super::{
-    AppId, Error, UserId, damaged, keys,
-    records::{AccountRecord, ApplicationRecord},
+    AppId, Error, UserId,
+    applications::{self, application},
+    damaged, keys,
+    records::AccountRecord,
     settings::Settings,
     unfinished, usersig,
 };
@@ -16,48 +18,6 @@ use crate::{
     env::Clock,
     store::{Lane, Store, StoreError, Tx},
 };
-
-/// An application as an operator sets it up.
-#[derive(Clone)]
-pub struct NewApplication {
-    /// Its number, not 0.
-    pub app: AppId,
-    /// The key that UserSigs are signed with.
-    pub secret: String,
-    /// Its secret lies in a development start's folder, so a production start must not accept it.
-    pub development: bool,
-    /// What the operator set.
-    pub settings: Settings,
-}
-
-impl NewApplication {
-    /// An application for production with default settings.
-    pub fn new(app: AppId, secret: &str) -> Self {
-        NewApplication { app, secret: secret.to_owned(), development: false, settings: Settings::default() }
-    }
-}
-
-/// Creates an application, or sets the secret and the settings of an existing one.
-pub async fn put_application(store: &Store, clock: &Arc<dyn Clock>, new: NewApplication) -> Result<(), Error> {
-    let NewApplication { app, secret, development, settings } = new;
-    if app == 0 {
-        return Err(Error::Argument("sdkappid is 0"));
-    }
-    let settings = serde_json::to_string(&settings).map_err(|_| Error::Argument("settings"))?;
-    let record = ApplicationRecord { secret, created_ms: clock.unix_ms(), development, settings };
-    let put = async move |tx: &Tx| -> Result<(), Error> {
-        let existing = application(tx, app).await?;
-        let created_ms = existing.as_ref().map_or(record.created_ms, |existing| existing.created_ms);
-        let wanted = ApplicationRecord { created_ms, ..record.clone() };
-        // A start changes nothing: not even a full disk must keep it from serving what there is.
-        if existing.as_ref() != Some(&wanted) {
-            tx.set(keys::application(app), wanted.encode_to_vec());
-        }
-        Ok(())
-    };
-    store.run(Lane::Write, "put_application", put).await?;
-    Ok(())
-}
 
 /// A user whose credential is good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,13 +45,13 @@ pub async fn login(
         async move |tx: &Tx| -> Result<(bool, LoggedIn), Error> {
             let application = application(tx, app).await?.filter(|found| development || !found.development);
             let application = application.ok_or(Error::ApplicationUnknown)?;
-            let issued_s = usersig::verify(app, &application.secret, user.as_str(), &usersig, now_ms / 1000)?;
+            let issued_s = application.verify(user.as_str(), &usersig, now_ms / 1000)?;
             let account = account(tx, app, &user).await?;
             if account.as_ref().is_some_and(|account| issued_s < account.usersigs_from_s) {
                 return Err(usersig::Invalid::Invalidated.into());
             }
             let exists = account.is_some_and(|account| !account.deleted);
-            Ok((exists, LoggedIn { settings: application.settings()?, issued_s }))
+            Ok((exists, LoggedIn { settings: application.settings, issued_s }))
         }
     };
     let ((exists, logged_in), _) = store.run(Lane::Read, "login", check).await?;
@@ -118,8 +78,8 @@ pub async fn admin(
     let check = async move |tx: &Tx| -> Result<(), Error> {
         let application = application(tx, app).await?.filter(|found| development || !found.development);
         let application = application.ok_or(Error::ApplicationUnknown)?;
-        let issued_s = usersig::verify(app, &application.secret, user.as_str(), &usersig, now_s)?;
-        let settings = application.settings()?;
+        let issued_s = application.verify(user.as_str(), &usersig, now_s)?;
+        let settings = application.settings;
         if !settings.admins.iter().any(|admin| admin == user.as_str()) {
             return Err(Error::NotAdmin);
         }
@@ -151,6 +111,7 @@ pub async fn invalidate_usersigs(
     let from_s = invalid_until_s(clock.unix_ms());
     let user = user.clone();
     let invalidate = async move |tx: &Tx| -> Result<u64, Error> {
+        applications::ensure(tx, app).await?;
         let record = account(tx, app, &user).await?.filter(|account| !account.deleted);
         let mut record = record.ok_or(Error::UserInvalid)?;
         // A clock that was set back must not make anything valid again.
@@ -225,29 +186,10 @@ async fn account(tx: &Tx, app: AppId, user: &UserId) -> Result<Option<AccountRec
     decode(tx.get(&keys::account(app, user)).await?)
 }
 
-impl ApplicationRecord {
-    fn settings(&self) -> Result<Settings, Error> {
-        match self.settings.as_str() {
-            "" => Ok(Settings::default()),
-            json => serde_json::from_str(json).map_err(|_| damaged("application settings")),
-        }
-    }
-}
-
 /// The settings of an application now.
 pub async fn settings_now(store: &Store, app: AppId) -> Result<Settings, Error> {
-    let read = async move |tx: &Tx| settings(tx, app).await;
+    let read = async move |tx: &Tx| applications::settings(tx, app).await;
     Ok(store.run(Lane::Read, "settings", read).await?.0)
-}
-
-/// The settings of an application; the defaults if it is not there.
-pub(crate) async fn settings(tx: &Tx, app: AppId) -> Result<Settings, Error> {
-    application(tx, app).await?.map_or_else(|| Ok(Settings::default()), |application| application.settings())
-}
-
-pub(super) async fn application(tx: &Tx, app: AppId) -> Result<Option<ApplicationRecord>, Error> {
-    let stored = tx.snapshot_get(&keys::application(app)).await?;
-    stored.map(|bytes| ApplicationRecord::decode(bytes).map_err(|_| damaged("application"))).transpose()
 }
 
 #[cfg(test)]
@@ -258,6 +200,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        domain::applications::{NewApplication, put_application},
         env::SeededRng,
         store::{Faults, Memory, StoreOptions},
     };

@@ -15,7 +15,8 @@ use protocol::{
 use smallvec::SmallVec;
 
 use super::{
-    AppId, Error, UserId, account,
+    AppId, Error, UserId, applications,
+    callbacks::Caller,
     change::Change,
     friends::Refusal,
     keys,
@@ -75,8 +76,9 @@ impl Act {
     /// Versionstamped writes that it makes at the most.
     pub(crate) fn stamps_max(&self) -> usize {
         match self {
-            Act::Send(_) => 2,
-            Act::Change(change) => change.stamps_max(),
+            // With what the application's server is told.
+            Act::Send(_) => 3,
+            Act::Change(change) => change.stamps_max() + 1,
         }
     }
 
@@ -272,6 +274,8 @@ pub(crate) struct Staging<'a> {
     /// An earlier run of the same transaction may have been committed without having been heard. What
     /// finds its work done tells everybody all the same: nobody has been told yet.
     pub(crate) again: bool,
+    /// Who asks for the act at hand.
+    pub(crate) caller: Caller,
     stamps: u16,
     ahead: HashMap<Bytes, Reading<Option<Bytes>>>,
     settings: SmallVec<[(AppId, Arc<Settings>); 1]>,
@@ -283,8 +287,8 @@ pub(crate) struct Staging<'a> {
 impl<'a> Staging<'a> {
     pub(crate) fn new(tx: &'a Tx, now_ms: u64, again: bool) -> Self {
         let (ahead, notices) = (HashMap::new(), SmallVec::new());
-        let (settings, mutes) = (SmallVec::new(), SmallVec::new());
-        Staging { tx, now_ms, again, stamps: 0, ahead, settings, mutes, notices, next: None }
+        let (settings, mutes, caller) = (SmallVec::new(), SmallVec::new(), Caller::default());
+        Staging { tx, now_ms, again, caller, stamps: 0, ahead, settings, mutes, notices, next: None }
     }
 
     /// Starts the reads of all acts, where each is a round trip: together they take one. A key is read
@@ -327,7 +331,7 @@ impl<'a> Staging<'a> {
         if let Some((_, settings)) = self.settings.iter().find(|(known, _)| *known == app) {
             return Ok(settings.clone());
         }
-        let settings = Arc::new(account::settings(self.tx, app).await?);
+        let settings = Arc::new(applications::settings(self.tx, app).await?);
         self.settings.push((app, settings.clone()));
         Ok(settings)
     }
@@ -342,10 +346,15 @@ impl<'a> Staging<'a> {
         Ok(has_mutes)
     }
 
+    /// A number for a versionstamped write, once.
+    pub(crate) fn next_stamp(&mut self) -> u16 {
+        self.stamps += 1;
+        self.stamps - 1
+    }
+
     /// Writes an entry into a user's event log, and has it pushed as `event`.
     pub(crate) fn append(&mut self, app: AppId, user: &UserId, kind: EventKind, event: EncodedEvent) {
-        let stamp = self.stamps;
-        self.stamps += 1;
+        let stamp = self.next_stamp();
         let record = EventRecord { kind: Some(kind) };
         self.tx.append_versionstamped(&keys::event_prefix(app, user), stamp, &[], record.encode_to_vec());
         self.notices.push(StagedNotice { user: user.clone(), what: StagedNews::Event(stamp, event) });
@@ -369,9 +378,12 @@ impl<'a> Staging<'a> {
     }
 
     /// Carries an act out.
-    pub(crate) async fn stage(&mut self, act: &Act) -> Result<Staged, Error> {
+    pub(crate) async fn stage(&mut self, act: &Act, caller: Caller) -> Result<Staged, Error> {
         self.notices.clear();
         self.next = None;
+        self.caller = caller;
+        // Nothing is written for an application that is gone.
+        self.settings(act.app()).await?;
         let answer = match act {
             Act::Send(message) => super::send::stage(self, message).await?,
             Act::Change(change) => change.stage(self).await?,

@@ -19,10 +19,10 @@ use prost::Message;
 use super::{
     AppId, Error, UserId, account,
     act::Author,
+    applications::{self, next_application},
     audience::{self, Condition},
     damaged, elements, keys,
     message::{NewMessage, Treatment},
-    retention::next_application,
 };
 use crate::store::{Lane, RangeQuery, ReadMode, Reading, Store, Tx, Versionstamp, Watch};
 
@@ -131,6 +131,7 @@ pub async fn announce(
     }
     new.body = Bytes::copy_from_slice(&new.body);
     let write = async move |tx: &Tx| -> Result<Announced, Error> {
+        applications::ensure(tx, app).await?;
         let key = keys::announcement_task(app, new.random);
         if let Some(stored) = tx.get(&key).await? {
             let known = TaskRecord::decode(stored).map_err(|_| damaged("announcement number"))?;
@@ -298,6 +299,7 @@ pub async fn due(
 /// Notes that users, at most [`USERS_MAX`], have been told everything up to `position`.
 pub async fn told(store: &Store, app: AppId, users: Vec<UserId>, position: Versionstamp) -> Result<(), Error> {
     let write = async move |tx: &Tx| -> Result<(), Error> {
+        applications::ensure(tx, app).await?;
         let readings: Vec<_> = users.iter().map(|user| tx.get(&keys::announced(app, user))).collect();
         for (user, reading) in users.iter().zip(readings) {
             if self::position(reading.await?)? < position {
@@ -323,8 +325,7 @@ impl Announcement {
 
     /// The message that tells it to a user; the same one whenever it is made.
     fn to_message(&self, user: &UserId) -> NewMessage {
-        // Who announces it has been asked already, and will not be told of each.
-        let treatment = Treatment { online_only: !self.is_kept, unasked: true, untold: true, ..Treatment::default() };
+        let treatment = Treatment { online_only: !self.is_kept, ..Treatment::default() };
         // The sender's ids are the sender's over all conversations.
         let client_message_id = [
             &b"\0all"[..],
@@ -368,8 +369,8 @@ mod tests {
         let clock = Arc::new(SystemClock::default());
         let store = Store::new(engine, clock, Arc::new(SeededRng::new(1)), StoreOptions::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let application = account::NewApplication::new(APP, "a secret of sixteen and more");
-        block_on(account::put_application(&store, &clock, application)).unwrap();
+        let application = applications::NewApplication::new(APP, "a secret of sixteen and more");
+        block_on(applications::put_application(&store, &clock, application)).unwrap();
         for name in names {
             let user = user(name);
             let create = async move |tx: &Tx| account::create_account(tx, APP, &user, NOW_MS).await;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
 
-use super::{AppId, Error, UserId, account, damaged, keys};
+use super::{AppId, Error, UserId, account, applications, damaged, keys};
 use crate::store::{Lane, Reading, Store, Tx};
 
 /// Attributes that an application may name.
@@ -183,6 +183,7 @@ pub async fn name_attributes(store: &Store, app: AppId, changes: AttributeNames)
         return Err(Error::Argument("an attribute's name must have 1 to 50 bytes"));
     }
     let write = async move |tx: &Tx| -> Result<(), Error> {
+        applications::ensure(tx, app).await?;
         let mut names = read_names(tx.get(&keys::attribute_names(app))).await?;
         names.extend(changes.clone());
         names.retain(|_, name| !name.is_empty());
@@ -207,6 +208,7 @@ pub async fn change(store: &Store, app: AppId, changes: Vec<(UserId, AudienceCha
     check_count(changes.len())?;
     changes.iter().try_for_each(|(_, change)| change.check())?;
     let write = async move |tx: &Tx| -> Result<(), Error> {
+        applications::ensure(tx, app).await?;
         let names = tx.snapshot_get(&keys::attribute_names(app));
         let users: BTreeSet<&UserId> = changes.iter().map(|(user, _)| user).collect();
         let reading = |user| (user, tx.get(&keys::account(app, user)), tx.get(&keys::audience(app, user)));

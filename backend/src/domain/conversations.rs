@@ -121,6 +121,9 @@ pub struct Unread {
     pub marked: u32,
 }
 
+/// Conversations whose unread messages are added up for a user, at the most: anybody may have begun one.
+pub const UNREAD_CONVERSATIONS_MAX: usize = 10_000;
+
 /// Adds up what is unread in the most recently active conversations, at least one, some of them in one transaction.
 pub async fn total_unread(store: &Store, app: AppId, user: &UserId, conversations_max: usize) -> Result<Unread, Error> {
     const PER_TRANSACTION: usize = 512;

@@ -13,7 +13,7 @@ use prost::Message as _;
 use protocol::message::Message;
 
 use super::{
-    AppId, Error, account, damaged,
+    AppId, Error, applications, damaged,
     keys::{self, Tail},
     records::{Head, HistoryFileRecord},
     retention::floor_seq,
@@ -68,7 +68,7 @@ impl Link {
     /// A signature that holds for `valid_s` seconds.
     pub async fn sign(self, store: &Store, now_s: u64, valid_s: u64) -> Result<String, Error> {
         let sign = async move |tx: &Tx| -> Result<String, Error> {
-            let application = account::application(tx, self.app).await?.ok_or(Error::ApplicationUnknown)?;
+            let application = applications::application(tx, self.app).await?.ok_or(Error::ApplicationUnknown)?;
             Ok(usersig::sign(self.app, &application.secret, &self.name(), now_s, valid_s))
         };
         Ok(store.run(Lane::Read, "sign_link", sign).await?.0)
@@ -77,8 +77,8 @@ impl Link {
     /// Refuses a signature that is none, or holds no longer.
     pub async fn check(self, store: &Store, signature: String, now_s: u64) -> Result<(), Error> {
         let check = async move |tx: &Tx| -> Result<(), Error> {
-            let application = account::application(tx, self.app).await?.ok_or(Error::ApplicationUnknown)?;
-            usersig::verify(self.app, &application.secret, &self.name(), &signature, now_s)?;
+            let application = applications::application(tx, self.app).await?.ok_or(Error::ApplicationUnknown)?;
+            application.verify(&self.name(), &signature, now_s)?;
             Ok(())
         };
         store.run(Lane::Read, "check_link", check).await?;

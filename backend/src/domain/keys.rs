@@ -49,7 +49,12 @@
 //! | `(app, 55, user)` | `MuteRecord`: until when the user may not write |
 //! | `(app, 56, hour)` | `HistoryFileRecord`: the messages of that hour as a file |
 //! | `(app, 57, hour, attempt, chunk)` | a piece of that file |
+//! | `(app, 50, lane, versionstamp)` | `CallbackRecord`: what the application's server is to be told |
+//! | `(app, 51, lane)` | `LaneClaim`: which process tells it |
+//! | `(app, 52)` | how much there was to tell so far, u64 little-endian |
 //! | `(0, 39)` | which store this is: 8 random bytes |
+//! | `(0, 28)` | how often applications have changed, u64 little-endian |
+//! | `(0, 27, app)` | `RemovalRecord`: an application that was deleted and may have left data |
 //! | `(0, 25, time_ms)` | a moment: the version that the store had at that time, u64 big-endian |
 //!
 //! The two users of a 1:1 conversation stand in byte order. A subspace's number is never used again
@@ -59,14 +64,18 @@
 use bytes::Bytes;
 use foundationdb_tuple::{Bytes as TupleBytes, TuplePack, pack, unpack};
 
+mod applications;
 mod audience;
+mod callbacks;
 mod expiry;
 mod features;
 mod parts;
 mod people;
 mod server_api;
 
+pub(crate) use applications::*;
 pub(crate) use audience::*;
+pub(crate) use callbacks::*;
 pub(crate) use expiry::*;
 pub use features::*;
 pub(crate) use parts::*;
@@ -89,6 +98,8 @@ const RETENTION_CLAIM: u32 = 23;
 const EVENT_PASS: u32 = 24;
 const MOMENT: u32 = 25;
 const MERGED_HOUR: u32 = 26;
+const APPLICATIONS_VERSION: u32 = 28;
+const REMOVAL: u32 = 27;
 const KEPT: u32 = 30;
 const ACTIVE: u32 = 31;
 const DELETED: u32 = 32;
@@ -118,6 +129,9 @@ const KEPT_BY: u32 = 48;
 const MUTE: u32 = 55;
 const HISTORY_FILE: u32 = 56;
 const HISTORY_CHUNK: u32 = 57;
+const CALLBACK: u32 = 50;
+const CALLBACK_CLAIM: u32 = 51;
+const CALLBACKS_VERSION: u32 = 52;
 
 /// The subspaces by name, for people.
 pub(crate) const SUBSPACES: &[(u32, &str)] = &[
@@ -134,6 +148,8 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (EVENT_PASS, "event log pass"),
     (MOMENT, "moments"),
     (MERGED_HOUR, "hours of merged messages"),
+    (APPLICATIONS_VERSION, "version of applications"),
+    (REMOVAL, "deleted applications"),
     (KEPT, "conversation states"),
     (ACTIVE, "conversation lists"),
     (DELETED, "deleted messages"),
@@ -163,6 +179,9 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (MUTE, "muted users"),
     (HISTORY_FILE, "files of hours"),
     (HISTORY_CHUNK, "pieces of files of hours"),
+    (CALLBACK, "callbacks"),
+    (CALLBACK_CLAIM, "claims of callbacks"),
+    (CALLBACKS_VERSION, "version of callbacks"),
 ];
 
 /// No application: what concerns the deployment.

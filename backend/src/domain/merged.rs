@@ -8,7 +8,8 @@ use protocol::message::Message;
 
 use super::{
     AppId, Error, UserId,
-    act::Staging,
+    act::{Author, Staging},
+    applications,
     change::conversation,
     damaged,
     elements::{self, CONTENT_ID_BYTES, Facts, MERGED_MAX},
@@ -48,6 +49,7 @@ pub async fn store(
 ) -> Result<u32, Error> {
     let user = user.clone();
     let write = async move |tx: &Tx| -> Result<u32, Error> {
+        applications::ensure(tx, app).await?;
         let key = keys::merged(app, &content_id);
         if let Some(stored) = tx.get(&key).await? {
             let record = decode(stored)?;
@@ -67,7 +69,7 @@ pub async fn store(
         tx.set(keys::merged_hour(app, hour_of(now_ms), &content_id), Bytes::new());
         for message in &messages {
             // What was stored for an administrator need not pass as a client's.
-            let facts = elements::check(&message.body).unwrap_or_default();
+            let facts = elements::check(&message.body, Author::Admin).unwrap_or_default();
             for (inner, _) in contents(facts.as_deref()) {
                 let inner = keys::merged(app, inner);
                 if let Some(used) = use_now(tx.get(&inner).await?, now_ms)? {
@@ -101,7 +103,8 @@ pub async fn put(
             tx.set(keys::merged_message(app, &content_id, index), message.encode_to_vec());
         }
         let count = messages.len() as u32;
-        tx.set(key, MergedRecord { by: String::new(), time_ms: now_ms, count }.encode_to_vec());
+        tx.set(key, MergedRecord { by: String::new(), time_ms: now_ms, count, used_ms: now_ms }.encode_to_vec());
+        tx.set(keys::merged_hour(app, hour_of(now_ms), &content_id), Bytes::new());
         Ok(())
     };
     store.run(Lane::Write, "put_merged", write).await?;

@@ -54,10 +54,6 @@ pub struct Treatment {
     pub hidden_from_sender: bool,
     /// In nobody's log: history that was imported.
     pub unannounced: bool,
-    /// The application's server is not asked before it.
-    pub unasked: bool,
-    /// The application's server is not told of it.
-    pub untold: bool,
     /// When it was sent, milliseconds since the Unix epoch, if that was earlier. Within a conversation time does
     /// not run back: then the message counts as sent with the one before it.
     pub sent_ms: Option<u64>,

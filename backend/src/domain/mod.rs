@@ -2,7 +2,8 @@
 //!
 //! - [`keys`]: every key layout, in one place.
 //! - [`usersig`]: the login credential (ACC-06).
-//! - [`account`]: applications, login; [`settings`]: what an operator sets for an application.
+//! - [`applications`]: which there are, their keys; [`settings`]: what an operator sets for one.
+//! - [`account`]: accounts, login.
 //! - [`message`], [`elements`]: what a message may be (TYPE-01 to TYPE-11); [`send`]: storing it exactly
 //!   once; [`merged`]: contents of merged messages.
 //! - [`profile`]: what is said of users (PROF-01 to PROF-04); [`friends`]: how they stand to each other (REL-01 to
@@ -13,7 +14,7 @@
 //! - [`audience`]: what an application's server says about its users; [`announcement`]: telling something
 //!   to all of them (MSG-14).
 //! - [`unfinished`]: changes that take several transactions.
-//! - [`hooks`]: the say of an application's own server in it.
+//! - [`hooks`]: the say of an application's own server in it; [`callbacks`]: what it is told.
 //! - [`admin`]: what only administrators may: signing in to the server API, and looking things up for it.
 //! - [`mute`]: who may not write; [`hourly`]: all messages of an hour as a file (MSG-01).
 //! - [`inspect`]: the whole store looked through, for operators.
@@ -27,7 +28,9 @@ pub mod account;
 pub mod act;
 pub mod admin;
 pub mod announcement;
+pub mod applications;
 pub mod audience;
+pub mod callbacks;
 pub mod change;
 pub mod conversations;
 pub mod deployment;
@@ -162,8 +165,13 @@ pub enum Error {
     #[error(transparent)]
     Relation(#[from] friends::Refusal),
     /// The application's own server refused it: says why, in its words.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{text}")]
+    Refused {
+        /// The code it gave for its clients; 0: none of its own.
+        code: u32,
+        /// What it said.
+        text: String,
+    },
     /// No merged content has this id.
     #[error("no such content")]
     ContentUnknown,

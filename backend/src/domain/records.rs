@@ -20,6 +20,26 @@ pub(crate) struct ApplicationRecord {
     /// Its `Settings`, as JSON; empty for the defaults.
     #[prost(string, tag = "4")]
     pub(crate) settings: String,
+    /// The key before `secret`; empty: none.
+    #[prost(string, tag = "5")]
+    pub(crate) previous_secret: String,
+    /// Until when that one is good, seconds since the Unix epoch.
+    #[prost(uint64, tag = "6")]
+    pub(crate) previous_until_s: u64,
+    /// SHA-256 of the key that the application file named last.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub(crate) file_secret: Bytes,
+    /// The settings that it said last, as JSON.
+    #[prost(string, tag = "8")]
+    pub(crate) file_settings: String,
+}
+
+/// An application that was deleted, and may have left data.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RemovalRecord {
+    /// When it was deleted, milliseconds since the Unix epoch.
+    #[prost(uint64, tag = "1")]
+    pub(crate) since_ms: u64,
 }
 
 /// An account.
@@ -62,6 +82,17 @@ pub(crate) struct EventPass {
     /// Entries up to this version have expired.
     #[prost(uint64, tag = "4")]
     pub(crate) version: u64,
+}
+
+/// Which process delivers a lane of what an application's server is told.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct LaneClaim {
+    /// A number that each process draws at its start.
+    #[prost(uint64, tag = "1")]
+    pub(crate) owner: u64,
+    /// Until when, milliseconds since the Unix epoch. Then any other may take over.
+    #[prost(uint64, tag = "2")]
+    pub(crate) until_ms: u64,
 }
 
 /// What a send was answered, kept so that the same send is answered the same.

@@ -11,7 +11,9 @@
 //!   pass over all logs removes what is older than the newest version that has expired. It jumps from log
 //!   to log, so it reads one entry of each log and those that it removes.
 //!
-//! Both leave a floor, so that a reader knows "removed" from "never there". Clocks that are wrong
+//! - What deleted applications have left ([`super::applications`]).
+//!
+//! The first two leave a floor, so that a reader knows "removed" from "never there". Clocks that are wrong
 //! by hours remove by hours too late or too early; sequences, and what is newer, are never touched.
 //!
 //! On several nodes one process has the claim, in the store. It only saves the others the work: each
@@ -31,7 +33,9 @@ use prost::Message as _;
 use protocol::message::Message;
 
 use super::{
-    AppId, Error, UserId, damaged,
+    AppId, Error, UserId,
+    applications::{next_application, remove_portion},
+    damaged,
     keys::{self, Conversation, EventPlace, Tail},
     merged,
     records::{EventPass, RetentionClaim},
@@ -108,6 +112,8 @@ pub struct Round {
     pub contents: usize,
     /// Entries of event logs removed.
     pub events: usize,
+    /// Keys removed of applications that were deleted.
+    pub deleted: usize,
     /// There is more to do.
     pub more: bool,
 }
@@ -127,20 +133,34 @@ pub struct Retention {
 #[derive(Clone, Debug, Default)]
 struct Settled {
     up_to: HashMap<AppId, Bytes>,
+    /// The same of everything of an application that was deleted.
+    deleted: Option<(AppId, Bytes)>,
     /// When it was begun afresh. A clock that was wrong may have noted an hour that lies behind.
     since_ms: UnixMillis,
 }
 
 /// The thread that removes; dropped or stopped, it ends.
 pub struct RetentionTask {
-    stop: mpsc::Sender<()>,
+    tell: mpsc::Sender<Told>,
     thread: JoinHandle<()>,
 }
 
+/// What the thread that removes is told.
+enum Told {
+    Look,
+    Stop,
+}
+
 impl RetentionTask {
+    /// Has the thread look again now whether something is due; asked for as often as one likes.
+    pub fn waker(&self) -> impl Fn() + Send + 'static {
+        let tell = self.tell.clone();
+        move || _ = tell.send(Told::Look) // it has ended: nothing is due any more
+    }
+
     /// Ends the thread after the transaction it is at.
     pub fn stop(self) {
-        drop(self.stop);
+        let _ = self.tell.send(Told::Stop); // it has ended: so it should
         if self.thread.join().is_err() {
             tracing::error!("the thread that removes what has expired died");
         }
@@ -160,10 +180,10 @@ impl Retention {
 
     /// Starts a thread that does what is due, for no more than half of the time.
     pub fn start(self) -> io::Result<RetentionTask> {
-        let (stop, stopped) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
         let thread = std::thread::Builder::new().name("retention".into()).spawn(move || {
             let mut pause = Duration::ZERO;
-            while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
+            while let Ok(Told::Look) | Err(mpsc::RecvTimeoutError::Timeout) = told.recv_timeout(pause) {
                 let began_us = self.clock.monotonic_us();
                 pause = match block_on(self.round()) {
                     Ok(round) if round.more => {
@@ -177,7 +197,7 @@ impl Retention {
                 };
             }
         })?;
-        Ok(RetentionTask { stop, thread })
+        Ok(RetentionTask { tell, thread })
     }
 
     /// Does one portion of what is due, if this process has the claim or can take it.
@@ -196,11 +216,18 @@ impl Retention {
             0 => Portion::default(),
             days => self.remove_events(now_ms, now_ms.saturating_sub(u64::from(days) * DAY_MS), version).await?,
         };
-        metrics::counter!("retention_removed_total", "what" => "message").increment(messages.removed as u64);
-        metrics::counter!("retention_removed_total", "what" => "content").increment(contents.removed as u64);
-        metrics::counter!("retention_removed_total", "what" => "event").increment(events.removed as u64);
-        let more = messages.more || contents.more || events.more;
-        Ok(Round { messages: messages.removed, contents: contents.removed, events: events.removed, more })
+        let deleted = self.remove_deleted().await?;
+        let all = [("message", messages), ("content", contents), ("event", events), ("deleted_application", deleted)];
+        for (what, portion) in all {
+            metrics::counter!("retention_removed_total", "what" => what).increment(portion.removed as u64);
+        }
+        Ok(Round {
+            messages: messages.removed,
+            contents: contents.removed,
+            events: events.removed,
+            deleted: deleted.removed,
+            more: all.iter().any(|(_, portion)| portion.more),
+        })
     }
 
     /// Whether this process is the one that removes; then also a version that the store has reached.
@@ -229,7 +256,7 @@ impl Retention {
     async fn remove_messages(&self, now_ms: u64, cutoff_ms: u64) -> Result<Portion, Error> {
         let mut settled = self.settled().clone();
         if now_ms.abs_diff(settled.since_ms) >= DAY_MS {
-            settled = Settled { up_to: HashMap::new(), since_ms: now_ms };
+            settled = Settled { up_to: HashMap::new(), deleted: None, since_ms: now_ms };
         }
         let body = async move |tx: &Tx| -> Result<(Portion, Settled), Error> {
             let mut settled = settled.clone();
@@ -242,6 +269,14 @@ impl Retention {
 
     fn settled(&self) -> MutexGuard<'_, Settled> {
         self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn remove_deleted(&self) -> Result<Portion, Error> {
+        let from = self.settled().deleted.clone();
+        let body = async move |tx: &Tx| remove_portion(tx, from.as_ref()).await;
+        let ((portion, next), _) = self.store.run(Lane::Read, "retention_deleted", body).await?;
+        self.settled().deleted = next;
+        Ok(portion)
     }
 
     async fn remove_contents(&self, cutoff_ms: u64) -> Result<Portion, Error> {
@@ -257,9 +292,9 @@ impl Retention {
 
 /// What one transaction did.
 #[derive(Clone, Copy, Debug, Default)]
-struct Portion {
-    removed: usize,
-    more: bool,
+pub(crate) struct Portion {
+    pub(crate) removed: usize,
+    pub(crate) more: bool,
 }
 
 /// Settles hours that are due, of one application after the other.
@@ -444,15 +479,6 @@ async fn continue_pass(tx: &Tx, pass: &mut EventPass, left: usize) -> Result<usi
         pass.next = begin;
     }
     Ok(expired.pairs.len())
-}
-
-/// The next application behind `app` that has anything stored.
-/// The application behind `app`, if there is one.
-pub(super) async fn next_application(tx: &Tx, app: AppId) -> Result<Option<AppId>, Error> {
-    let Some((key, _)) = page(tx, keys::applications_after(app), 1, ReadMode::Snapshot).await?.pairs.pop() else {
-        return Ok(None);
-    };
-    keys::application_of(&key).map(Some).ok_or_else(|| damaged("application of a key"))
 }
 
 async fn page(tx: &Tx, (begin, end): (Bytes, Bytes), limit: usize, mode: ReadMode) -> Result<RangePage, Error> {

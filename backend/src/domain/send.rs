@@ -15,6 +15,7 @@ use smallvec::{SmallVec, smallvec};
 use super::{
     AppId, Error, UserId, account,
     act::{Answer, Author, Staging},
+    callbacks::Happened,
     change::blacklist::relation,
     damaged,
     elements::Facts,
@@ -48,7 +49,7 @@ pub(crate) async fn stage(staging: &mut Staging<'_>, new: &NewMessage) -> Result
     let settings = staging.settings(new.app).await?;
     let relation = admit(staging, new, &settings).await?;
     if new.treatment.online_only {
-        return Ok(push_only(staging, new, &relation));
+        return push_only(staging, new, &relation).await;
     }
     merged::note_use(staging, new.app, new.facts.as_deref()).await?;
     let conversation = Conversation::between(&new.from, &new.to);
@@ -78,6 +79,8 @@ pub(crate) async fn stage(staging: &mut Staging<'_>, new: &NewMessage) -> Result
     if mentioned(new.facts.as_deref(), &new.to) && new.to != new.from && told.recipient {
         staging.tx.set(keys::mention(new.app, &new.to, &new.from, head.seq), Bytes::new());
     }
+    let sent = Happened::Sent(message.clone());
+    staging.tell_application(new.app, (&new.from, &new.to), sent).await?;
     let event = EncodedEvent::message(message);
     if told.sender {
         append(staging, new, &new.from, &new.to, head.seq, &event);
@@ -157,13 +160,15 @@ pub(crate) async fn ensure_welcome(
 }
 
 /// Tells the recipient's devices that are live now, and nobody later (MSG-10).
-fn push_only(staging: &mut Staging<'_>, new: &NewMessage, relation: &RelationRecord) -> Answer {
+async fn push_only(staging: &mut Staging<'_>, new: &NewMessage, relation: &RelationRecord) -> Result<Answer, Error> {
     let time_ms = staging.now_ms;
+    let message = Bytes::from(encode(new, &Head { time_ms, ..Head::default() }));
+    let sent = Happened::Sent(message.clone());
+    staging.tell_application(new.app, (&new.from, &new.to), sent).await?;
     if is_heard(new, relation) {
-        let message = encode(new, &Head { time_ms, ..Head::default() });
-        staging.push(&new.to, EncodedPush::message(message.into()));
+        staging.push(&new.to, EncodedPush::message(message));
     }
-    Answer::Sent { seq: 0, time_ms, duplicate: false }
+    Ok(Answer::Sent { seq: 0, time_ms, duplicate: false })
 }
 
 /// Whether a message mentions a user.

@@ -21,13 +21,15 @@ use std::{
 use crossbeam::queue::SegQueue;
 use futures::future::BoxFuture;
 use prost::Message as _;
+use smallvec::SmallVec;
 
 use super::{
     Error,
-    act::{Act, Outcome, Staged, Staging, first_position},
-    hooks::{Hooks, NoHooks},
+    act::{Act, Answer, Outcome, Staged, Staging, first_position},
+    callbacks::Caller,
+    hooks::{Hooks, NoHooks, Verdict},
     keys,
-    message::MESSAGE_BYTES_MAX_DEFAULT,
+    message::{MESSAGE_BYTES_MAX_DEFAULT, NewMessage},
     records::SentRecord,
     unsettled::{self, Late, Tried, Try, Unsettled, find_stored},
 };
@@ -119,6 +121,7 @@ struct Shared<O: Outbox> {
 struct Job<Origin> {
     origin: Origin,
     act: Act,
+    caller: Caller,
     /// What earlier runs would have stored of it.
     tries: Vec<Try>,
     /// Some of those runs were another batch's, before it was halved.
@@ -160,21 +163,64 @@ impl<O: Outbox> SendQueue<O> {
 
     /// Takes an act over; its outcome goes to the outbox. An error means it was not taken. If the application
     /// has to be asked first, that is left to the caller: the act is taken over in the future returned.
-    pub fn submit(&self, origin: O::Origin, mut act: Act) -> Result<Option<Asking>, Error> {
-        match &mut act {
-            Act::Send(message) => message.check(self.shared.limits.message_bytes_max)?,
-            Act::Change(change) => change.check(self.shared.limits.message_bytes_max)?,
-        }
-        let asked = if is_unasked(&act) { None } else { self.shared.hooks.before(&act) };
-        let Some(asked) = asked else { return self.take(origin, act).map(|()| None) };
+    pub fn submit(&self, origin: O::Origin, act: Act) -> Result<Option<Asking>, Error> {
+        self.submit_from(origin, act, Caller::default())
+    }
+
+    /// The same for an act of which it is known where it comes from.
+    pub fn submit_from(&self, origin: O::Origin, mut act: Act, caller: Caller) -> Result<Option<Asking>, Error> {
+        self.check(&mut act)?;
+        let asked = if caller.is_asked { self.shared.hooks.before(&act, &caller) } else { None };
+        let Some(asked) = asked else { return self.take(origin, act, caller).map(|()| None) };
         let queue = self.clone();
         Ok(Some(Box::pin(async move {
-            asked.await?;
-            queue.take(origin, act)
+            let verdict = asked.await;
+            let is_against = !matches!(verdict, Ok(Verdict::Pass | Verdict::Replace(_)));
+            // It was let pass before, and its answer was lost: nobody can forbid it now.
+            if is_against && queue.is_stored(&act).await? {
+                return queue.take(origin, act, caller);
+            }
+            match (verdict?, &mut act) {
+                (Verdict::Drop, _) => {
+                    queue.drop_silently(origin, act);
+                    return Ok(());
+                }
+                (Verdict::Replace(body), Act::Send(message)) => {
+                    message.body = body;
+                    queue.check(&mut act)?;
+                }
+                (Verdict::Pass | Verdict::Replace(_), _) => {}
+            }
+            queue.take(origin, act, caller)
         })))
     }
 
-    fn take(&self, origin: O::Origin, act: Act) -> Result<(), Error> {
+    fn check(&self, act: &mut Act) -> Result<(), Error> {
+        match act {
+            Act::Send(message) => message.check(self.shared.limits.message_bytes_max),
+            Act::Change(change) => change.check(self.shared.limits.message_bytes_max),
+        }
+    }
+
+    /// Whether an act is a message that has been stored.
+    async fn is_stored(&self, act: &Act) -> Result<bool, Error> {
+        let Act::Send(NewMessage { app, from, client_message_id, .. }) = act else { return Ok(false) };
+        let key = keys::sent(*app, from, client_message_id);
+        let look = async move |tx: &Tx| -> Result<bool, Error> { Ok(tx.snapshot_get(&key).await?.is_some()) };
+        Ok(self.shared.store.run(Lane::Read, "is_stored", look).await?.0)
+    }
+
+    /// Answers an act that is not carried out, as if it had been: a message like one that is not to be stored.
+    fn drop_silently(&self, origin: O::Origin, act: Act) {
+        let answer = match &act {
+            Act::Send(_) => Answer::Sent { seq: 0, time_ms: self.shared.clock.unix_ms(), duplicate: false },
+            Act::Change(_) => Answer::Done,
+        };
+        let outcome = Ok(Outcome { answer, notices: SmallVec::new() });
+        self.shared.outbox.complete(vec![Completion { origin, act, outcome }]);
+    }
+
+    fn take(&self, origin: O::Origin, act: Act, caller: Caller) -> Result<(), Error> {
         let (limits, bytes) = (&self.shared.limits, act.bytes());
         let count = self.shared.unanswered.fetch_add(1, Ordering::Relaxed);
         let queued_bytes = self.shared.unanswered_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -182,7 +228,7 @@ impl<O: Outbox> SendQueue<O> {
             self.shared.answered(1, bytes);
             return Err(StoreError::Busy.into());
         }
-        self.shared.waiting.push(Job { origin, act, tries: Vec::new(), returned: false });
+        self.shared.waiting.push(Job { origin, act, caller, tries: Vec::new(), returned: false });
         self.shared.schedule();
         Ok(())
     }
@@ -343,7 +389,6 @@ impl<O: Outbox> Shared<O> {
                 if !run.unheard.is_empty() {
                     self.outbox.late(run.unheard);
                 }
-                self.tell_hooks(&completions);
                 self.outbox.complete(completions);
             }
             Err(error) => {
@@ -363,23 +408,11 @@ impl<O: Outbox> Shared<O> {
             let act = Act::Change(next);
             self.unanswered.fetch_add(1, Ordering::Relaxed);
             self.unanswered_bytes.fetch_add(act.bytes(), Ordering::Relaxed);
-            self.waiting.push(Job { origin: job.origin, act, tries: Vec::new(), returned: false });
+            self.waiting.push(Job { origin: job.origin, act, caller: job.caller, tries: Vec::new(), returned: false });
             goes_on = true;
         }
         if goes_on {
             self.schedule();
-        }
-    }
-
-    fn tell_hooks(&self, completions: &[Completion<O::Origin>]) {
-        for Completion { act, outcome, .. } in completions {
-            // What was stored before was told when it was stored.
-            if let Ok(outcome) = outcome
-                && !outcome.is_duplicate()
-                && !matches!(act, Act::Send(message) if message.treatment.untold)
-            {
-                self.hooks.after(act, outcome);
-            }
         }
     }
 
@@ -412,7 +445,7 @@ impl<O: Outbox> Shared<O> {
         let unknown = error == Error::Store(StoreError::MaybeCommitted);
         let mut completions = Vec::with_capacity(jobs.len());
         let mut in_doubt = Vec::new();
-        for Job { origin, act, tries, returned } in jobs {
+        for Job { origin, act, tries, returned, .. } in jobs {
             // Of a change no run leaves a trace: it is in doubt as soon as it has been run.
             let tried = !tries.is_empty() || matches!(act, Act::Change(_));
             match (unknown || returned) && tried {
@@ -431,11 +464,6 @@ impl<O: Outbox> Shared<O> {
             self.schedule();
         }
     }
-}
-
-/// The application's server has no say in it.
-fn is_unasked(act: &Act) -> bool {
-    matches!(act, Act::Send(message) if message.treatment.unasked)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -501,7 +529,7 @@ async fn stage_all<Origin>(
     let mut outcomes = Vec::with_capacity(jobs.len());
     staging.read_ahead(jobs.iter().map(|job| &job.act));
     for job in jobs {
-        match staging.stage(&job.act).await {
+        match staging.stage(&job.act, job.caller).await {
             Err(Error::Store(error)) => return Err(error.into()),
             outcome => outcomes.push(outcome),
         }

@@ -1,11 +1,16 @@
-//! What an operator sets for one application. Kept with the application in the store; read from the
-//! `settings` object of its file at start.
+//! What an operator sets for one application. Kept with the application in the store, as JSON; set by its
+//! file and by commands ([`super::applications`]).
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::{Error, UserId, friends, profile};
+use super::{
+    Error, UserId,
+    callbacks::{Callbacks, Token},
+    friends, profile,
+};
 
 /// Greatest numbers that may be set: what one user has must stay small enough to be looked through.
 const FRIENDS_MAX: u32 = 10_000;
@@ -17,7 +22,7 @@ const SECONDS_MAX: u64 = 100 * 366 * 86_400;
 
 /// Settings of an application. Every field has a default; the names are those of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Settings {
     /// Which platforms of one account may be logged in beside each other (LOGIN-01 to LOGIN-04).
     pub login_policy: LoginPolicy,
@@ -57,6 +62,8 @@ pub struct Settings {
     pub profile_custom_fields: Vec<String>,
     /// Names of the custom fields that users keep about friends: `Tag_SNS_Custom_…` (REL-10).
     pub friend_custom_fields: Vec<String>,
+    /// How the application's own server is asked and told (CON-06).
+    pub callbacks: Option<Callbacks>,
 }
 
 impl Default for Settings {
@@ -80,11 +87,66 @@ impl Default for Settings {
             friend_requests_max: 100,
             profile_custom_fields: Vec::new(),
             friend_custom_fields: Vec::new(),
+            callbacks: None,
         }
     }
 }
 
 impl Settings {
+    /// Reads settings as an operator gives them; what is left out has its default. What is wrong is said in
+    /// words for the operator, with the setting's name.
+    pub fn parse(given: Map<String, Value>) -> Result<Self, String> {
+        let given = Value::Object(given);
+        let settings: Settings = serde_path_to_error::deserialize(&given).map_err(|error| {
+            let path = error.path().to_string();
+            // A name that is none has no path of its own.
+            format!("settings.{}: {}", path.trim_end_matches(".?"), error.inner())
+        })?;
+        if let Some(unknown) = unknown(&given, &Value::Object(settings.to_members())) {
+            let all: Vec<String> = Settings::default().to_members().into_iter().map(|(name, _)| name).collect();
+            return Err(format!("settings.{unknown} is no setting; there are {}", all.join(", ")));
+        }
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// These settings with some changed. A null stands for the default; within an object, so does a null for
+    /// a member of it.
+    pub fn patched(&self, patch: &Map<String, Value>) -> Result<Self, String> {
+        let mut members = self.to_members();
+        merge(&mut members, patch);
+        Settings::parse(members)
+    }
+
+    /// All of them by name.
+    pub fn to_members(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(members)) => members,
+            other => unreachable!("settings are a JSON object: {other:?}"),
+        }
+    }
+
+    /// The same for people's eyes: without secrets.
+    pub fn to_shown(&self) -> Map<String, Value> {
+        let mut shown = self.clone();
+        if let Some(callbacks) = &mut shown.callbacks
+            && !callbacks.token.0.is_empty()
+        {
+            callbacks.token = Token("…".to_owned());
+        }
+        shown.to_members()
+    }
+
+    /// As they are stored.
+    pub(crate) fn to_stored(&self) -> String {
+        Value::Object(self.to_members()).to_string()
+    }
+
+    /// Reads them back. Settings that this program does not know were set by a newer one, and are left out.
+    pub(crate) fn from_stored(stored: &str) -> Option<Self> {
+        if stored.is_empty() { Some(Settings::default()) } else { serde_json::from_str(stored).ok() }
+    }
+
     /// Refuses a body that is too long for this application.
     pub(crate) fn check_message_bytes(&self, bytes: usize) -> Result<(), Error> {
         let limit = self.message_bytes_max as usize;
@@ -95,7 +157,8 @@ impl Settings {
     /// What is wrong with the values, in words for the operator.
     pub fn check(&self) -> Result<(), String> {
         if let Some((platform, _)) = self.instances.iter().find(|(_, count)| !(1..=100).contains(*count)) {
-            return Err(format!("settings.instances: {platform:?} must be 1 to 100"));
+            let name = serde_json::to_value(platform).unwrap_or_default();
+            return Err(format!("settings.instances.{} must be 1 to 100", name.as_str().unwrap_or_default()));
         }
         for (name, seconds) in [("recall_seconds", self.recall_seconds), ("edit_seconds", self.edit_seconds)] {
             if seconds > SECONDS_MAX {
@@ -117,7 +180,8 @@ impl Settings {
             return Err(format!("settings.{name} must be at most {max}"));
         }
         check_custom_fields("profile_custom_fields", profile::CUSTOM_PREFIX, &self.profile_custom_fields)?;
-        check_custom_fields("friend_custom_fields", friends::CUSTOM_PREFIX, &self.friend_custom_fields)
+        check_custom_fields("friend_custom_fields", friends::CUSTOM_PREFIX, &self.friend_custom_fields)?;
+        self.callbacks.as_ref().map_or(Ok(()), Callbacks::check)
     }
 }
 
@@ -143,6 +207,31 @@ fn check_custom_fields(setting: &str, prefix: &str, names: &[String]) -> Result<
         }
     }
     Ok(())
+}
+
+/// Changes members as RFC 7396 has it.
+fn merge(members: &mut Map<String, Value>, patch: &Map<String, Value>) {
+    for (name, value) in patch {
+        match (members.get_mut(name), value) {
+            (_, Value::Null) => _ = members.remove(name),
+            (Some(Value::Object(inner)), Value::Object(patch)) => merge(inner, patch),
+            (_, Value::Object(patch)) => {
+                let mut inner = Map::new();
+                merge(&mut inner, patch);
+                members.insert(name.clone(), Value::Object(inner));
+            }
+            (_, value) => _ = members.insert(name.clone(), value.clone()),
+        }
+    }
+}
+
+/// The path of the first member that was given and not taken.
+fn unknown(given: &Value, taken: &Value) -> Option<String> {
+    let (Value::Object(given), Value::Object(taken)) = (given, taken) else { return None };
+    given.iter().find_map(|(name, value)| match taken.get(name) {
+        None => Some(name.clone()),
+        Some(taken) => unknown(value, taken).map(|inner| format!("{name}.{inner}")),
+    })
 }
 
 /// Which platforms may be logged in beside each other.
@@ -176,7 +265,77 @@ pub enum PlatformName {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn members(value: Value) -> Map<String, Value> {
+        let Value::Object(members) = value else { panic!("an object") };
+        members
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (given, expected) in [
+            (json!({"recal_seconds": 1}), "settings.recal_seconds is no setting; there are blacklist, "),
+            (json!({"recall_seconds": "long"}), "settings.recall_seconds: invalid type: string \"long\", expected u64"),
+            (json!({"recall_seconds": -1}), "settings.recall_seconds: invalid value"),
+            (json!({"recall_seconds": u64::MAX}), "settings.recall_seconds must be at most "),
+            (
+                json!({"login_policy": "any"}),
+                "settings.login_policy: unknown variant `any`, expected one of `single`, ",
+            ),
+            (json!({"instances": {"pager": 1}}), "settings.instances: unknown variant `pager`, expected one of "),
+            (json!({"instances": {"web": 0}}), "settings.instances.web must be 1 to 100"),
+            (json!({"sends_per_second": 1, "sends_burst": 0}), "settings.sends_burst must be at least 1"),
+        ] {
+            let error = Settings::parse(members(given)).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn con_06_callbacks_are_checked_and_their_token_is_not_shown() {
+        let set = |patch: Value| Settings::default().patched(&members(json!({ "callbacks": patch })));
+        for (given, expected) in [
+            (json!({}), "settings.callbacks.url must be like https://"),
+            (json!({"url": "ftp://here"}), "settings.callbacks.url must be like https://"),
+            (json!({"url": "http://a b"}), "settings.callbacks.url must be like https://"),
+            (json!({"url": "http://a", "tokn": ""}), "settings.callbacks.tokn is no setting"),
+            (json!({"url": "http://a", "timeout_ms": 0}), "settings.callbacks.timeout_ms must be 1 to 10000"),
+            (json!({"url": "http://a", "give_up_hours": 0}), "settings.callbacks.give_up_hours must be 1 to 720"),
+            (json!({"url": "http://a", "on_timeout": "die"}), "settings.callbacks.on_timeout: unknown variant `die`"),
+            (json!({"url": "http://a", "commands": ["C2C"]}), "settings.callbacks.commands[0]: unknown variant `C2C`"),
+        ] {
+            let error = set(given).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        let settings = set(json!({"url": "http://a", "token": "hush", "commands": ["State.StateChange"]})).unwrap();
+        assert!(!format!("{settings:?} {:?}", settings.to_shown()).contains("hush"));
+        assert_eq!(settings.patched(&members(json!({"callbacks": null}))).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn a_patch_changes_what_it_names_and_null_is_the_default() {
+        let patch = |settings: &Settings, patch| settings.patched(&members(patch));
+        let first =
+            patch(&Settings::default(), json!({"recall_seconds": 5, "instances": {"web": 3, "mac": 2}})).unwrap();
+        let second = patch(&first, json!({"instances": {"mac": null, "ipad": 4}, "blacklist": false})).unwrap();
+        assert_eq!((second.recall_seconds, second.blacklist), (5, false));
+        assert_eq!(second.instances, BTreeMap::from([(PlatformName::Web, 3), (PlatformName::Ipad, 4)]));
+        let third = patch(&second, json!({"instances": null, "recall_seconds": null, "blacklist": true})).unwrap();
+        assert_eq!(third, Settings::default());
+    }
+
+    #[test]
+    fn what_a_newer_program_has_set_is_left_out() {
+        let settings = Settings { recall_seconds: 7, ..Settings::default() };
+        let mut stored = settings.to_members();
+        stored.insert("colour".into(), json!({"of": "the sky"}));
+        assert_eq!(Settings::from_stored(&Value::Object(stored).to_string()), Some(settings));
+        assert_eq!(Settings::from_stored(""), Some(Settings::default()));
+        assert_eq!(Settings::from_stored("{"), None);
+    }
 
     #[test]
     fn custom_fields_have_published_names_each_once() {

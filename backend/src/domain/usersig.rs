@@ -97,9 +97,16 @@ pub fn sign(sdkappid: AppId, secret: &str, user: &str, issued_s: u64, expire_s: 
 }
 
 /// Checks a credential for `user` of the application `sdkappid` at `now_s` (seconds since the Unix
-/// epoch). The signature is compared in constant time. Returns when it was issued, in seconds since the
-/// Unix epoch; a time before that counts as the epoch itself.
-pub fn verify(sdkappid: AppId, secret: &str, user: &str, usersig: &str, now_s: u64) -> Result<u64, Invalid> {
+/// epoch). One of `secrets` must have signed it. Signatures are compared in constant time, and with all of
+/// them. Returns when it was issued, in seconds since the Unix epoch; a time before that counts as the epoch
+/// itself.
+pub fn verify<'a>(
+    sdkappid: AppId,
+    secrets: impl IntoIterator<Item = &'a str>,
+    user: &str,
+    usersig: &str,
+    now_s: u64,
+) -> Result<u64, Invalid> {
     let document = decode(usersig)?;
     if document.sdkappid != i64::from(sdkappid) {
         return Err(Invalid::OtherApplication);
@@ -108,7 +115,10 @@ pub fn verify(sdkappid: AppId, secret: &str, user: &str, usersig: &str, now_s: u
         return Err(Invalid::OtherUser);
     }
     let signature = BASE64.decode(&document.signature).map_err(|_| Invalid::Malformed)?;
-    document.mac(secret).verify_slice(&signature).map_err(|_| Invalid::WrongSignature)?;
+    let is_signed = |secret| document.mac(secret).verify_slice(&signature).is_ok();
+    if !secrets.into_iter().fold(false, |any, secret| any | is_signed(secret)) {
+        return Err(Invalid::WrongSignature);
+    }
     let expires_s = document.time_s.saturating_add(document.expire_s);
     if i64::try_from(now_s).unwrap_or(i64::MAX) >= expires_s {
         return Err(Invalid::Expired);
@@ -168,7 +178,7 @@ mod tests {
     #[test]
     fn accepts_its_own_and_refuses_each_way_of_being_wrong() {
         let sig = sign(APP, SECRET, "anna", NOW_S, 3600);
-        let at = |app, secret, user, sig: &str, now| verify(app, secret, user, sig, now);
+        let at = |app, secret, user, sig: &str, now| verify(app, [secret], user, sig, now);
         assert_eq!(at(APP, SECRET, "anna", &sig, NOW_S), Ok(NOW_S));
         assert_eq!(at(APP, SECRET, "anna", &sig, NOW_S + 3599), Ok(NOW_S));
         assert_eq!(at(APP, SECRET, "anna", &sig, NOW_S + 3600), Err(Invalid::Expired));
@@ -185,10 +195,10 @@ mod tests {
     fn a_changed_field_breaks_the_signature() {
         let mut document = decode(&sign(APP, SECRET, "anna", NOW_S, 60)).unwrap();
         document.expire_s = 1_000_000;
-        assert_eq!(verify(APP, SECRET, "anna", &encode(&document), NOW_S), Err(Invalid::WrongSignature));
+        assert_eq!(verify(APP, [SECRET], "anna", &encode(&document), NOW_S), Err(Invalid::WrongSignature));
         document.expire_s = 60;
         document.signature = String::new();
-        assert_eq!(verify(APP, SECRET, "anna", &encode(&document), NOW_S), Err(Invalid::WrongSignature));
+        assert_eq!(verify(APP, [SECRET], "anna", &encode(&document), NOW_S), Err(Invalid::WrongSignature));
     }
 
     #[test]
@@ -196,7 +206,7 @@ mod tests {
         let mut document = decode(&sign(APP, SECRET, "anna", NOW_S, 60)).unwrap();
         document.userbuf = Some("AAEC".to_owned());
         document.signature = BASE64.encode(document.mac(SECRET).finalize().into_bytes());
-        assert_eq!(verify(APP, SECRET, "anna", &encode(&document), NOW_S), Ok(NOW_S));
+        assert_eq!(verify(APP, [SECRET], "anna", &encode(&document), NOW_S), Ok(NOW_S));
         let json = r#"{"TLS.identifier":"a","TLS.sdkappid":"7","TLS.time":"1","TLS.expire":2,"TLS.sig":""}"#;
         let quoted: Document = serde_json::from_str(json).unwrap();
         assert_eq!((quoted.sdkappid, quoted.time_s, quoted.expire_s), (7, 1, 2));
@@ -209,6 +219,6 @@ mod tests {
         encoder.write_all(&vec![b' '; 1 << 20]).unwrap();
         let bomb = BASE64.encode(encoder.finish().unwrap());
         assert!(bomb.len() < USERSIG_BYTES_MAX);
-        assert_eq!(verify(APP, SECRET, "anna", &bomb, NOW_S), Err(Invalid::Malformed));
+        assert_eq!(verify(APP, [SECRET], "anna", &bomb, NOW_S), Err(Invalid::Malformed));
     }
 }

@@ -16,6 +16,7 @@ use backend::{
     domain::{
         AppId, Error, UserId, account,
         act::{Act, Answer},
+        callbacks::{Caller, CallerPlatform},
         settings::Settings,
     },
     env::SeededRng,
@@ -39,7 +40,7 @@ use super::{
     table::{self, Row},
 };
 use crate::{
-    send_limit::{SendLimit, SendRate},
+    send_limit::{SendBucket, SendRate},
     shared::Shared,
 };
 
@@ -56,7 +57,7 @@ pub struct Api {
     pub rng: SeededRng,
     /// One file of an hour is made at a time.
     pub file_making: Mutex<()>,
-    buckets: std::sync::Mutex<AHashMap<Limited, Arc<SendLimit>>>,
+    buckets: std::sync::Mutex<AHashMap<Limited, Arc<SendBucket>>>,
 }
 
 impl Api {
@@ -79,11 +80,19 @@ impl Api {
                 buckets.clear();
             }
             let key = (app, row.service, row.command);
-            let new = || Arc::new(SendLimit::new(SendRate::new(per_second, per_second)));
-            buckets.entry(key).or_insert_with(new).clone()
+            buckets.entry(key).or_default().clone()
         };
-        bucket.take(self.shared.clock.monotonic_us()).map_err(|_| codes::TOO_FREQUENT.into())
+        bucket
+            .take(SendRate::new(per_second, per_second), self.shared.clock.monotonic_us())
+            .map_err(|_| codes::TOO_FREQUENT.into())
     }
+}
+
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
 }
 
 /// A call that may be made, for its handler.
@@ -96,8 +105,8 @@ pub struct Call<'a> {
     pub row: &'static Row,
     /// How the caller named this server, for links.
     pub host: String,
-    /// The address that the call came to.
-    pub local: SocketAddr,
+    /// Between which addresses.
+    pub ends: Ends,
 }
 
 impl Call<'_> {
@@ -112,9 +121,19 @@ impl Call<'_> {
         settings.map_err(|error| codes::of_credential(&error))
     }
 
+    /// Where acts of this call come from, as the application's server is told.
+    pub fn caller(&self) -> Caller {
+        Caller { ip: Some(self.ends.remote.ip()), platform: CallerPlatform::RestApi, ..Caller::default() }
+    }
+
+    /// The same, for an act of which the application's server may not be asked or told.
+    pub fn start_from(&self, act: Act, caller: Caller) -> impl Future<Output = Result<Answer, Error>> + Send + use<> {
+        self.shared().act(act, caller)
+    }
+
     /// Submits an act; the future is its outcome, once it is durable.
     pub fn start(&self, act: Act) -> impl Future<Output = Result<Answer, Error>> + Send + use<> {
-        self.shared().act(act)
+        self.start_from(act, self.caller())
     }
 }
 
@@ -122,14 +141,14 @@ impl Call<'_> {
 pub type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// Answers a request.
-pub async fn answer(api: &Arc<Api>, local: SocketAddr, request: Request<Incoming>) -> Reply {
+pub async fn answer(api: &Arc<Api>, ends: Ends, request: Request<Incoming>) -> Reply {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
     if parts.method == Method::GET && parts.uri.path().starts_with(files::PATH) {
         return files::fetch(api, &parts).await;
     }
     let row = find_row(parts.uri.path());
-    let called = call(api, &parts, body, row, local).await;
+    let called = call(api, &parts, body, row, ends).await;
     let code = called.as_ref().err().map_or(0, |failure| failure.code);
     let command = row.map_or_else(|| "unknown".to_owned(), |row| format!("{}/{}", row.service, row.command));
     metrics::histogram!("gateway_api_seconds", "command" => command.clone()).record(started.elapsed().as_secs_f64());
@@ -142,10 +161,10 @@ async fn call(
     parts: &Parts,
     body: Incoming,
     row: Option<&'static Row>,
-    local: SocketAddr,
+    ends: Ends,
 ) -> Result<Map<String, Value>, Failure> {
     let config = &api.shared.config.api;
-    let admitted = admit(api, parts, row, local).await;
+    let admitted = admit(api, parts, row, ends).await;
     let bytes_max = match &admitted {
         Ok(call) => call.row.body_bytes_max.min(config.body_bytes_max),
         Err(_) => config.body_bytes_max,
@@ -168,7 +187,7 @@ async fn admit<'a>(
     api: &'a Arc<Api>,
     parts: &Parts,
     row: Option<&'static Row>,
-    local: SocketAddr,
+    ends: Ends,
 ) -> Result<Call<'a>, Failure> {
     if parts.method != Method::POST {
         return Err(codes::HTTP_INVALID.because("the method must be POST"));
@@ -184,8 +203,8 @@ async fn admit<'a>(
     checked.map_err(|error| codes::of_credential(&error))?;
     api.take(app, row)?;
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-    let host = host.map_or_else(|| local.to_string(), str::to_owned);
-    Ok(Call { api, app, identifier, row, host, local })
+    let host = host.map_or_else(|| ends.local.to_string(), str::to_owned);
+    Ok(Call { api, app, identifier, row, host, ends })
 }
 
 /// The row of the table that a path names: `/v4/<service>/<command>`.

@@ -86,5 +86,5 @@ fn beijing_day(unix_s: u64) -> u64 {
 
 /// Says which address this server has.
 pub async fn ip_list(call: &Call<'_>, _: Fields<'_>) -> Outcome {
-    object(json!({ "IPList": [call.local.ip().to_string()] }))
+    object(json!({ "IPList": [call.ends.local.ip().to_string()] }))
 }

@@ -3,6 +3,7 @@
 use backend::domain::{
     Error, UserId,
     act::{Act, Answer, Author},
+    callbacks::Caller,
     merged,
     message::{NewMessage, Treatment},
 };
@@ -32,7 +33,7 @@ const REPEAT_MS: u64 = 60_000;
 pub async fn send(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let to = user(fields, "To_Account")?;
     let said = Said::of(call, fields).await?;
-    let sent = call.start(said.message(call, to)).await;
+    let sent = call.start_from(said.message(call, to), said.caller).await;
     let Answer::Sent { seq, time_ms, .. } = sent.map_err(|error| of_recipient(&error))? else { return nothing() };
     let key = MsgKey { seq, random: said.random, time_s: time_ms / 1000 };
     object(json!({ "MsgTime": key.time_s, "MsgKey": key.to_string() }))
@@ -47,9 +48,9 @@ pub async fn send_many(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     }
     let mut said = Said::of(call, fields).await?;
     // As published: a batch calls nobody back.
-    (said.treatment.unasked, said.treatment.untold) = (true, true);
+    (said.caller.is_asked, said.caller.is_told) = (false, false);
     let sends = names.iter().map(|name| {
-        let started = UserId::new(name).map(|to| call.start(said.message(call, to)));
+        let started = UserId::new(name).map(|to| call.start_from(said.message(call, to), said.caller));
         async move {
             match started {
                 Some(sent) => sent.await,
@@ -94,8 +95,8 @@ pub async fn import(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
         Some(2) => (said.treatment.unannounced, said.treatment.exclude_from_unread) = (true, true),
         _ => return Err(of_message_field(&Wrong { field: "SyncFromOldSystem", expected: "2 or 5" })),
     }
-    (said.treatment.unasked, said.treatment.untold) = (true, true);
-    call.start(said.message(call, to)).await.map_err(|error| of_recipient(&error))?;
+    (said.caller.is_asked, said.caller.is_told) = (false, false);
+    call.start_from(said.message(call, to), said.caller).await.map_err(|error| of_recipient(&error))?;
     nothing()
 }
 
@@ -122,6 +123,8 @@ struct Said {
     /// When, as the request has it, in seconds since the Unix epoch.
     sent_s: Option<u64>,
     treatment: Treatment,
+    /// Whether the application's server is called back.
+    caller: Caller,
 }
 
 impl Said {
@@ -138,7 +141,13 @@ impl Said {
         let (body, contents) = body(fields, Body::default())?;
         ensure_account(call, &from, codes::FROM_ACCOUNT, of_messages).await?;
         store_contents(call, contents).await?;
-        Ok(Said { from, body: body.encode_to_vec().into(), random, msg_seq, sent_s, treatment })
+        let forbidden = fields.texts("ForbidCallbackControl").map_err(wrong)?.unwrap_or_default();
+        let caller = Caller {
+            is_asked: !forbidden.contains(&"ForbidBeforeSendMsgCallback"),
+            is_told: !forbidden.contains(&"ForbidAfterSendMsgCallback"),
+            ..call.caller()
+        };
+        Ok(Said { from, body: body.encode_to_vec().into(), random, msg_seq, sent_s, treatment, caller })
     }
 
     fn message(&self, call: &Call<'_>, to: UserId) -> Act {
@@ -156,7 +165,6 @@ fn treatment(fields: Fields<'_>) -> Result<Treatment, Failure> {
         return Err(codes::MSG_LIFE_TIME_RANGE.into());
     }
     let control = fields.texts("SendMsgControl").map_err(wrong)?.unwrap_or_default();
-    let forbidden = fields.texts("ForbidCallbackControl").map_err(wrong)?.unwrap_or_default();
     Ok(Treatment {
         online_only: life_time_s == Some(0),
         exclude_from_unread: control.contains(&"NoUnread"),
@@ -164,8 +172,6 @@ fn treatment(fields: Fields<'_>) -> Result<Treatment, Failure> {
         need_receipt: fields.flag("IsNeedReadReceipt").map_err(wrong)?,
         reaches_deaf: !control.contains(&"WithMuteNotifications"),
         hidden_from_sender: fields.number("SyncOtherMachine").map_err(wrong)? == Some(2),
-        unasked: forbidden.contains(&"ForbidBeforeSendMsgCallback"),
-        untold: forbidden.contains(&"ForbidAfterSendMsgCallback"),
         ..Treatment::default()
     })
 }

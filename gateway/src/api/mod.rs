@@ -21,7 +21,7 @@ mod extensions;
 pub mod fields;
 mod files;
 mod messages;
-mod msg_key;
+pub mod msg_key;
 mod past;
 pub mod server;
 pub mod table;

@@ -27,7 +27,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::call::{self, Api};
+use super::call::{self, Api, Ends};
 use crate::{service::bind_problem, shared::Shared};
 
 /// The protocol that is spoken, as TLS names it.
@@ -120,7 +120,8 @@ async fn connection(api: Arc<Api>, socket: TcpStream, watcher: Watcher, place: O
     let config = &api.shared.config.api;
     let head_time = Duration::from_millis(config.head_ms_max);
     let _ = socket.set_nodelay(true);
-    let Ok(local) = socket.local_addr() else { return };
+    let (Ok(local), Ok(remote)) = (socket.local_addr(), socket.peer_addr()) else { return };
+    let ends = Ends { local, remote };
     let acceptor = TlsAcceptor::from(api.shared.api_tls.load_full());
     let Ok(Ok(stream)) = timeout(head_time, acceptor.accept(socket)).await else {
         metrics::counter!("gateway_tls_failures_total", "kind" => "api").increment(1);
@@ -133,7 +134,7 @@ async fn connection(api: Arc<Api>, socket: TcpStream, watcher: Watcher, place: O
         let api = api.clone();
         service_fn(move |request| {
             let api = api.clone();
-            async move { Ok::<_, Infallible>(call::answer(&api, local, request).await) }
+            async move { Ok::<_, Infallible>(call::answer(&api, ends, request).await) }
         })
     };
     let mut builder = http1::Builder::new();

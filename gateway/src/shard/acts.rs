@@ -52,8 +52,10 @@ pub(super) fn send(connection: &Rc<Connection>, request: u32, send: Send) -> Res
 
 /// Refuses a send that is over the user's rate, saying when it is not.
 pub(super) fn check_send_limit(connection: &Connection) -> Result<(), Refusal> {
-    let take = |session: &mut Session| match &session.send_limit {
-        Some(limit) => limit.take(connection.core.shared.clock.monotonic_us()),
+    let shared = &connection.core.shared;
+    // By the settings of this moment: a session may have begun under others.
+    let take = |session: &mut Session| match shared.applications.send_rate(session.app) {
+        Some(rate) => session.send_bucket.take(rate, shared.clock.monotonic_us()),
         None => Ok(()),
     };
     let taken = connection.with_session(take).unwrap_or(Ok(()));
@@ -72,7 +74,8 @@ pub(super) fn change(connection: &Rc<Connection>, request: u32, asked: impl ToKi
 
 fn submit(connection: &Rc<Connection>, request: u32, act: Act) -> Result<(), Refusal> {
     let origin = Origin::Session { address: connection.core.address(connection.id), request };
-    let Some(asking) = connection.core.shared.sends.submit(origin, act)? else { return Ok(()) };
+    let caller = connection.with_session(|session| session.caller).unwrap_or_default();
+    let Some(asking) = connection.core.shared.sends.submit_from(origin, act, caller)? else { return Ok(()) };
     let task = connection.clone();
     connection.core.spawn_for(connection, async move {
         if let Err(error) = asking.await {

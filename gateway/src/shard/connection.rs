@@ -9,13 +9,14 @@ mod news;
 use std::{
     cell::RefCell,
     future::poll_fn,
+    net::IpAddr,
     pin::Pin,
     rc::Rc,
     sync::atomic::Ordering,
     task::{Context, Poll, Waker},
 };
 
-use backend::domain::{Error, act::Answer};
+use backend::domain::{Error, act::Answer, callbacks::StateReason};
 use futures::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 use protocol::{
@@ -45,6 +46,8 @@ const LINGER_MS: u64 = 1_000;
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) core: Rc<Core>,
+    /// Where the client connects from.
+    pub(super) ip: Option<IpAddr>,
     inner: RefCell<Inner>,
 }
 
@@ -68,6 +71,8 @@ struct Inner {
     stalled_since: Option<Millis>,
     draining: bool,
     phase: Phase,
+    /// How its session ends, as far as is known.
+    end_reason: StateReason,
     waker: Option<Waker>,
     /// When the connection is looked at next.
     look_at: Millis,
@@ -110,10 +115,12 @@ pub(super) fn start(core: &Rc<Core>, stream: TcpStream) {
         stalled_since: None,
         draining: false,
         phase: Phase::Open,
+        end_reason: StateReason::LinkClose,
         waker: None,
         look_at: Millis::MAX,
     };
-    let connection = Rc::new(Connection { id, core: core.clone(), inner: RefCell::new(inner) });
+    let ip = stream.peer_addr().ok().map(|address| address.ip().to_canonical());
+    let connection = Rc::new(Connection { id, core: core.clone(), ip, inner: RefCell::new(inner) });
     core.connections.borrow_mut().insert(id, connection.clone());
     if let Some(deadline) = first_deadline {
         connection.watch_deadline(deadline);
@@ -222,6 +229,9 @@ impl Connection {
                 ServerEvent::Request { id, command, payload } => requests::handle(self, id, command, payload),
                 ServerEvent::Ping => self.inner.borrow_mut().pong(),
                 ServerEvent::Closing(code) => {
+                    if code.0 == 0 {
+                        self.inner.borrow_mut().end_reason = StateReason::Logout;
+                    }
                     self.core.metrics.closed(code);
                     self.inner.borrow_mut().start_closing(&self.core);
                 }
@@ -294,7 +304,7 @@ impl Connection {
     fn end_session(&self, inner: &mut Inner) {
         if let Some(session) = inner.session.take() {
             self.core.metrics.sessions.decrement(1.0);
-            self.core.leave_home(self.id, session);
+            self.core.leave_home(self.id, session, inner.end_reason);
         }
     }
 
@@ -373,6 +383,7 @@ impl Connection {
         let next = inner.protocol.timeout();
         if next.is_none() {
             // It is given up, even if its socket does not take the goodbye for long.
+            inner.end_reason = StateReason::TimeOut;
             self.end_session(&mut inner);
         }
         drop(inner);

@@ -3,7 +3,10 @@
 
 use std::rc::Rc;
 
-use backend::domain::account;
+use backend::domain::{
+    account,
+    callbacks::{Caller, StateReason},
+};
 use futures::channel::oneshot;
 use protocol::{
     ErrorCode,
@@ -14,7 +17,7 @@ use super::{
     Core,
     connection::Connection,
     online::{NewSession, Removed, UserKey},
-    requests::{identity, invalid},
+    requests::{caller_platform, identity, invalid},
     session::Session,
 };
 use crate::{
@@ -88,18 +91,18 @@ impl Core {
     }
 
     /// A session has ended: it leaves the table of its home, and follows nobody any more.
-    pub(super) fn leave_home(&self, connection: ConnectionId, session: Session) {
+    pub(super) fn leave_home(&self, connection: ConnectionId, session: Session, reason: StateReason) {
         let address = self.address(connection);
-        let Session { app, user, home, following, .. } = session;
+        let Session { app, user, home, caller, following, .. } = session;
         if let Some(following) = following {
             self.unfollow(app, following.into_users(), address);
         }
-        self.shared.router.mailbox(home).put(Mail::Unregister { app, user, address });
+        self.shared.router.mailbox(home).put(Mail::Unregister { app, user, address, caller, reason });
     }
 
     /// A login with a good credential: decides which older sessions have to go.
     pub(super) fn register(&self, registration: Registration) {
-        let Registration { app, user, address, platform, device, background, issued_s, settings, registered } =
+        let Registration { app, user, address, platform, device, background, caller, issued_s, settings, registered } =
             registration;
         let since_ms = self.shared.clock.unix_ms();
         let new = NewSession { address, platform, device: &device, background, issued_s, since_ms };
@@ -107,18 +110,23 @@ impl Core {
         let max = self.shared.config.sessions_per_user_max;
         let admitted = self.online.borrow_mut().insert(key.clone(), &new, &settings, max);
         let answer = admitted.map(|admitted| {
-            self.tell_signed_out(&admitted.signed_out, &admitted.by);
+            // As published: that others had to go is told with the login that made them.
+            let platforms = admitted.signed_out.iter().map(|(_, platform)| caller_platform(*platform));
+            self.shared.callbacks.states.note(app, &key.1, caller, StateReason::Login, platforms);
+            let signed_out: Vec<Address> = admitted.signed_out.iter().map(|(address, _)| *address).collect();
+            self.tell_signed_out(&signed_out, &admitted.by);
             self.presence_changed(&key);
             self.shared.arrivals.arrived(key.0, &key.1);
-            Admission { send_limit: admitted.send_limit }
+            Admission { send_bucket: admitted.send_bucket }
         });
         // The session may have gone meanwhile; its own Unregister follows.
         let _ = registered.send(answer);
     }
 
     /// A session is gone.
-    pub(super) fn unregister(&self, key: &UserKey, address: Address) {
+    pub(super) fn unregister(&self, key: &UserKey, address: Address, caller: Caller, reason: StateReason) {
         if self.online.borrow_mut().remove(key, address, self.now()) {
+            self.shared.callbacks.states.note(key.0, &key.1, caller, reason, []);
             self.presence_changed(key);
         }
     }
@@ -155,6 +163,10 @@ impl Core {
     fn sign_out(&self, key: &UserKey, asker: Option<Address>, which: &Which) -> SignedOut {
         let Removed { others, own, by } = self.online.borrow_mut().sign_out(key, asker, which, self.now());
         self.tell_signed_out(&others, &by);
+        for _ in 0..others.len() + usize::from(own.is_some()) {
+            let caller = Caller { platform: caller_platform(by.platform()), ..Caller::default() };
+            self.shared.callbacks.states.note(key.0, &key.1, caller, StateReason::Logout, []);
+        }
         self.presence_changed(key);
         SignedOut { count: (others.len() + usize::from(own.is_some())) as u32, own }
     }

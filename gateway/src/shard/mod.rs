@@ -35,10 +35,10 @@ use std::{
 };
 
 use ahash::AHashMap;
-use backend::domain::act::News;
+use backend::domain::{AppId, act::News};
 use futures::{FutureExt, task::AtomicWaker};
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle, timer::Timer};
-use protocol::connection::Millis;
+use protocol::{ErrorCode, connection::Millis};
 
 use self::{connection::Connection, followers::FollowerTable, online::OnlineTable};
 use crate::{
@@ -207,7 +207,9 @@ impl Core {
             Mail::Publish(news) => self.publish(news),
             Mail::Deliver(news) => self.deliver(news),
             Mail::Register(registration) => self.register(*registration),
-            Mail::Unregister { app, user, address } => self.unregister(&(app, user), address),
+            Mail::Unregister { app, user, address, caller, reason } => {
+                self.unregister(&(app, user), address, caller, reason);
+            }
             Mail::Home(mail) => self.handle_home(*mail),
             Mail::SignedOut { connection, by } => {
                 self.with_connection(connection, |connection| {
@@ -215,6 +217,7 @@ impl Core {
                 });
             }
             Mail::Presence(change) => self.deliver_presence(*change),
+            Mail::ApplicationGone { app } => self.end_application(app),
             Mail::Lost { home } => self.handle_loss(home),
             Mail::Drain => {}
         }
@@ -276,6 +279,17 @@ impl Core {
         }
         for id in self.connection_ids() {
             self.with_connection(id, |connection| connection.fall_behind(|session_home| session_home == home));
+        }
+    }
+
+    /// The application was deleted: nobody of it has anything to do here any more.
+    fn end_application(&self, app: AppId) {
+        for id in self.connection_ids() {
+            self.with_connection(id, |connection| {
+                if connection.with_session(|session| session.app == app) == Some(true) {
+                    connection.with_protocol(|protocol| protocol.go_away(ErrorCode::APPLICATION_UNKNOWN, 0));
+                }
+            });
         }
     }
 

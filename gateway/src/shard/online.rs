@@ -16,7 +16,7 @@ use protocol::{
 use crate::{
     mailbox::{Address, Which},
     policy::{self, PolicyDevice},
-    send_limit::{SendLimit, SendRate},
+    send_limit::SendBucket,
 };
 
 /// A user of an application.
@@ -44,7 +44,7 @@ struct User {
     sessions: Vec<Session>,
     /// What the user says about being there.
     status: Box<str>,
-    send_limit: Option<Arc<SendLimit>>,
+    send_bucket: Arc<SendBucket>,
     /// UserSigs issued before are refused (seconds since the Unix epoch); noted until then.
     invalidated: Option<Box<(u64, Millis)>>,
     /// Has an entry in `kept`.
@@ -75,9 +75,9 @@ pub(super) struct NewSession<'a> {
 
 /// What a login brought about.
 pub(super) struct Admitted {
-    pub(super) send_limit: Option<Arc<SendLimit>>,
-    /// Sessions that are out of the table because of it.
-    pub(super) signed_out: Vec<Address>,
+    pub(super) send_bucket: Arc<SendBucket>,
+    /// Sessions that are out of the table because of it, and what they run on.
+    pub(super) signed_out: Vec<(Address, Platform)>,
     /// The new device, as they are told of it.
     pub(super) by: Device,
 }
@@ -123,7 +123,7 @@ impl OnlineTable {
         }
         let out: Vec<u64> = out.iter().filter_map(|&index| Some(user.sessions.get(index)?.number)).collect();
         let signed_out = user.sessions.extract_if(.., |session| out.contains(&session.number));
-        let signed_out = signed_out.map(|session| session.address).collect();
+        let signed_out = signed_out.map(|session| (session.address, session.platform)).collect();
         let session = Session {
             address: new.address,
             number: self.next_session,
@@ -138,8 +138,7 @@ impl OnlineTable {
             user.sessions.reserve_exact(1);
         }
         user.sessions.push(session);
-        user.send_limit = SendRate::of(settings).map(|rate| SendLimit::under(rate, user.send_limit.take()));
-        Ok(Admitted { send_limit: user.send_limit.clone(), signed_out, by })
+        Ok(Admitted { send_bucket: user.send_bucket.clone(), signed_out, by })
     }
 
     /// Removes a session. Returns whether it was there.
@@ -265,7 +264,7 @@ impl OnlineTable {
             return;
         }
         user.status = Box::default();
-        let limited = user.send_limit.as_ref().map_or(0, |limit| limit.full_at_ms());
+        let limited = user.send_bucket.full_at_ms();
         let until = user.invalidated.as_ref().map_or(0, |invalidated| invalidated.1).max(limited);
         if until <= now {
             if !user.is_kept {

@@ -2,6 +2,7 @@ use backend::domain::settings::{LoginPolicy, PlatformName};
 use protocol::message::Platform::{Android, Iphone, Linux, Unknown, Web, Windows};
 
 use super::*;
+use crate::send_limit::SendRate;
 
 /// A table and what is asked of it, for one user with readable devices.
 struct Fixture {
@@ -85,11 +86,11 @@ fn login_05_what_the_policy_ends_leaves_the_table_at_once() {
     let (web, admitted) = f.login(Web);
     assert_eq!(admitted.signed_out, []);
     let (desktop, admitted) = f.login(Windows);
-    assert_eq!(admitted.signed_out, [phone]);
+    assert_eq!(admitted.signed_out, [(phone, Android)]);
     assert_eq!((admitted.by.platform(), admitted.by.own), (Windows, false));
     assert_eq!(f.addresses(), [web, desktop]);
     let (web_again, admitted) = f.login(Web);
-    assert_eq!(admitted.signed_out, [web]);
+    assert_eq!(admitted.signed_out, [(web, Web)]);
     assert_eq!(f.addresses(), [desktop, web_again]);
     assert!(!f.table.remove(&anna(), phone, 0), "it comes to say goodbye");
 }
@@ -104,7 +105,7 @@ fn over_the_cap_a_login_is_refused_and_changes_nothing() {
     assert_eq!(f.try_login(anna(), Android, 0).err(), Some(ErrorCode::TOO_MANY_SESSIONS));
     assert_eq!(f.addresses(), [one, two]);
     let (three, admitted) = f.login(Iphone);
-    assert_eq!(admitted.signed_out, [one], "who makes room for itself fits in");
+    assert_eq!(admitted.signed_out, [(one, Iphone)], "who makes room for itself fits in");
     assert_eq!(f.addresses(), [two, three]);
 }
 
@@ -212,41 +213,45 @@ fn acc_04_a_status_is_the_user_s_and_ends_with_the_last_device() {
     assert_eq!(f.presence().1, "");
 }
 
+fn rate(per_second: u32, burst: u32) -> SendRate {
+    let settings = Settings { sends_per_second: per_second, sends_burst: burst, ..Settings::default() };
+    SendRate::of(&settings).unwrap()
+}
+
 #[test]
-fn a_rate_outlives_the_sessions_until_its_debt_is_paid() {
+fn what_was_sent_outlives_the_sessions_until_its_debt_is_paid() {
     let mut f = Fixture::open();
-    (f.settings.sends_per_second, f.settings.sends_burst) = (1, 2);
+    let rate = rate(1, 2);
     let (one, admitted) = f.login(Android);
-    let limit = admitted.send_limit.unwrap();
+    let bucket = admitted.send_bucket;
     let (two, admitted) = f.login(Android);
-    assert!(Arc::ptr_eq(&limit, &admitted.send_limit.unwrap()), "one for all sessions");
-    assert_eq!((limit.take(0), limit.take(0), limit.take(0)), (Ok(()), Ok(()), Err(1_000)));
+    assert!(Arc::ptr_eq(&bucket, &admitted.send_bucket), "one for all sessions");
+    let take = |now_us| bucket.take(rate, now_us);
+    assert_eq!((take(0), take(0), take(0)), (Ok(()), Ok(()), Err(1_000)));
     f.table.set_presence(&anna(), two, None, Some("here".into()));
     f.table.remove(&anna(), one, 100);
     f.table.remove(&anna(), two, 100);
     assert_eq!(f.presence(), (OnlineState::Offline, String::new(), vec![]), "nothing but the rate is kept");
     let (three, admitted) = f.login(Android);
-    assert_eq!(admitted.send_limit.unwrap().take(100_000), Err(900), "coming back brings no fresh burst");
+    assert_eq!(admitted.send_bucket.take(rate, 100_000), Err(900), "coming back brings no fresh burst");
     f.table.remove(&anna(), three, 200);
     f.table.prune(1_999);
     assert_eq!(f.table.users.len(), 1);
-    assert_eq!(limit.take(1_500_000), Ok(()), "sent on a connection that was just closing");
+    assert_eq!(take(1_500_000), Ok(()), "sent on a connection that was just closing");
     f.table.prune(2_000);
     assert_eq!(f.table.users.len(), 1, "the debt has grown meanwhile");
     f.table.prune(3_000);
     assert!(f.table.users.is_empty() && f.table.kept.is_empty());
-    f.settings.sends_per_second = 0;
-    assert!(f.login(Android).1.send_limit.is_none());
 }
 
 #[test]
 fn what_is_kept_of_users_who_are_gone_is_bounded() {
     let mut f = Fixture::open();
-    (f.settings.sends_per_second, f.settings.sends_burst) = (1, 10);
+    let rate = rate(1, 10);
     for index in 0..KEPT_MAX + 50 {
         let key = (1, UserId::new(&format!("user-{index}")).unwrap());
         let (address, admitted) = f.try_login(key.clone(), Android, 0).unwrap();
-        admitted.send_limit.unwrap().take(0).unwrap();
+        admitted.send_bucket.take(rate, 0).unwrap();
         f.table.remove(&key, address, 0);
         f.table.prune(1);
     }
@@ -254,7 +259,7 @@ fn what_is_kept_of_users_who_are_gone_is_bounded() {
     // Coming and going adds nothing.
     for _ in 0..10 {
         let (address, admitted) = f.login(Android);
-        _ = admitted.send_limit.unwrap().take(0);
+        _ = admitted.send_bucket.take(rate, 0);
         f.table.remove(&anna(), address, 0);
     }
     assert_eq!(f.table.kept.len(), KEPT_MAX + 1);

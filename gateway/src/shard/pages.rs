@@ -50,9 +50,6 @@ const ENTRY_OVERHEAD_BYTES: usize = 8;
 /// Conversations asked for by name in one request, at the most.
 const CONVERSATIONS_MAX: usize = 100;
 
-/// Conversations whose unread messages are added up, at the most: anybody may have begun one with the user.
-const UNREAD_CONVERSATIONS_MAX: usize = 10_000;
-
 /// Has `read` answer a request.
 pub(super) fn answer<R: Message + 'static>(
     connection: &Rc<Connection>,
@@ -201,7 +198,7 @@ pub(super) fn unread(connection: &Rc<Connection>, request: u32, _: GetUnread) ->
     let (app, user) = identity(connection)?;
     let store = connection.core.shared.store.clone();
     answer(connection, request, async move {
-        let total = conversations::total_unread(&store, app, &user, UNREAD_CONVERSATIONS_MAX).await?;
+        let total = conversations::total_unread(&store, app, &user, conversations::UNREAD_CONVERSATIONS_MAX).await?;
         Ok(GetUnreadReply { messages: total.messages, marked: total.marked })
     })
 }

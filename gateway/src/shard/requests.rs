@@ -12,6 +12,7 @@ use std::rc::Rc;
 use backend::domain::{
     UserId,
     account::{self, LoggedIn},
+    callbacks::{Caller, CallerPlatform, StateReason},
 };
 use bytes::Bytes;
 use futures::channel::oneshot;
@@ -21,8 +22,8 @@ use protocol::{
     command::Command,
     message::{
         AddFriends, AnswerFriendRequest, Delete, DeleteAllFriends, DeleteFriends, Devices, DropFriendRequests, Edit,
-        Login, LoginReply, Pin, ReadFriendRequests, Recall, RenameLabel, SendReceipts, SetExtensions, SetProfile,
-        UpdateBlacklist, UpdateConversation, UpdateFriendLists, UpdateFriends,
+        Login, LoginReply, Pin, Platform, ReadFriendRequests, Recall, RenameLabel, SendReceipts, SetExtensions,
+        SetProfile, UpdateBlacklist, UpdateConversation, UpdateFriendLists, UpdateFriends,
     },
 };
 
@@ -153,6 +154,7 @@ async fn log_in(connection: &Rc<Connection>, login: &Login) -> Result<(), Refusa
     let (registered, done) = oneshot::channel();
     let address = core.address(connection.id);
     let app = login.sdkappid;
+    let caller = Caller { ip: connection.ip, platform: caller_platform(login.platform()), ..Caller::default() };
     let registration = Registration {
         app,
         user: user.clone(),
@@ -160,18 +162,38 @@ async fn log_in(connection: &Rc<Connection>, login: &Login) -> Result<(), Refusa
         platform: login.platform(),
         device: login.device.clone(),
         background: login.background,
+        caller,
         issued_s,
         settings,
         registered,
     };
     core.shared.router.mailbox(home).put(Mail::Register(Box::new(registration)));
     let admission = done.await.map_err(|_| ErrorCode::SERVER_DRAINING)??;
-    let mut session = Session::new(app, user.clone(), home);
-    session.send_limit = admission.send_limit;
+    let session = Session::new(app, user.clone(), home, caller, admission.send_bucket);
     if !connection.logged_in(session) {
-        core.shared.router.mailbox(home).put(Mail::Unregister { app, user, address });
+        core.shared.router.mailbox(home).put(Mail::Unregister {
+            app,
+            user,
+            address,
+            caller,
+            reason: StateReason::LinkClose,
+        });
     }
     Ok(())
+}
+
+/// What a client runs on, as the application's server is told.
+pub(super) fn caller_platform(platform: Platform) -> CallerPlatform {
+    match platform {
+        Platform::Unknown => CallerPlatform::Unknown,
+        Platform::Android => CallerPlatform::Android,
+        Platform::Iphone => CallerPlatform::Ios,
+        Platform::Ipad => CallerPlatform::Ipad,
+        Platform::Windows => CallerPlatform::Windows,
+        Platform::Mac => CallerPlatform::Mac,
+        Platform::Web => CallerPlatform::Web,
+        Platform::Linux => CallerPlatform::Linux,
+    }
 }
 
 /// Who the client is. The protocol lets nobody here before login.

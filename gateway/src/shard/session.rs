@@ -9,12 +9,12 @@
 use std::sync::Arc;
 
 use backend::{
-    domain::{AppId, UserId},
+    domain::{AppId, UserId, callbacks::Caller},
     store::Versionstamp,
 };
 
 use super::presence::Following;
-use crate::send_limit::SendLimit;
+use crate::send_limit::SendBucket;
 
 /// A device's session.
 #[derive(Debug)]
@@ -23,8 +23,10 @@ pub(super) struct Session {
     pub(super) user: UserId,
     /// The core with the user's entry in the online table.
     pub(super) home: u16,
-    /// How many messages the user may send; `None`: no limit.
-    pub(super) send_limit: Option<Arc<SendLimit>>,
+    /// Where it comes from, for the application's server.
+    pub(super) caller: Caller,
+    /// How much the user has sent of late, on all devices.
+    pub(super) send_bucket: Arc<SendBucket>,
     /// Whose presence the device follows.
     pub(super) following: Option<Box<Following>>,
     feed: Feed,
@@ -60,10 +62,21 @@ pub(super) enum Verdict {
 }
 
 impl Session {
-    pub(super) fn new(app: AppId, user: UserId, home: u16) -> Self {
+    pub(super) fn new(app: AppId, user: UserId, home: u16, caller: Caller, send_bucket: Arc<SendBucket>) -> Self {
         let zero = Versionstamp::ZERO;
-        let (send_limit, following) = (None, None);
-        Session { app, user, home, send_limit, following, feed: Feed::Idle, cursor: zero, told: zero, noticed: zero }
+        let following = None;
+        Session {
+            app,
+            user,
+            home,
+            caller,
+            send_bucket,
+            following,
+            feed: Feed::Idle,
+            cursor: zero,
+            told: zero,
+            noticed: zero,
+        }
     }
 
     /// An event of the user's log is at hand; `own`: this device caused it and knows it.
@@ -145,7 +158,7 @@ mod tests {
     }
 
     fn session() -> Session {
-        Session::new(1, UserId::new("anna").unwrap(), 0)
+        Session::new(1, UserId::new("anna").unwrap(), 0, Caller::default(), Arc::default())
     }
 
     #[test]

@@ -16,9 +16,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use backend::{
     domain::{
-        AppId, Error, UserId,
-        account::{self, NewApplication},
+        AppId, Error, UserId, account,
         act::Act,
+        applications::{self, NewApplication},
         history::{self, HistoryQuery, Start},
         message::NewMessage,
         send_queue::{Completion, Outbox, SendLimits, SendQueue},
@@ -168,7 +168,7 @@ impl<'a> Driver<'a> {
 fn make_users(store: &Store, clock: Arc<SystemClock>, count: u32) -> Result<Vec<UserId>> {
     let issued_s = clock.unix_ms() / 1000;
     let clock: Arc<dyn backend::env::Clock> = clock;
-    block_on(account::put_application(store, &clock, NewApplication::new(APP, SECRET)))?;
+    block_on(applications::put_application(store, &clock, NewApplication::new(APP, SECRET)))?;
     let user = |index: u32| {
         let name = format!("engine-{index}");
         let user = UserId::new(&name).context("a user's name")?;

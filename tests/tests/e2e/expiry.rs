@@ -11,9 +11,9 @@ use std::{
 
 use backend::{
     domain::{
-        UserId,
-        account::{self, NewApplication},
+        UserId, account,
         act::{Act, News},
+        applications::{self, NewApplication},
         merged,
         message::NewMessage,
         retention::{Keep, Retention},
@@ -68,10 +68,13 @@ fn fill(folder: &Path) -> Vec<Bytes> {
     let engine = Embedded::open(folder, EmbeddedOptions::default(), clock.clone()).expect("a store");
     let rng = SeededRng::new(1);
     let store = Store::new(Arc::new(engine), clock.clone(), Arc::new(SeededRng::new(1)), StoreOptions::default());
-    block_on(account::put_application(&store, &clock, NewApplication::new(APP, "of then"))).expect("an application");
+    block_on(applications::put_application(&store, &clock, NewApplication::new(APP, "a secret of those days")))
+        .expect("an application");
     let [anna, ben] = ["anna", "ben"].map(|name| {
-        let (user, usersig) =
-            (UserId::new(name).expect("a name"), usersig::sign(APP, "of then", name, clock.unix_ms() / 1000, 60));
+        let (user, usersig) = (
+            UserId::new(name).expect("a name"),
+            usersig::sign(APP, "a secret of those days", name, clock.unix_ms() / 1000, 60),
+        );
         block_on(account::login(&store, &clock, true, APP, &user, usersig)).expect("a login");
         user
     });

@@ -107,7 +107,7 @@ fn files_that_are_missing_or_wrong_are_named() {
         (&cert, "no certificate here", &["tls.cert", "cert.pem", "holds no certificate"]),
         (&key, "no key here", &["private key", "key.pem"]),
         (&key, &fs::read_to_string(&other).expect("made above"), &["cert.pem", "key.pem", "do not fit together"]),
-        (&app, "{\"sdkappid\": 1}", &["app.file", "app.json", "must be JSON like"]),
+        (&app, "{\"sdkappid\": 1}", &["app.file", "app.json", "secret must be a text of at least 16"]),
     ];
     for (path, content, expected) in cases {
         let before = fs::read(path).expect("made above");

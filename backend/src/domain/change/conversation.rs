@@ -16,6 +16,7 @@ use crate::{
     domain::{
         AppId, Error, UserId,
         act::{Answer, Staging},
+        callbacks::{ConversationRead, Happened},
         damaged,
         keys::{self, Conversation},
         records::{ConversationRecord, Head, LabelsRecord, RelationRecord},
@@ -87,6 +88,8 @@ pub(super) async fn update(
             // An earlier run may have written it without telling anybody.
             || staging.again && read_by_hand > 0 && read_by_hand == before.shown_seq;
         if is_shown && peer != user {
+            let read = ConversationRead { by: user.to_string(), peer: peer.to_string() };
+            staging.tell_application(app, (user, peer), Happened::Read(read)).await?;
             let conversation = Some(user.to_conversation());
             staging.append_stored(app, peer, &What::PeerRead(PeerRead { conversation, read_seq: now.shown_seq }));
         }

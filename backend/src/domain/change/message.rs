@@ -11,6 +11,7 @@ use super::Change;
 use crate::domain::{
     Error, UserId,
     act::{Answer, Author, Staging},
+    callbacks::Happened,
     elements::Facts,
     keys::{self, Conversation},
     merged,
@@ -45,6 +46,8 @@ pub(super) async fn recall(
     for (user, other) in change.sides(peer) {
         staging.tx.clear(&keys::mention(change.app, user, other, seq));
     }
+    let recalled = Happened::Recalled(message.encode_to_vec().into());
+    staging.tell_application(change.app, (&change.user, peer), recalled).await?;
     Ok(put_changed(staging, change, peer, message))
 }
 

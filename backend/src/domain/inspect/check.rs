@@ -5,7 +5,10 @@
 //! of what they limit; a conversation with messages stands in the index of hours, so that it will expire,
 //! and in the lists of both users; the counts of unread messages agree from message to message and with
 //! the head; profiles, friends and requests agree on both sides and with their indexes and counts (`people`).
-//! Subspaces that this program does not know are counted and not looked into.
+//! Subspaces that this program does not know are counted and not looked into, and so is what applications
+//! have left that were deleted: it is being removed.
+
+use std::collections::HashSet;
 
 mod people;
 
@@ -16,9 +19,11 @@ use protocol::message::{Message, Profile};
 use super::{
     super::{
         AppId, Error, UserId,
+        callbacks::CallbackRecord,
         keys::{self, Conversation, Parts, Tail},
         records::{
-            AccountRecord, ApplicationRecord, EventKind, EventPass, EventRecord, Head, RetentionClaim, SentRecord,
+            AccountRecord, ApplicationRecord, EventKind, EventPass, EventRecord, Head, LaneClaim, RemovalRecord,
+            RetentionClaim, SentRecord,
         },
         retention::{event_floor, floor_seq, hour_of},
         unfinished::UnfinishedRecord,
@@ -42,7 +47,12 @@ pub struct Checked {
 /// store could not be read.
 pub fn check(store: &Store, tell: &mut dyn FnMut(&str)) -> Result<Checked, Error> {
     let walk = Walk { store };
-    let mut check = Check { walk: &walk, tell, checked: Checked::default(), last_conversation: None };
+    let mut deleted = HashSet::new();
+    walk.each(keys::removals(), |key, _| {
+        deleted.extend(keys::removed_application(&key));
+        Ok(())
+    })?;
+    let mut check = Check { walk: &walk, tell, checked: Checked::default(), deleted, last_conversation: None };
     walk.each(Walk::whole(), |key, value| check.pair(&key, value))?;
     Ok(check.checked)
 }
@@ -51,6 +61,8 @@ struct Check<'a> {
     walk: &'a Walk<'a>,
     tell: &'a mut dyn FnMut(&str),
     checked: Checked,
+    /// Applications whose data is being removed.
+    deleted: HashSet<AppId>,
     /// Of the message seen last.
     last_conversation: Option<(AppId, Tail)>,
 }
@@ -67,6 +79,9 @@ impl Check<'_> {
             self.problem(key, "not a key that this program writes");
             return Ok(());
         };
+        if self.deleted.contains(&app) {
+            return Ok(());
+        }
         match parts {
             Parts::Application => self.decodes::<ApplicationRecord>(key, value),
             Parts::Account => self.decodes::<AccountRecord>(key, value),
@@ -94,8 +109,14 @@ impl Check<'_> {
             Parts::KeptBy(user, other) => return self.kept_by(app, key, &user, &other),
             Parts::Feature if keys::feature_decodes(subspace, key, &value) => {}
             Parts::Feature => self.problem(key, "does not decode"),
-            Parts::Moment if value.len() == size_of::<u64>() => {}
-            Parts::Moment => self.problem(key, "a moment is eight bytes long"),
+            Parts::Removal => self.decodes::<RemovalRecord>(key, value),
+            Parts::Callback => self.decodes::<CallbackRecord>(key, value),
+            Parts::CallbackClaim => self.decodes::<LaneClaim>(key, value),
+            Parts::Moment | Parts::ApplicationsVersion | Parts::CallbacksVersion => {
+                if value.len() != size_of::<u64>() {
+                    self.problem(key, "should be eight bytes long");
+                }
+            }
             Parts::Unknown => self.checked.unknown += 1,
         }
         Ok(())

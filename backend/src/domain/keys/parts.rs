@@ -11,11 +11,12 @@ use super::super::{
 };
 use super::{
     ACCOUNT, ACTIVE, ANNOUNCED, ANNOUNCEMENT, ANNOUNCEMENT_BODY, ANNOUNCEMENT_TASK, ANNOUNCEMENTS_MADE, APPLICATION,
-    ATTRIBUTE_NAMES, AUDIENCE, AppId, BLACKLIST, BOOK, CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, Direction,
-    EVENT, EVENT_FLOOR, EVENT_PASS, EXTENSION, EventPlace, FRIEND, FRIEND_CHANGE, FRIEND_REMOVAL, FRIEND_REQUEST,
-    HISTORY_CHUNK, HISTORY_FILE, HOUR, KEPT, KEPT_BY, LABELS, MENTION, MERGED, MERGED_HOUR, MESSAGE, MOMENT, MUTE, PIN,
-    PROFILE, RELATION, RETENTION_CLAIM, SENT, STORE_ID, Tail, UNFINISHED, UserId, expiry::split_number,
-    friend_request_parts, hour_parts, one_user, two_users, user_and_seq,
+    APPLICATIONS_VERSION, ATTRIBUTE_NAMES, AUDIENCE, AppId, BLACKLIST, BOOK, CALLBACK, CALLBACK_CLAIM,
+    CALLBACKS_VERSION, CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, Direction, EVENT, EVENT_FLOOR, EVENT_PASS,
+    EXTENSION, EventPlace, FRIEND, FRIEND_CHANGE, FRIEND_REMOVAL, FRIEND_REQUEST, HISTORY_CHUNK, HISTORY_FILE, HOUR,
+    KEPT, KEPT_BY, LABELS, MENTION, MERGED, MERGED_HOUR, MESSAGE, MOMENT, MUTE, PIN, PROFILE, RELATION, REMOVAL,
+    RETENTION_CLAIM, SENT, STORE_ID, Tail, UNFINISHED, UserId, expiry::split_number, friend_request_parts, hour_parts,
+    one_user, two_users, user_and_seq,
 };
 use crate::store::Versionstamp;
 
@@ -54,6 +55,11 @@ pub(crate) enum Parts {
     Unfinished,
     /// The second has the first as a friend.
     KeptBy(UserId, UserId),
+    ApplicationsVersion,
+    Callback,
+    CallbackClaim,
+    CallbacksVersion,
+    Removal,
     /// Something that belongs to messages or conversations, and is checked by its subspace alone.
     Feature,
     /// A subspace that this program does not know.
@@ -107,6 +113,11 @@ impl Parts {
             MERGED_HOUR | KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | LABELS | STORE_ID
             | BLACKLIST | MUTE | HISTORY_FILE | HISTORY_CHUNK | ATTRIBUTE_NAMES | AUDIENCE | ANNOUNCEMENT
             | ANNOUNCEMENT_TASK | ANNOUNCEMENT_BODY | ANNOUNCED | ANNOUNCEMENTS_MADE => Parts::Feature,
+            APPLICATIONS_VERSION => Parts::ApplicationsVersion,
+            REMOVAL => Parts::Removal,
+            CALLBACK => Parts::Callback,
+            CALLBACK_CLAIM => Parts::CallbackClaim,
+            CALLBACKS_VERSION => Parts::CallbacksVersion,
             _ => Parts::Unknown,
         };
         Some((app, subspace, parts))

@@ -1,0 +1,337 @@
+//! What an application's own server is asked and told (webhooks, CON-06): which commands there are, and the
+//! durable queue of what it is told after it has happened ([`queue`]).
+//!
+//! An entry is written in the transaction of the thing itself, only where the application wants to hear of it;
+//! it holds what happened, not how it is told. Entries stand in lanes: those about one conversation, or about
+//! one user's devices, in the same one, and in their order.
+//!
+//! What may not live here: JSON, HTTP.
+
+pub mod queue;
+
+use std::{collections::BTreeSet, fmt, net::IpAddr};
+
+use bytes::Bytes;
+use prost::{Message, Oneof};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{
+    AppId, Error, UserId,
+    act::Staging,
+    keys::{self, Conversation, Tail},
+};
+
+/// Lanes of an application's queue.
+pub const LANES: u16 = 16;
+
+/// Longest address, in bytes.
+const URL_BYTES_MAX: usize = 1024;
+/// Longest token, in bytes (the hosted original's limit).
+const TOKEN_BYTES_MAX: usize = 128;
+/// Longest time to wait for an answer before an act.
+const TIMEOUT_MS_MAX: u32 = 10_000;
+/// Longest time that an entry is tried to be delivered.
+const GIVE_UP_HOURS_MAX: u32 = 24 * 30;
+
+macro_rules! commands {
+    ($($(#[$doc:meta])* $command:ident = $name:literal;)+) => {
+        /// What an application's server can be asked or told, by the published names.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum CallbackCommand {
+            $($(#[$doc])* #[serde(rename = $name)] $command,)+
+        }
+
+        impl CallbackCommand {
+            /// Every command, in the order of the table.
+            pub const ALL: &[CallbackCommand] = &[$(CallbackCommand::$command,)+];
+
+            /// Its published name.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(CallbackCommand::$command => $name,)+
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    /// Told: a device has logged in or is gone.
+    StateChange = "State.StateChange";
+    /// Asked: before a message is sent.
+    BeforeSend = "C2C.CallbackBeforeSendMsg";
+    /// Told: a message was sent.
+    AfterSend = "C2C.CallbackAfterSendMsg";
+    /// Told: a conversation was read.
+    AfterRead = "C2C.CallbackAfterMsgReport";
+    /// Told: a message was taken back.
+    AfterRecall = "C2C.CallbackAfterMsgWithDraw";
+}
+
+/// How an application's server is reached, and what for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Callbacks {
+    /// Where it listens: `http://…` or `https://…`.
+    pub url: String,
+    /// What requests are signed with; empty: they are not.
+    pub token: Token,
+    /// For how long an act waits for its answer, in milliseconds.
+    pub timeout_ms: u32,
+    /// What becomes of an act that it does not answer about in time, or not sensibly.
+    pub on_timeout: OnTimeout,
+    /// For how long it is tried to tell it of a thing, in hours; then that is dropped.
+    pub give_up_hours: u32,
+    /// What it is asked and told.
+    pub commands: BTreeSet<CallbackCommand>,
+}
+
+impl Default for Callbacks {
+    fn default() -> Self {
+        Callbacks {
+            url: String::new(),
+            token: Token::default(),
+            timeout_ms: 2_000,
+            on_timeout: OnTimeout::Pass,
+            give_up_hours: 24,
+            commands: BTreeSet::new(),
+        }
+    }
+}
+
+impl Callbacks {
+    /// Whether it is asked or told this.
+    pub fn wants(&self, command: CallbackCommand) -> bool {
+        self.commands.contains(&command)
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        let is_url = self.url.starts_with("http://") || self.url.starts_with("https://");
+        if !is_url || self.url.len() > URL_BYTES_MAX || !self.url.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
+            return Err(format!(
+                "settings.callbacks.url must be like https://example.com/hook, at most {URL_BYTES_MAX} characters"
+            ));
+        }
+        if self.token.0.len() > TOKEN_BYTES_MAX {
+            return Err(format!("settings.callbacks.token must have at most {TOKEN_BYTES_MAX} bytes"));
+        }
+        if !(1..=TIMEOUT_MS_MAX).contains(&self.timeout_ms) {
+            return Err(format!("settings.callbacks.timeout_ms must be 1 to {TIMEOUT_MS_MAX}"));
+        }
+        if !(1..=GIVE_UP_HOURS_MAX).contains(&self.give_up_hours) {
+            return Err(format!("settings.callbacks.give_up_hours must be 1 to {GIVE_UP_HOURS_MAX}"));
+        }
+        Ok(())
+    }
+}
+
+/// A secret that both sides know. Never in a log.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Token(pub String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "none" } else { "…" })
+    }
+}
+
+/// What becomes of an act that the application's server does not answer about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnTimeout {
+    /// It is carried out.
+    Pass,
+    /// It is refused.
+    Refuse,
+}
+
+/// Where an act comes from, as the application's server is told; and whether it is asked and told at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The client's address, if it is known.
+    pub ip: Option<IpAddr>,
+    /// What it runs on.
+    pub platform: CallerPlatform,
+    /// The application's server is asked before.
+    pub is_asked: bool,
+    /// It is told after.
+    pub is_told: bool,
+}
+
+impl Default for Caller {
+    fn default() -> Self {
+        Caller { ip: None, platform: CallerPlatform::Unknown, is_asked: true, is_told: true }
+    }
+}
+
+/// What an act's client runs on, by the published names of `OptPlatform`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+#[allow(missing_docs)]
+pub enum CallerPlatform {
+    Unknown = 0,
+    /// The application's own server.
+    RestApi = 1,
+    Web = 2,
+    Android = 3,
+    Ios = 4,
+    Windows = 5,
+    Mac = 6,
+    Ipad = 7,
+    Linux = 8,
+}
+
+impl CallerPlatform {
+    /// Its published name.
+    pub fn name(self) -> &'static str {
+        match self {
+            CallerPlatform::Unknown => "Unknown",
+            CallerPlatform::RestApi => "RESTAPI",
+            CallerPlatform::Web => "Web",
+            CallerPlatform::Android => "Android",
+            CallerPlatform::Ios => "iOS",
+            CallerPlatform::Windows => "Windows",
+            CallerPlatform::Mac => "Mac",
+            CallerPlatform::Ipad => "iPad",
+            CallerPlatform::Linux => "Linux",
+        }
+    }
+}
+
+/// An entry of the queue.
+#[derive(Clone, PartialEq, Message)]
+pub struct CallbackRecord {
+    /// When it happened, milliseconds since the Unix epoch.
+    #[prost(uint64, tag = "1")]
+    pub time_ms: u64,
+    /// The client's address; empty: not known.
+    #[prost(string, tag = "2")]
+    pub ip: String,
+    /// What it runs on.
+    #[prost(enumeration = "CallerPlatform", tag = "3")]
+    pub platform: i32,
+    /// What happened.
+    #[prost(oneof = "Happened", tags = "4, 5, 6, 7")]
+    pub what: Option<Happened>,
+}
+
+/// What happened.
+#[derive(Clone, PartialEq, Oneof)]
+pub enum Happened {
+    /// A device came or went.
+    #[prost(message, tag = "4")]
+    State(StateChanged),
+    /// A message was sent: the protocol's `Message`; its sequence is 0 if it was for those online alone.
+    #[prost(bytes = "bytes", tag = "5")]
+    Sent(Bytes),
+    /// A conversation was read.
+    #[prost(message, tag = "6")]
+    Read(ConversationRead),
+    /// A message was taken back: the protocol's `Message`.
+    #[prost(bytes = "bytes", tag = "7")]
+    Recalled(Bytes),
+}
+
+impl Happened {
+    /// What the application's server is told it with.
+    pub fn command(&self) -> CallbackCommand {
+        match self {
+            Happened::State(_) => CallbackCommand::StateChange,
+            Happened::Sent(_) => CallbackCommand::AfterSend,
+            Happened::Read(_) => CallbackCommand::AfterRead,
+            Happened::Recalled(_) => CallbackCommand::AfterRecall,
+        }
+    }
+}
+
+/// A device came or went.
+#[derive(Clone, PartialEq, Message)]
+pub struct StateChanged {
+    /// Whose.
+    #[prost(string, tag = "1")]
+    pub user: String,
+    /// How.
+    #[prost(enumeration = "StateReason", tag = "2")]
+    pub reason: i32,
+    /// What those run on that were signed out by it.
+    #[prost(enumeration = "CallerPlatform", repeated, tag = "3")]
+    pub signed_out: Vec<i32>,
+}
+
+/// How a device came or went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub enum StateReason {
+    /// It has logged in.
+    Login = 0,
+    /// It has said goodbye, or was signed out.
+    Logout = 1,
+    /// Its connection has ended without a word.
+    LinkClose = 2,
+    /// Nothing was heard of it.
+    TimeOut = 3,
+}
+
+/// A conversation was read.
+#[derive(Clone, PartialEq, Message)]
+pub struct ConversationRead {
+    /// Who has read it.
+    #[prost(string, tag = "1")]
+    pub by: String,
+    /// The other side.
+    #[prost(string, tag = "2")]
+    pub peer: String,
+}
+
+/// The lane of a conversation.
+fn lane_of(app: AppId, one: &UserId, other: &UserId) -> u16 {
+    lane(&Tail::from(Conversation::between(one, other)).head(app))
+}
+
+fn lane(of: &[u8]) -> u16 {
+    (xxh3_64(of) % u64::from(LANES)) as u16
+}
+
+impl Staging<'_> {
+    /// Queues what happened in the conversation of two users, if the application wants to hear of it.
+    pub(crate) async fn tell_application(
+        &mut self,
+        app: AppId,
+        (one, other): (&UserId, &UserId),
+        what: Happened,
+    ) -> Result<(), Error> {
+        let settings = self.settings(app).await?;
+        let wants = settings.callbacks.as_ref().is_some_and(|callbacks| callbacks.wants(what.command()));
+        if !wants || !self.caller.is_told {
+            return Ok(());
+        }
+        let record = CallbackRecord {
+            time_ms: self.now_ms,
+            ip: self.caller.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            platform: self.caller.platform.into(),
+            what: Some(what),
+        };
+        let stamp = self.next_stamp();
+        queue::append(self.tx, app, lane_of(app, one, other), stamp, &record);
+        Ok(())
+    }
+}
+
+/// A device came or went, for the queue.
+#[derive(Clone, Debug)]
+pub struct StateNews {
+    /// The application.
+    pub app: AppId,
+    /// Whose device.
+    pub user: UserId,
+    /// What is stored.
+    pub record: CallbackRecord,
+}
+
+impl StateNews {
+    fn lane(&self) -> u16 {
+        lane(&keys::account(self.app, &self.user))
+    }
+}

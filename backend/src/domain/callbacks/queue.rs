@@ -1,0 +1,146 @@
+//! The durable queue of what application servers are told.
+//!
+//! One process at a time delivers a lane: it has the lane's claim, in the store, and renews it while it works.
+//! An entry goes when it was delivered or is too old. A process that dies, or loses its claim, may have
+//! delivered entries that are still there: they are delivered once more, under the same id.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::{CallbackRecord, LANES, StateNews};
+use crate::{
+    domain::{AppId, Error, applications, damaged, keys, records::LaneClaim},
+    env::Clock,
+    store::{Lane, RangeQuery, ReadMode, Store, Tx, Watch},
+};
+
+/// Entries that are read at a time.
+const PAGE: usize = 32;
+
+/// How long a claim holds. Its owner renews it with each page, and with each delivery once half of it is over.
+pub const CLAIM_MS: u64 = 30_000;
+
+/// An entry.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    key: Bytes,
+    /// The same at each try of delivering it, and no other's of the application.
+    pub id: String,
+    /// What happened; `None` if it can't be read.
+    pub record: Option<CallbackRecord>,
+}
+
+/// What a lane has for whoever claims it.
+#[derive(Clone, Debug)]
+pub enum Page {
+    /// Its oldest entries; none: it is empty.
+    Entries(Vec<Entry>),
+    /// Another process delivers it.
+    Others,
+}
+
+/// Writes an entry.
+pub(super) fn append(tx: &Tx, app: AppId, lane: u16, stamp: u16, record: &CallbackRecord) {
+    tx.append_versionstamped(&keys::callback_prefix(app, lane), stamp, &[], record.encode_to_vec());
+    tx.add(&keys::callbacks_version(app), 1);
+    // A transaction that is run again counts once more.
+    metrics::counter!("callbacks_queued_total").increment(1);
+}
+
+/// Writes what happened to devices: at most 512 at a time.
+pub async fn append_states(store: &Store, news: Vec<StateNews>) -> Result<(), Error> {
+    let append_all = async move |tx: &Tx| -> Result<(), Error> {
+        for (news, stamp) in news.iter().zip(0..) {
+            // One that is gone meanwhile hears of nothing.
+            match applications::ensure(tx, news.app).await {
+                Ok(()) => append(tx, news.app, news.lane(), stamp, &news.record),
+                Err(Error::ApplicationUnknown) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    };
+    store.run(Lane::Write, "callback_states", append_all).await?;
+    Ok(())
+}
+
+/// What ends when there is more to be told.
+pub async fn watch(store: &Store, app: AppId) -> Result<Watch, Error> {
+    let watch = async move |tx: &Tx| -> Result<Watch, Error> { Ok(tx.watch(&keys::callbacks_version(app))) };
+    Ok(store.run(Lane::Read, "callbacks_watch", watch).await?.0)
+}
+
+/// The lanes that have entries.
+pub async fn lanes_with_entries(store: &Store, app: AppId) -> Result<Vec<u16>, Error> {
+    let look = async move |tx: &Tx| -> Result<Vec<u16>, Error> {
+        let firsts: Vec<_> = (0..LANES).map(|lane| tx.range(first(app, lane, 1))).collect();
+        let mut lanes = Vec::new();
+        for (first, lane) in firsts.into_iter().zip(0..) {
+            if !first.await?.pairs.is_empty() {
+                lanes.push(lane);
+            }
+        }
+        Ok(lanes)
+    };
+    Ok(store.run(Lane::Read, "callbacks_look", look).await?.0)
+}
+
+/// Claims a lane for `owner`, and reads its oldest entries.
+pub async fn claim(store: &Store, clock: &Arc<dyn Clock>, app: AppId, lane: u16, owner: u64) -> Result<Page, Error> {
+    let now_ms = clock.unix_ms();
+    let claim = async move |tx: &Tx| -> Result<Page, Error> {
+        applications::ensure(tx, app).await?;
+        if !renew(tx, app, lane, owner, now_ms).await? {
+            return Ok(Page::Others);
+        }
+        let pairs = tx.range(first(app, lane, PAGE)).await?.pairs;
+        let entry = |(key, value): (Bytes, Bytes)| {
+            let id = keys::callback_id(&key).ok_or_else(|| damaged("callback key"))?;
+            Ok(Entry { key, id, record: CallbackRecord::decode(value).ok() })
+        };
+        pairs.into_iter().map(entry).collect::<Result<_, Error>>().map(Page::Entries)
+    };
+    Ok(store.run(Lane::Read, "callbacks_claim", claim).await?.0)
+}
+
+/// Removes entries that were delivered or dropped, and renews the claim. `false`: it is another's now.
+pub async fn settle(
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    app: AppId,
+    lane: u16,
+    owner: u64,
+    settled: Vec<Entry>,
+) -> Result<bool, Error> {
+    let now_ms = clock.unix_ms();
+    let settle = async move |tx: &Tx| -> Result<bool, Error> {
+        applications::ensure(tx, app).await?;
+        settled.iter().for_each(|entry| tx.clear(&entry.key));
+        renew(tx, app, lane, owner, now_ms).await
+    };
+    Ok(store.run(Lane::Read, "callbacks_settle", settle).await?.0)
+}
+
+fn first(app: AppId, lane: u16, limit: usize) -> RangeQuery {
+    let (begin, end) = keys::callbacks(app, lane);
+    RangeQuery { begin, end, limit, reverse: false, mode: ReadMode::Snapshot }
+}
+
+/// Takes or renews a claim. `false`: another process has it.
+async fn renew(tx: &Tx, app: AppId, lane: u16, owner: u64, now_ms: u64) -> Result<bool, Error> {
+    let key = keys::callback_claim(app, lane);
+    let stored = tx.get(&key).await?.unwrap_or_default();
+    let claim = LaneClaim::decode(stored).map_err(|_| damaged("claim of a lane"))?;
+    let left_ms = claim.until_ms.saturating_sub(now_ms);
+    // One that holds for longer was taken by a clock that is wrong.
+    if claim.owner != owner && (1..=CLAIM_MS).contains(&left_ms) {
+        return Ok(false);
+    }
+    let is_fresh = claim.owner == owner && (CLAIM_MS / 2..=CLAIM_MS).contains(&left_ms);
+    if !is_fresh {
+        tx.set(key, LaneClaim { owner, until_ms: now_ms + CLAIM_MS }.encode_to_vec());
+    }
+    Ok(true)
+}

@@ -1,0 +1,248 @@
+//! The body of each request, and what an answer says: the published JSON.
+
+use backend::{
+    domain::{
+        AppId, Error, UserId,
+        callbacks::{
+            CallbackCommand, CallbackRecord, CallerPlatform, ConversationRead, Happened, StateChanged, StateReason,
+        },
+        conversations,
+        message::NewMessage,
+    },
+    store::Store,
+};
+use bytes::Bytes;
+use prost::Message as _;
+use protocol::message::{Body, Element, Message};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::api::{
+    elements,
+    msg_key::{MsgKey, random_of},
+};
+
+/// Conversations whose unread messages are added up for `UnreadMsgNum`.
+const UNREAD_CONVERSATIONS_MAX: usize = 100;
+
+/// Codes that an application's server may give for its clients.
+const OWN_CODES: std::ops::RangeInclusive<u32> = 120_001..=130_000;
+
+/// Asks about a message that is not sent yet: it has no sequence.
+pub fn before_send(message: &NewMessage, now_ms: u64) -> Bytes {
+    let NewMessage { from, to, client_message_id, body, treatment, .. } = message;
+    let online_only = treatment.online_only;
+    let named = Named { from: from.as_str(), to: to.as_str(), seq: 0, time_ms: now_ms, client_message_id, online_only };
+    let mut frame = named.frame(CallbackCommand::BeforeSend);
+    put_body(&mut frame, body);
+    to_bytes(&frame)
+}
+
+/// Tells what has happened; `None`: nothing that this program knows.
+pub async fn after(
+    store: &Store,
+    app: AppId,
+    record: &CallbackRecord,
+) -> Result<Option<(CallbackCommand, Bytes)>, Error> {
+    let Some(what) = &record.what else { return Ok(None) };
+    let frame = match what {
+        Happened::State(changed) => state(changed, record.time_ms),
+        Happened::Sent(message) => sent(store, app, message.clone(), record.time_ms).await?,
+        Happened::Read(read) => self::read(store, app, read, record.time_ms).await?,
+        Happened::Recalled(message) => recalled(store, app, message.clone(), record.time_ms).await?,
+    };
+    Ok(frame.map(|frame| (what.command(), to_bytes(&frame))))
+}
+
+fn state(changed: &StateChanged, time_ms: u64) -> Option<Value> {
+    let (action, reason) = match StateReason::try_from(changed.reason).ok()? {
+        StateReason::Login => ("Login", "Register"),
+        StateReason::Logout => ("Logout", "Unregister"),
+        StateReason::LinkClose => ("Disconnect", "LinkClose"),
+        StateReason::TimeOut => ("Disconnect", "TimeOut"),
+    };
+    let mut frame = json!({
+        "CallbackCommand": CallbackCommand::StateChange.name(),
+        "EventTime": time_ms,
+        "Info": { "Action": action, "To_Account": changed.user, "Reason": reason },
+    });
+    if !changed.signed_out.is_empty() {
+        let platform = |&number: &i32| CallerPlatform::try_from(number).unwrap_or(CallerPlatform::Unknown).name();
+        let kicked = changed.signed_out.iter().map(|number| json!({ "Platform": platform(number) }));
+        frame["KickedDevice"] = kicked.collect();
+    }
+    Some(frame)
+}
+
+async fn sent(store: &Store, app: AppId, message: Bytes, time_ms: u64) -> Result<Option<Value>, Error> {
+    let Ok(message) = Message::decode(message) else { return Ok(None) };
+    let mut frame = Named::of(&message).frame(CallbackCommand::AfterSend);
+    put_body(&mut frame, &message.body);
+    frame["SendMsgResult"] = 0.into();
+    frame["ErrorInfo"] = "send msg succeed".into();
+    frame["UnreadMsgNum"] = unread(store, app, &message.to).await?.into();
+    frame["EventTime"] = time_ms.into();
+    Ok(Some(frame))
+}
+
+async fn read(store: &Store, app: AppId, read: &ConversationRead, time_ms: u64) -> Result<Option<Value>, Error> {
+    Ok(Some(json!({
+        "CallbackCommand": CallbackCommand::AfterRead.name(),
+        "Report_Account": read.by,
+        "Peer_Account": read.peer,
+        "LastReadTime": time_ms / 1000,
+        "UnreadMsgNum": unread(store, app, &read.by).await?,
+        "EventTime": time_ms,
+    })))
+}
+
+async fn recalled(store: &Store, app: AppId, message: Bytes, time_ms: u64) -> Result<Option<Value>, Error> {
+    let Ok(message) = Message::decode(message) else { return Ok(None) };
+    Ok(Some(json!({
+        "CallbackCommand": CallbackCommand::AfterRecall.name(),
+        "From_Account": message.from,
+        "To_Account": message.to,
+        "MsgKey": MsgKey::of(&message).to_string(),
+        "UnreadMsgNum": unread(store, app, &message.to).await?,
+        "EventTime": time_ms,
+    })))
+}
+
+/// Unread messages of a user as it is now, in the conversations that were active last: adding up thousands
+/// with each message would cost more than the message.
+async fn unread(store: &Store, app: AppId, user: &str) -> Result<u64, Error> {
+    let Some(user) = UserId::new(user) else { return Ok(0) };
+    Ok(conversations::total_unread(store, app, &user, UNREAD_CONVERSATIONS_MAX).await?.messages)
+}
+
+/// What names a message.
+struct Named<'a> {
+    from: &'a str,
+    to: &'a str,
+    seq: u64,
+    time_ms: u64,
+    client_message_id: &'a [u8],
+    online_only: bool,
+}
+
+impl<'a> Named<'a> {
+    fn of(message: &'a Message) -> Self {
+        let Message { from, to, seq, time_ms, client_message_id, .. } = message;
+        Named { from, to, seq: *seq, time_ms: *time_ms, client_message_id, online_only: *seq == 0 }
+    }
+
+    fn frame(&self, command: CallbackCommand) -> Value {
+        let random = random_of(self.client_message_id);
+        let key = MsgKey { seq: self.seq, random, time_s: self.time_ms / 1000 };
+        json!({
+            "CallbackCommand": command.name(),
+            "From_Account": self.from,
+            "To_Account": self.to,
+            "MsgSeq": self.seq,
+            "MsgRandom": random,
+            "MsgTime": key.time_s,
+            "MsgKey": key.to_string(),
+            "OnlineOnlyFlag": u8::from(self.online_only),
+        })
+    }
+}
+
+fn put_body(frame: &mut Value, body: &[u8]) {
+    let body = Body::decode(body).unwrap_or_default();
+    frame["MsgBody"] = elements::to_json(&body.elements);
+    frame["CloudCustomData"] = elements::cloud_custom_data(&body).into();
+}
+
+fn to_bytes(frame: &Value) -> Bytes {
+    frame.to_string().into()
+}
+
+/// What an application's server says about a message.
+#[derive(Debug, PartialEq)]
+pub enum Said {
+    /// It may be sent, perhaps with another content.
+    Pass(Option<Replacement>),
+    /// It is to be dropped without a word.
+    Drop,
+    /// It is refused; code 0: without a code of its own.
+    Refuse { code: u32, text: String },
+}
+
+/// What is put in the place of a message's content.
+#[derive(Debug, PartialEq)]
+pub struct Replacement {
+    elements: Option<Vec<Element>>,
+    custom_data: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    error_code: u32,
+    #[serde(default)]
+    error_info: String,
+    msg_body: Option<Value>,
+    cloud_custom_data: Option<String>,
+}
+
+impl Said {
+    /// Reads an answer; `None` if it makes no sense.
+    pub fn parse(answer: &[u8]) -> Option<Said> {
+        let Answer { error_code, error_info, msg_body, cloud_custom_data } = serde_json::from_slice(answer).ok()?;
+        Some(match error_code {
+            0 => {
+                // An empty body is none.
+                let elements = msg_body.filter(|body| body.as_array().is_none_or(|body| !body.is_empty()));
+                let elements = elements.map(|body| replacement(&body).ok_or(())).transpose().ok()?;
+                let replaces = elements.is_some() || cloud_custom_data.is_some();
+                Said::Pass(replaces.then_some(Replacement { elements, custom_data: cloud_custom_data }))
+            }
+            2 => Said::Drop,
+            code => Said::Refuse { code: if OWN_CODES.contains(&code) { code } else { 0 }, text: error_info },
+        })
+    }
+}
+
+impl Replacement {
+    /// The body with what is replaced.
+    pub fn apply(self, body: &Bytes) -> Result<Bytes, Error> {
+        let mut body = Body::decode(body.clone()).map_err(|_| Error::MessageInvalid)?;
+        if let Some(elements) = self.elements {
+            body.elements = elements;
+        }
+        if let Some(data) = self.custom_data {
+            body.custom_data = data.into();
+        }
+        Ok(body.encode_to_vec().into())
+    }
+}
+
+/// Elements in place of a message's own; `None` if they have not the published form, or bring contents that would
+/// have to be stored first.
+fn replacement(body: &Value) -> Option<Vec<Element>> {
+    let parsed = elements::parse(body.as_array()?).ok()?;
+    parsed.contents.is_empty().then_some(parsed.elements)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read_as_published_and_the_rest_makes_no_sense() {
+        let parse = |answer: Value| Said::parse(answer.to_string().as_bytes());
+        let refuse = |code| Some(Said::Refuse { code, text: "no".into() });
+        assert_eq!(parse(json!({"ActionStatus": "OK", "ErrorInfo": "", "ErrorCode": 0})), Some(Said::Pass(None)));
+        assert_eq!(parse(json!({"ErrorCode": 0, "MsgBody": []})), Some(Said::Pass(None)));
+        assert_eq!(parse(json!({"ErrorCode": 2})), Some(Said::Drop));
+        for (given, code) in [(1, 0), (120_000, 0), (120_001, 120_001), (130_000, 130_000), (130_001, 0)] {
+            assert_eq!(parse(json!({"ErrorCode": given, "ErrorInfo": "no"})), refuse(code));
+        }
+        let custom_data = Some("x".to_owned());
+        let replaced = Some(Said::Pass(Some(Replacement { elements: None, custom_data })));
+        assert_eq!(parse(json!({"ErrorCode": 0, "CloudCustomData": "x"})), replaced);
+        for senseless in [json!({}), json!({"ErrorCode": "0"}), json!({"ErrorCode": 0, "MsgBody": "hi"}), json!(7)] {
+            assert_eq!(parse(senseless), None);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Devices that come and go, on their way into the queue: they are in no transaction of their own, so cores
+//! hand them over, and a task writes them in batches.
+
+use std::{sync::Arc, time::Duration};
+
+use backend::{
+    domain::{
+        AppId, UserId,
+        callbacks::{
+            CallbackCommand, CallbackRecord, Caller, CallerPlatform, Happened, StateChanged, StateNews, StateReason,
+            queue::append_states,
+        },
+    },
+    env::Clock,
+    store::Store,
+};
+use tokio::sync::{Notify, mpsc};
+
+use crate::applications::Applications;
+
+/// News that may wait to be written; more are dropped and counted.
+const WAITING_MAX: usize = 65_536;
+
+/// News written in one transaction.
+const BATCH_MAX: usize = 512;
+
+/// After a failure of the store: until the next try, and how many there are.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+const TRIES_MAX: u32 = 20;
+
+/// Takes news over, on any core, without waiting.
+pub struct States {
+    applications: Arc<Applications>,
+    clock: Arc<dyn Clock>,
+    sender: mpsc::Sender<StateNews>,
+}
+
+/// A way for news, and where they come out.
+pub fn channel(applications: Arc<Applications>, clock: Arc<dyn Clock>) -> (States, mpsc::Receiver<StateNews>) {
+    let (sender, receiver) = mpsc::channel(WAITING_MAX);
+    (States { applications, clock, sender }, receiver)
+}
+
+impl States {
+    /// A device of `user` has come or gone, and with it, those on `signed_out` are.
+    pub fn note(
+        &self,
+        app: AppId,
+        user: &UserId,
+        caller: Caller,
+        reason: StateReason,
+        signed_out: impl IntoIterator<Item = CallerPlatform>,
+    ) {
+        let Some(application) = self.applications.find(app) else { return };
+        let callbacks = application.settings.callbacks.as_ref();
+        if !callbacks.is_some_and(|callbacks| callbacks.wants(CallbackCommand::StateChange)) {
+            return;
+        }
+        let signed_out = signed_out.into_iter().map(i32::from).collect();
+        let changed = StateChanged { user: user.to_string(), reason: reason.into(), signed_out };
+        let record = CallbackRecord {
+            time_ms: self.clock.unix_ms(),
+            ip: caller.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            platform: caller.platform.into(),
+            what: Some(Happened::State(changed)),
+        };
+        if self.sender.try_send(StateNews { app, user: user.clone(), record }).is_err() {
+            dropped(1, "crowded");
+        }
+    }
+}
+
+/// Writes news until it is told to stop, and then what has come until then.
+pub async fn write(store: Store, mut incoming: mpsc::Receiver<StateNews>, stop: Arc<Notify>) {
+    let stopped = stop.notified();
+    tokio::pin!(stopped);
+    loop {
+        let mut batch = Vec::new();
+        tokio::select! {
+            biased;
+            count = incoming.recv_many(&mut batch, BATCH_MAX) => {
+                if count == 0 {
+                    return;
+                }
+                write_batch(&store, batch).await;
+            }
+            () = &mut stopped => incoming.close(),
+        }
+    }
+}
+
+async fn write_batch(store: &Store, batch: Vec<StateNews>) {
+    for _ in 0..TRIES_MAX {
+        match append_states(store, batch.clone()).await {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "states of devices were not queued; another try follows"),
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+    dropped(batch.len(), "store");
+}
+
+fn dropped(count: usize, reason: &'static str) {
+    metrics::counter!("callbacks_dropped_total", "reason" => reason).increment(count as u64);
+}
