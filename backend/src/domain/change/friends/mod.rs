@@ -3,7 +3,7 @@
 //! A friendship of two is two friendships, one in each book; what is to be so on both sides is written in one
 //! transaction. Where many users are named, each is judged on its own, in the order named.
 //!
-//! - [`add`]: asking, importing and answering; [`update`]: what is kept about friends, and lists; [`end`]: ending
+//! - `add`: asking, importing and answering; `update`: what is kept about friends, and lists; `end`: ending
 //!   friendships, and taking requests off.
 //! - `book`: one user's friends, written so that all that belongs together agrees.
 //!
