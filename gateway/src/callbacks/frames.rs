@@ -22,6 +22,9 @@ use crate::api::{
     msg_key::{MsgKey, random_of},
 };
 
+/// Longest text of a refusal that clients are told, in bytes: it must fit into any client's frame.
+const TEXT_BYTES_MAX: usize = 1024;
+
 /// Conversations whose unread messages are added up for `UnreadMsgNum`.
 const UNREAD_CONVERSATIONS_MAX: usize = 100;
 
@@ -198,7 +201,11 @@ impl Said {
                 Said::Pass(replaces.then_some(Replacement { elements, custom_data: cloud_custom_data }))
             }
             2 => Said::Drop,
-            code => Said::Refuse { code: if OWN_CODES.contains(&code) { code } else { 0 }, text: error_info },
+            code => {
+                let mut text = error_info;
+                text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+                Said::Refuse { code: if OWN_CODES.contains(&code) { code } else { 0 }, text }
+            }
         })
     }
 }
@@ -238,6 +245,10 @@ mod tests {
         for (given, code) in [(1, 0), (120_000, 0), (120_001, 120_001), (130_000, 130_000), (130_001, 0)] {
             assert_eq!(parse(json!({"ErrorCode": given, "ErrorInfo": "no"})), refuse(code));
         }
+        let Some(Said::Refuse { text, .. }) = parse(json!({"ErrorCode": 1, "ErrorInfo": "ü".repeat(5_000)})) else {
+            panic!()
+        };
+        assert_eq!(text, "ü".repeat(TEXT_BYTES_MAX / 2));
         let custom_data = Some("x".to_owned());
         let replaced = Some(Said::Pass(Some(Replacement { elements: None, custom_data })));
         assert_eq!(parse(json!({"ErrorCode": 0, "CloudCustomData": "x"})), replaced);

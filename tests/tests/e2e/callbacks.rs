@@ -128,7 +128,7 @@ fn con_06_devices_that_come_and_go_are_told_with_their_reasons() {
     let receiver = Receiver::start();
     let mut settings = receiver.settings(&["State.StateChange"]);
     settings["login_policy"] = "single".into();
-    let gateway = with(&settings).start();
+    let gateway = with(&settings).flag("client-heartbeat-ms-min", 200).start();
     let state = |received: Received| {
         assert_eq!(received.query["CallbackCommand"], "State.StateChange");
         let body = received.body;
@@ -154,6 +154,16 @@ fn con_06_devices_that_come_and_go_are_told_with_their_reasons() {
     assert_eq!(state(receiver.next()), expected("Login", "Register", "Mac", kicked));
     drop(mac);
     assert_eq!(state(receiver.next()), expected("Disconnect", "LinkClose", "Mac", Value::Null));
+    let mut web = on(Platform::Web);
+    assert_eq!(state(receiver.next()), expected("Login", "Register", "Web", Value::Null));
+    web.sign_out(&[], false).expect("nobody else is there");
+    // One of which nothing is heard any more.
+    let silent = Options { platform: Platform::Ipad, heartbeat_ms: 200, ..Options::default() };
+    let mut silent = gateway.connect_with("anna", silent);
+    silent.try_login().expect("logged in");
+    let kicked = json!([{ "Platform": "Web" }]);
+    assert_eq!(state(receiver.next()), expected("Login", "Register", "iPad", kicked));
+    assert_eq!(state(receiver.next()), expected("Disconnect", "TimeOut", "iPad", Value::Null));
     let mut web = on(Platform::Web);
     assert_eq!(state(receiver.next()), expected("Login", "Register", "Web", Value::Null));
     web.sign_out(&[], true).expect("signed out");

@@ -4,8 +4,8 @@
 //! file* says what should be there at a start ([`put_application`]). Every change raises the deployment's
 //! version of applications ([`watch`]), so that each node notices it and reads them anew ([`list`]).
 //!
-//! What writes something of an application reads its record in the same transaction ([`settings`],
-//! [`ensure`]): so nothing is written for one that is deleted meanwhile, and `removal` leaves nothing behind.
+//! What writes something of an application reads its record in the same transaction (`settings`,
+//! `ensure`): so nothing is written for one that is deleted meanwhile, and `removal` leaves nothing behind.
 //!
 //! What may not live here: how an operator is asked and answered.
 
