@@ -1,5 +1,6 @@
 //! Goal: the devices of a user converge, whatever they do and whatever the store does; and what is counted and
-//! listed is what the messages say; friendships of two are never half there (MSG-04, MSG-06, MSG-07, MSG-09, MSG-12, MSG-16, MSG-17, PROF-05, REL-02 to REL-15).
+//! listed is what the messages say; friendships of two are never half there (MSG-04, MSG-06, MSG-07, MSG-09, MSG-12,
+//! MSG-16, MSG-17, PROF-05, REL-02 to REL-15).
 //!
 //! Mechanics: seeded histories on the memory engine. Devices follow their users' logs as clients of the gateway
 //! do, with pages of random sizes, live pushes, losses, reconnects and starts from nothing; each keeps a model

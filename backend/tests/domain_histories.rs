@@ -7,14 +7,15 @@
 //! Then everything is read back and compared with what was acknowledged: what has not expired is there,
 //! what has expired is gone.
 //!
-//! `DOMAIN_SEED=n` replays one history, `DOMAIN_HISTORIES=n` runs that many.
+//! `DOMAIN_SEED=n` draws one history again (what the store's threads and the test do at the same time meets
+//! as it happens to: repeat it), `DOMAIN_HISTORIES=n` runs that many.
 
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{
-        Arc, Condvar, Mutex,
+        Arc, Condvar, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -36,7 +37,7 @@ use backend::{
         usersig,
     },
     env::{Clock, Rng, SeededRng, UnixMillis},
-    store::{Faults, Memory, RangeQuery, ReadMode, Store, StoreOptions, Versionstamp},
+    store::{Faults, Memory, RangeQuery, ReadMode, Store, StoreOptions, Version, Versionstamp},
 };
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -48,7 +49,7 @@ const OTHER_APP: AppId = 8;
 const SECRET: &str = "a secret for tests only";
 const USERS: [&str; 4] = ["anna", "ben", "cleo", "dan"];
 const STEPS: u64 = 120;
-const HISTORIES_DEFAULT: u64 = 300;
+const HISTORIES_DEFAULT: u64 = 2_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 const HOUR_MS: u64 = 3_600_000;
 const KEEP: Keep = Keep { message_days: 3, event_days: 3 };
@@ -85,8 +86,17 @@ struct Finished(Arc<(Mutex<Results>, Condvar)>);
 #[derive(Default)]
 struct Results {
     completions: Vec<Completion<usize>>,
-    /// What sessions that are online would be pushed.
-    pushes: Vec<Notice>,
+    /// What sessions that are online would be pushed, each with how many crashes came before.
+    pushes: Vec<(usize, Notice)>,
+    /// What each crash left as the newest version; unknown while it is under way.
+    crashes: Vec<Option<Version>>,
+}
+
+impl Results {
+    fn push(&mut self, notices: impl IntoIterator<Item = Notice>) {
+        let crashes = self.crashes.len();
+        self.pushes.extend(notices.into_iter().map(|notice| (crashes, notice)));
+    }
 }
 
 impl Outbox for Finished {
@@ -98,25 +108,34 @@ impl Outbox for Finished {
         for completion in &batch {
             let Ok(outcome) = &completion.outcome else { continue };
             assert_eq!(outcome.notices.is_empty(), outcome.is_duplicate());
-            results.pushes.extend(outcome.notices.iter().cloned());
+            results.push(outcome.notices.iter().cloned());
         }
         results.completions.extend(batch);
         changed.notify_all();
     }
 
     fn late(&self, acts: Vec<Late>) {
-        self.0.0.lock().unwrap().pushes.extend(acts.into_iter().flat_map(|late| late.notices));
+        self.0.0.lock().unwrap().push(acts.into_iter().flat_map(|late| late.notices));
     }
 }
 
 impl Finished {
-    fn wait_for(&self, count: usize) -> Results {
+    /// All so far, once so many sends have been answered.
+    fn wait_for(&self, count: usize) -> MutexGuard<'_, Results> {
         let (results, changed) = &*self.0;
         let waiting =
             changed.wait_timeout_while(results.lock().unwrap(), PATIENCE, |results| results.completions.len() < count);
-        let (mut results, timeout) = waiting.unwrap();
+        let (results, timeout) = waiting.unwrap();
         assert!(!timeout.timed_out(), "{} of {count} sends were answered", results.completions.len());
-        std::mem::take(&mut results)
+        results
+    }
+
+    fn crash(&self, memory: &Memory) {
+        // Counted before: what is answered from now on may be answered after it.
+        self.0.0.lock().unwrap().crashes.push(None);
+        memory.crash();
+        let left = memory.durable();
+        *self.0.0.lock().unwrap().crashes.last_mut().unwrap() = Some(left);
     }
 }
 
@@ -145,23 +164,22 @@ struct History {
     finished: Finished,
     users: Vec<UserId>,
     submitted: Vec<NewMessage>,
-    answered: usize,
 }
 
 impl History {
     fn run(seed: u64) {
         let mut history = History::new(seed);
         history.memory.set_faults(Faults { conflict: 100, maybe_committed: 60, maybe_lost: 60, unavailable: 30 });
+        history.memory.delay_syncs(200);
         for _ in 0..STEPS {
             history.step();
         }
         history.memory.set_faults(Faults::default());
-        let mut results = history.settle();
+        history.settle();
         // A last one settles what the faults have left in doubt.
         history.send_new();
-        let last = history.settle();
-        results.completions.extend(last.completions);
-        results.pushes.extend(last.pushes);
+        history.settle();
+        let results = std::mem::take(&mut *history.finished.wait_for(history.submitted.len()));
         history.remove_all_expired();
         // What has just expired may be gone, what has not must not.
         history.check(&results);
@@ -207,7 +225,6 @@ impl History {
             finished,
             users,
             submitted: Vec::new(),
-            answered: 0,
         }
     }
 
@@ -223,7 +240,7 @@ impl History {
             }
             84..90 => self.memory.hold_syncs(),
             90..97 => self.memory.sync(),
-            _ => self.memory.crash(),
+            _ => self.finished.crash(&self.memory),
         }
     }
 
@@ -260,14 +277,12 @@ impl History {
     }
 
     /// Waits until every send has been answered, and no removal is under way.
-    fn settle(&mut self) -> Results {
+    fn settle(&mut self) {
         let removing = std::mem::take(&mut self.removing);
-        let unanswered = self.submitted.len() - std::mem::replace(&mut self.answered, self.submitted.len());
         self.while_syncing(|| {
-            let results = self.finished.wait_for(unanswered);
+            drop(self.finished.wait_for(self.submitted.len()));
             removing.into_iter().for_each(|removing| removing.join().unwrap());
-            results
-        })
+        });
     }
 
     fn remove_all_expired(&self) {
@@ -294,13 +309,13 @@ impl History {
     }
 
     fn check(&self, results: &Results) {
-        let Results { completions, pushes } = results;
+        let completions = &results.completions;
         let origins: HashSet<usize> = completions.iter().map(|completion| completion.origin).collect();
         assert_eq!(origins.len(), self.submitted.len(), "every send is answered once");
         let stored = self.read_conversations();
         self.check_answers(completions, &stored);
         for user in &self.users {
-            self.check_event_log(user, &stored, pushes);
+            self.check_event_log(user, &stored, results);
         }
         self.check_isolation();
     }
@@ -389,7 +404,9 @@ impl History {
 
     /// The log has exactly the user's messages that have not expired, each conversation in order, and each
     /// was pushed, once, as it stands there: whatever became of the commit, and whatever its sender was told.
-    fn check_event_log(&self, user: &UserId, stored: &BTreeMap<(UserId, UserId), Vec<Message>>, pushes: &[Notice]) {
+    /// What was stored before a crash and pushed after it may come too late: no session outlives a crash, and
+    /// those that come after it have read the log.
+    fn check_event_log(&self, user: &UserId, stored: &BTreeMap<(UserId, UserId), Vec<Message>>, results: &Results) {
         let mut positions = HashMap::new();
         let mut next_seq: HashMap<String, u64> = HashMap::new();
         let start = before_kept(&self.store, user);
@@ -422,8 +439,13 @@ impl History {
         }
         // As a session does: what is not behind its cursor has been pushed before.
         let mut cursor = Versionstamp::ZERO;
-        for notice in pushes.iter().filter(|notice| notice.user == *user) {
+        let mut after_a_crash = HashSet::new();
+        for (crashes, notice) in results.pushes.iter().filter(|(_, notice)| notice.user == *user) {
             let News::Event(position, event) = &notice.what else { panic!("not an event: {notice:?}") };
+            let crashes_until_stored = results.crashes.iter().filter(|left| **left < version(*position)).count();
+            if *crashes > crashes_until_stored {
+                after_a_crash.insert(*position);
+            }
             if *position > cursor {
                 cursor = *position;
                 let event = Event::decode(event.to_stored()).unwrap();
@@ -434,6 +456,7 @@ impl History {
                 assert!(stored.is_none_or(|stored| *stored == text), "{text:?} was pushed, {stored:?} is stored");
             }
         }
+        positions.retain(|_, position| !after_a_crash.contains(position));
         assert!(positions.is_empty(), "never pushed to {user}: {positions:?}");
     }
 
@@ -479,6 +502,10 @@ impl History {
     }
 }
 
+fn version(position: Versionstamp) -> Option<Version> {
+    position.0.first_chunk().map(|version| Version::from_be_bytes(*version))
+}
+
 fn pair(message: &NewMessage) -> (UserId, UserId) {
     let (one, other) = (message.from.clone(), message.to.clone());
     if one <= other { (one, other) } else { (other, one) }
@@ -489,12 +516,12 @@ fn pair_of(message: &Message) -> (UserId, UserId) {
     if one <= other { (one, other) } else { (other, one) }
 }
 
-/// A cursor just before everything that is kept of a user's log.
+/// A cursor just before everything that is kept of a user's log; the very beginning if nothing is.
 fn before_kept(store: &Store, user: &UserId) -> Versionstamp {
     let (begin, end) = keys::events_after(APP, user, Versionstamp::ZERO);
     let query = RangeQuery { begin, end, limit: 1, reverse: false, mode: ReadMode::Snapshot };
     let pairs = block_on(store.begin().unwrap().range(query)).unwrap().pairs;
-    let Some((key, _)) = pairs.first() else { return Versionstamp([0xff; 12]) };
+    let Some((key, _)) = pairs.first() else { return Versionstamp::ZERO };
     let mut position = keys::event_position(key).unwrap();
     // One less, as the number that it is.
     for byte in position.0.iter_mut().rev() {

@@ -1,4 +1,4 @@
-//! Goal: an application's server has its say before an act and learns of it after (issue 4 part 6; CON-06
+//! Goal: an application's server has its say before an act and learns of it after (CON-06
 //! builds on it): what it refuses is not carried out, what it takes is told to it once.
 //!
 //! Mechanics: the queue on the memory engine with a hook that refuses some messages, answers others at once,

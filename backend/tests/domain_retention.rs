@@ -13,11 +13,12 @@ use std::sync::{
 
 use backend::{
     domain::{
-        AppId, UserId,
+        AppId, Error, UserId,
         account::{self, NewApplication},
         act::{Act, Answer, News, Outcome},
+        change::{Change, Kind},
         history::{self, HistoryPage, HistoryQuery, Start},
-        keys,
+        keys, merged,
         message::NewMessage,
         retention::{Keep, Retention, Round},
         send_queue::{Completion, Outbox, SendLimits, SendQueue},
@@ -31,7 +32,7 @@ use backend::{
 use bytes::Bytes;
 use futures::executor::block_on;
 use prost::Message as _;
-use protocol::message::{Body, Element, Text, element::Kind, event::What};
+use protocol::message::{Body, Element, Merged, Text, element::Kind as ElementKind, event::What};
 
 const APP: AppId = 7;
 const OTHER_APP: AppId = 8;
@@ -101,8 +102,12 @@ impl World {
     }
 
     fn send(&self, app: AppId, from: &str, to: &str, id: &str) -> Outcome {
-        self.queue.submit((), Act::Send(new_message(app, from, to, id))).unwrap();
-        self.answers.recv().unwrap().outcome.unwrap()
+        self.act(Act::Send(new_message(app, from, to, id))).unwrap()
+    }
+
+    fn act(&self, act: Act) -> Result<Outcome, Error> {
+        self.queue.submit((), act).unwrap();
+        self.answers.recv().unwrap().outcome
     }
 
     /// `count` messages in one go.
@@ -157,10 +162,21 @@ fn user(name: &str) -> UserId {
 }
 
 fn new_message(app: AppId, from: &str, to: &str, id: &str) -> NewMessage {
-    let text = Text { text: id.to_owned() };
-    let body = Body { elements: vec![Element { kind: Some(Kind::Text(text)) }], ..Body::default() };
+    let body = body_of(text(id));
     let id = Bytes::copy_from_slice(format!("{id:0>8}").as_bytes());
     NewMessage::new(app, user(from), user(to), id, body.encode_to_vec().into())
+}
+
+fn text(text: &str) -> ElementKind {
+    ElementKind::Text(Text { text: text.to_owned() })
+}
+
+fn body_of(kind: ElementKind) -> Body {
+    Body { elements: vec![Element { kind: Some(kind) }], ..Body::default() }
+}
+
+fn content_id(number: u8) -> Bytes {
+    Bytes::copy_from_slice(&[number; 16])
 }
 
 /// Rounds until there is no more to do; what they did in all.
@@ -168,7 +184,12 @@ fn settle(retention: &Retention) -> Round {
     let mut sum = Round::default();
     loop {
         let round = block_on(retention.round()).unwrap();
-        sum = Round { messages: sum.messages + round.messages, events: sum.events + round.events, more: round.more };
+        sum = Round {
+            messages: sum.messages + round.messages,
+            contents: sum.contents + round.contents,
+            events: sum.events + round.events,
+            more: round.more,
+        };
         if !round.more {
             return sum;
         }
@@ -286,6 +307,115 @@ fn a_cursor_behind_which_something_was_removed_has_expired() {
     assert_eq!(world.events("ben", Versionstamp::ZERO), None, "nor has a new device seen what was removed");
     let third = [("anna".to_owned(), 3)];
     assert_eq!(world.events("ben", second).unwrap(), third, "it had seen everything");
+}
+
+/// Goal: what users note about messages, and copies of messages, go as the messages do.
+#[test]
+fn what_was_deleted_and_who_was_mentioned_is_forgotten_with_the_messages() {
+    let world = World::new();
+    let retention = world.retention(1, WEEK);
+    let ben = user("ben");
+    let marks = || [32, 33].map(|subspace| world.keys(APP, subspace));
+    let delete = |seqs: &[u64]| {
+        let kind = Kind::Delete { peer: user("anna"), seqs: seqs.to_vec() };
+        world.act(Act::Change(Box::new(Change::new(APP, ben.clone(), kind)))).unwrap();
+    };
+    let mention = |id: &str| {
+        let body = Body { mentions: vec!["ben".into()], ..body_of(text(id)) };
+        world
+            .act(Act::Send(NewMessage { body: body.encode_to_vec().into(), ..new_message(APP, "anna", "ben", id) }))
+            .unwrap();
+    };
+    mention("1");
+    world.send(APP, "anna", "ben", "2");
+    world.pass(DAY_MS);
+    mention("3");
+    world.send(APP, "anna", "ben", "4");
+    delete(&[2, 4]);
+    assert_eq!(marks(), [2, 2]);
+    world.pass(6 * DAY_MS + HOUR_MS);
+    assert_eq!(settle(&retention).messages, 2);
+    assert_eq!(marks(), [1, 1]);
+    delete(&[1, 2, 3]);
+    assert_eq!(marks(), [2, 0], "what has expired is not noted");
+    world.pass(DAY_MS);
+    assert_eq!(settle(&retention).messages, 2);
+    assert_eq!(marks(), [0, 0]);
+}
+
+#[test]
+fn merged_content_stays_for_as_long_as_something_points_to_it() {
+    let world = World::new();
+    let retention = world.retention(1, WEEK);
+    let (inner, outer, unused) = (content_id(1), content_id(2), content_id(3));
+    let merge = |id: &Bytes, seq: u64| {
+        let (store, now_ms) = (&world.store, world.clock.unix_ms());
+        block_on(merged::store(store, APP, &user("anna"), id.clone(), vec![(user("ben"), seq)], now_ms)).unwrap()
+    };
+    let is_there = |id: &Bytes| match block_on(merged::page(&world.store, APP, id.clone(), 0, PAGE)) {
+        Ok((messages, _)) => !messages.is_empty(),
+        Err(error) => error != Error::ContentUnknown,
+    };
+    let point_to = |id: &Bytes, message: &str, kind: Option<u64>| {
+        let merged = Merged { content_id: id.clone(), count: 1, ..Merged::default() };
+        let mut new = new_message(APP, "anna", "ben", message);
+        new.body = body_of(ElementKind::Merged(merged)).encode_to_vec().into();
+        let edit = |seq| Kind::Edit { peer: user("ben"), seq, body: new.body.clone(), facts: None };
+        world.act(match kind {
+            None => Act::Send(new),
+            Some(seq) => Act::Change(Box::new(Change::new(APP, user("anna"), edit(seq)))),
+        })
+    };
+    // Day 0: contents of a message that will be gone after day 7.
+    world.send(APP, "anna", "ben", "said");
+    [&inner, &unused].into_iter().for_each(|id| assert_eq!(merge(id, 1), 1));
+    point_to(&inner, "day 0", None).unwrap();
+    // Day 3: a content inside a content.
+    world.pass(3 * DAY_MS);
+    merge(&outer, 2);
+    point_to(&outer, "day 3", None).unwrap();
+    world.send(APP, "anna", "ben", "edited soon");
+    // Day 7: the content that nothing pointed to goes, not the others.
+    world.pass(4 * DAY_MS + HOUR_MS);
+    let round = settle(&retention);
+    assert_eq!((round.messages, round.contents), (2, 1));
+    assert_eq!([&inner, &outer, &unused].map(&is_there), [true, true, false]);
+    assert_eq!(point_to(&unused, "too late", None), Err(Error::ContentUnknown));
+    // Day 8: an edit points to the outer one anew. Day 10: the inner one goes with day 3.
+    world.pass(DAY_MS);
+    point_to(&outer, "day 8", Some(4)).unwrap();
+    world.pass(2 * DAY_MS + HOUR_MS);
+    assert_eq!(settle(&retention).contents, 1);
+    assert_eq!([&inner, &outer].map(&is_there), [false, true]);
+    // Day 15.
+    world.pass(5 * DAY_MS + HOUR_MS);
+    assert_eq!(settle(&retention).contents, 1);
+    assert_eq!([26, 36].map(|subspace| world.keys(APP, subspace)), [0, 0]);
+}
+
+#[test]
+fn contents_are_removed_a_few_at_a_time_and_kept_where_messages_are() {
+    let world = World::new();
+    world.send(APP, "anna", "ben", "said");
+    for n in 1..=10 {
+        let now_ms = world.clock.unix_ms();
+        let sources = vec![(user("ben"), 1); 300];
+        block_on(merged::store(&world.store, APP, &user("anna"), content_id(n), sources, now_ms)).unwrap();
+    }
+    world.pass(1_000 * DAY_MS);
+    let for_ever = world.retention(1, Keep { message_days: 0, event_days: 7 });
+    assert_eq!(settle(&for_ever).contents, 0);
+    let retention = world.retention(1, WEEK);
+    let mut removed = Vec::new();
+    loop {
+        let round = block_on(retention.round()).unwrap();
+        removed.push(round.contents);
+        if !round.more {
+            break;
+        }
+    }
+    assert_eq!(removed, [4, 4, 2, 0]);
+    assert_eq!(world.keys(APP, 36), 0);
 }
 
 /// Goal: what is large is removed in portions, and a portion is bounded.

@@ -1,10 +1,12 @@
 //! Kill -9, again and again, under load.
 //!
-//! Goal: what was acknowledged is there, once and in order, however the process ended.
+//! Goal: what was acknowledged is there, once and in order, and counted, however the process ended.
 //! Mechanics: this program starts itself as a writer, which appends numbered entries and prints the
 //! number of each that was acknowledged; it is killed after some of them, at a moment drawn from the
 //! seed, and the store is opened here and compared. The next round goes on with the same folder.
 //! `STORE_CRASH_ROUNDS=100` for the long run, `STORE_SEED` to draw the same moments.
+
+mod ledger;
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -17,10 +19,10 @@ use backend::{
     env::{Rng, SeededRng, SystemClock},
     store::*,
 };
-use bytes::Bytes;
-use futures::executor::block_on;
+use ledger::Ledger;
 
 const FOLDER_VARIABLE: &str = "STORE_CRASH_TEST_FOLDER";
+const LEDGER: Ledger = Ledger { entry_bytes: 3_000 };
 
 fn open(folder: &Path) -> Store {
     // Small memtables, so that kills meet tables being written as well.
@@ -28,10 +30,6 @@ fn open(folder: &Path) -> Store {
     let clock = Arc::new(SystemClock::default());
     let engine = Embedded::open(folder, options, clock.clone()).expect("opens");
     Store::new(Arc::new(engine), clock, Arc::new(SeededRng::new(1)), StoreOptions::default())
-}
-
-fn count(value: Option<Bytes>) -> u64 {
-    value.map_or(0, |value| u64::from_le_bytes(value[..].try_into().expect("8 bytes")))
 }
 
 /// The writer: only if started by the test below.
@@ -42,16 +40,14 @@ fn writer() {
     let (acknowledge, acknowledged) = mpsc::channel::<u64>();
     let submit = || {
         let acknowledge = acknowledge.clone();
-        let body = async |tx: &Tx| -> Result<u64, StoreError> {
-            let n = count(tx.get(b"count").await?) + 1;
-            tx.set("count", n.to_le_bytes().to_vec());
-            tx.set(format!("entry/{n:010}"), vec![n as u8; (n * 37 % 3000) as usize]);
-            tx.append_versionstamped(b"log/", 0, b"", n.to_le_bytes().to_vec());
-            Ok(n)
-        };
-        store.run_then(Lane::Write, "append", body, move |result| {
-            acknowledge.send(result.expect("commits").0).expect("somebody prints");
-        });
+        store.run_then(
+            Lane::Write,
+            "append",
+            async |tx: &Tx| LEDGER.append(tx).await,
+            move |result| {
+                acknowledge.send(result.expect("commits").0).expect("somebody prints");
+            },
+        );
     };
     (0..16).for_each(|_| submit());
     let mut stdout = std::io::stdout();
@@ -109,22 +105,7 @@ fn write_and_kill(folder: &Path, enough: u64) -> u64 {
 
 /// Opens the store and compares everything in it; says how many entries there are.
 fn check(folder: &Path, acknowledged: u64) -> u64 {
-    let store = open(folder);
-    let tx = store.begin().expect("begins");
-    let entries = count(block_on(tx.get(b"count")).expect("reads"));
+    let entries = LEDGER.check(&open(folder));
     assert!(entries >= acknowledged, "{acknowledged} were acknowledged, {entries} are there");
-    let all = |begin: &'static str, end: &'static str| {
-        let (begin, end) = (begin.into(), end.into());
-        let query = RangeQuery { begin, end, limit: usize::MAX, reverse: false, mode: ReadMode::Snapshot };
-        block_on(tx.range(query)).expect("reads").pairs
-    };
-    let log: Vec<u64> = all("log/", "log0").into_iter().map(|(_, value)| count(Some(value))).collect();
-    assert_eq!(log, (1..=entries).collect::<Vec<_>>(), "the log has all, once, in order");
-    let stored = all("entry/", "entry0");
-    assert_eq!(stored.len() as u64, entries);
-    for (n, (key, value)) in (1..).zip(stored) {
-        assert_eq!(key, format!("entry/{n:010}"));
-        assert_eq!(value, vec![n as u8; (n * 37 % 3000) as usize]);
-    }
     entries
 }

@@ -1,6 +1,8 @@
 //! The embedded engine's folder after every kind of end: what was acknowledged is there, or the
 //! store says why it can't open.
 
+mod ledger;
+
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
@@ -9,9 +11,15 @@ use std::{
     sync::{Arc, mpsc},
 };
 
-use backend::{env::SystemClock, store::*};
+use backend::{
+    env::{SeededRng, SystemClock},
+    store::*,
+};
 use bytes::Bytes;
 use futures::executor::block_on;
+use ledger::Ledger;
+
+const LEDGER: Ledger = Ledger { entry_bytes: 60_000 };
 
 fn open(folder: &Path) -> Result<Embedded, OpenError> {
     let options = EmbeddedOptions { disk_reserve_bytes: 0, ..EmbeddedOptions::default() };
@@ -28,6 +36,24 @@ fn reopen(folder: &Path) -> Result<Embedded, OpenError> {
             result => return result,
         }
     }
+}
+
+fn store_on(engine: Embedded) -> Store {
+    let (clock, rng) = (Arc::new(SystemClock::default()), Arc::new(SeededRng::new(1)));
+    Store::new(Arc::new(engine), clock, rng, StoreOptions::default())
+}
+
+fn append(store: &Store) -> u64 {
+    let (sender, receiver) = mpsc::channel();
+    start_append(store, move |result| sender.send(result).expect("somebody waits"));
+    receiver.recv().expect("answered").expect("commits")
+}
+
+/// Appends and commits; the outcome comes later.
+fn start_append(store: &Store, done: impl FnOnce(Result<u64, StoreError>) + Send + 'static) {
+    let tx = store.begin().expect("begins");
+    let n = block_on(LEDGER.append(&tx)).expect("reads");
+    tx.commit_then(Box::new(move |result| done(result.map(|_| n))));
 }
 
 fn mode_of(path: &Path) -> u32 {
@@ -58,6 +84,14 @@ fn newest_journal(folder: &Path) -> PathBuf {
     let mut journals: Vec<_> = entries.filter(|path| path.extension().is_some_and(|ext| ext == "jnl")).collect();
     journals.sort_by_key(|path| path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok()));
     journals.pop().expect("a journal")
+}
+
+/// Makes the newest journal a finished one, and says which it is.
+fn finish_journal(folder: &Path) -> PathBuf {
+    let finished = newest_journal(folder);
+    let number: u64 = finished.file_stem().and_then(|stem| stem.to_str()?.parse().ok()).expect("a number");
+    fs::write(finished.with_file_name(format!("{}.jnl", number + 1)), [0; 1000]).expect("writes");
+    finished
 }
 
 fn copy_dir(from: &Path, to: &Path) {
@@ -99,6 +133,22 @@ fn a_newer_format_is_refused() {
     assert!(matches!(reopen(folder.path()), Err(OpenError::NewerFormat { found: 3, .. })));
 }
 
+/// Goal: a store that has lost its database is not taken for a new one, and an older program does not
+/// write over a newer one's folder however that is laid out.
+#[test]
+fn a_folder_without_its_database_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(reopen(folder.path()).expect("opens"));
+    let database = folder.path().join("db");
+    fs::remove_dir_all(&database).expect("removes");
+    let Err(OpenError::Damaged { file, .. }) = reopen(folder.path()) else { panic!("opened") };
+    assert_eq!(file, database);
+    fs::write(folder.path().join("FORMAT"), "3\n").expect("writes");
+    assert!(matches!(reopen(folder.path()), Err(OpenError::NewerFormat { found: 3, .. })));
+    assert_eq!(fs::read_to_string(folder.path().join("FORMAT")).expect("reads"), "3\n");
+    assert!(!database.exists());
+}
+
 #[test]
 fn an_older_format_is_read_and_raised() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -111,12 +161,19 @@ fn an_older_format_is_read_and_raised() {
 #[test]
 fn a_cut_off_first_start_is_begun_again() {
     let folder = tempfile::tempdir().expect("a folder");
-    fs::create_dir(folder.path().join("db.new")).expect("makes");
-    fs::write(folder.path().join("db.new/0.jnl"), "half of something").expect("writes");
-    put(&reopen(folder.path()).expect("opens"), "a", "1");
+    for format in [None, Some("2\n")] {
+        fs::create_dir(folder.path().join("db.new")).expect("makes");
+        fs::write(folder.path().join("db.new/0.jnl"), "half of something").expect("writes");
+        if let Some(format) = format {
+            fs::remove_dir_all(folder.path().join("db")).expect("removes");
+            fs::write(folder.path().join("FORMAT"), format).expect("writes");
+        }
+        put(&reopen(folder.path()).expect("opens"), "a", "1");
+    }
 }
 
-/// Goal: a torn journal tail loses nothing that was acknowledged before it, and the store opens.
+/// Goal: a torn journal tail loses nothing that was acknowledged before it, leaves all or nothing of each
+/// commit, and the store opens.
 /// Mechanics: an acknowledged commit's completion holds the sync thread, so that what is committed
 /// behind it stays unsynced; the folder is copied as a crash would leave it, and the copy's journal
 /// cut or garbled behind the acknowledged part.
@@ -124,23 +181,24 @@ fn a_cut_off_first_start_is_begun_again() {
 /// Without the tail being cut, fjall refuses many of these or allocates what garbage announces.
 #[test]
 fn torn_tails_lose_nothing_acknowledged() {
+    const ACKNOWLEDGED: u64 = 3;
+    const UNSYNCED: u64 = 4;
     let (folder, scratch) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let torn = scratch.path().join("torn");
-    let engine = reopen(folder.path()).expect("opens");
+    let store = store_on(reopen(folder.path()).expect("opens"));
     let (acknowledge, acknowledged) = mpsc::channel();
     let (release, held) = mpsc::channel::<()>();
-    start_put(&engine, "acknowledged", "yes", move |_| {
+    (1..ACKNOWLEDGED).for_each(|n| assert_eq!(append(&store), n));
+    start_append(&store, move |_| {
         acknowledge.send(()).expect("somebody waits");
         let _ = held.recv(); // an error tells the end as well
     });
     acknowledged.recv().expect("acknowledged");
     let synced = written_len(&newest_journal(folder.path()));
-    start_put(&engine, "small", "x", drop);
-    start_put(&engine, "large", vec![0x02; 90_000], drop);
-    start_put(&engine, "last", "x", drop);
+    (0..UNSYNCED).for_each(|_| start_append(&store, drop));
     copy_dir(folder.path(), &torn);
     drop(release);
-    drop(engine);
+    drop(store);
 
     let end = written_len(&newest_journal(&torn));
     // Some of the space taken in advance is enough, and quicker to copy.
@@ -149,13 +207,16 @@ fn torn_tails_lose_nothing_acknowledged() {
     let all: Vec<usize> = (synced..synced + 200).chain((synced..end).step_by(2_999)).chain(end - 200..end).collect();
     // Coprime with the five ways of damage, so that every one of them meets every kind of place.
     let step = if std::env::var_os("STORE_LONG_TESTS").is_some() { 1 } else { 13 };
-    for (n, offset) in all.into_iter().step_by(step).enumerate() {
+    // Where a batch begins every way of damage, and every byte of its head garbled: no checksum has it.
+    let first = (0..5).map(|damage| (damage, synced)).chain((synced..synced + 13).map(|at| (1, at)));
+    let spread = all.into_iter().step_by(step).enumerate().map(|(n, offset)| (n % 5, offset));
+    for (damage, offset) in first.chain(spread) {
         let case = scratch.path().join("case");
         copy_dir(&torn, &case);
         let journal = newest_journal(&case);
         let mut bytes = fs::read(&journal).expect("reads");
         let page = offset & !4095;
-        match n % 5 {
+        match damage {
             0 => bytes.truncate(offset),
             1 => bytes[offset] ^= 0xff,
             2 => bytes[offset..end].fill(0x02),
@@ -165,10 +226,15 @@ fn torn_tails_lose_nothing_acknowledged() {
             _ => bytes.copy_within(..(end - offset).min(offset), offset),
         }
         fs::write(&journal, bytes).expect("writes");
-        let engine = reopen(&case).unwrap_or_else(|error| panic!("case {n} at {offset} of {synced}..{end}: {error}"));
-        assert_eq!(get(&engine, "acknowledged"), Some("yes".into()), "case {n} at {offset}");
-        put(&engine, "goes on", "yes");
-        drop(engine);
+        println!("damage {damage} at {offset} of {synced}..{end}");
+        let store = store_on(reopen(&case).expect("opens"));
+        let found = LEDGER.check(&store);
+        assert!((ACKNOWLEDGED..=ACKNOWLEDGED + UNSYNCED).contains(&found), "{found} are there");
+        assert_eq!(append(&store), found + 1, "it goes on");
+        drop(store);
+        let store = store_on(reopen(&case).expect("opens again"));
+        assert_eq!(LEDGER.check(&store), found + 1);
+        drop(store);
         fs::remove_dir_all(&case).expect("removes");
     }
 }
@@ -200,10 +266,7 @@ fn finished_journals_are_read_and_their_damage_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     for n in 0..4 {
         put(&reopen(folder.path()).expect("opens"), &format!("{n}"), "1");
-        let finished = newest_journal(folder.path());
-        let number: u64 = finished.file_stem().and_then(|stem| stem.to_str()?.parse().ok()).expect("a number");
-        fs::write(finished.with_file_name(format!("{}.jnl", number + 1)), [0; 1000]).expect("writes");
-
+        let finished = finish_journal(folder.path());
         let bytes = fs::read(&finished).expect("reads");
         let mut damaged = bytes.clone();
         damaged[40] ^= 0xff;
@@ -214,6 +277,62 @@ fn finished_journals_are_read_and_their_damage_is_refused() {
     }
     let engine = reopen(folder.path()).expect("opens");
     assert!((0..4).all(|n| get(&engine, &format!("{n}")).is_some()));
+}
+
+/// Goal: a finished journal that has lost commits from its end is found out by the next one, though nothing
+/// in it looks damaged. Without it, what was acknowledged would be gone in silence from under newer data.
+#[test]
+fn a_finished_journal_without_its_end_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = reopen(folder.path()).expect("opens");
+    put(&engine, "first", "1");
+    let second_at = written_len(&newest_journal(folder.path()));
+    put(&engine, "second", "2");
+    drop(engine);
+    let finished = finish_journal(folder.path());
+    let bytes = fs::read(&finished).expect("reads");
+    // It may go now, its content being in a table, and comes back below as after a crash that undid that.
+    put(&reopen(folder.path()).expect("opens"), "third", "3");
+    for (kept, named) in [(0, &finished), (second_at, &newest_journal(folder.path()))] {
+        for zeros in [0, 5_000] {
+            fs::write(&finished, [&bytes[..kept], &vec![0; zeros]].concat()).expect("writes");
+            let Err(OpenError::Damaged { file, .. }) = reopen(folder.path()) else { panic!("opened with {kept}") };
+            assert_eq!(file, *named);
+        }
+    }
+    fs::write(&finished, bytes).expect("writes");
+    let engine = reopen(folder.path()).expect("opens");
+    assert!(["first", "second", "third"].iter().all(|key| get(&engine, key).is_some()));
+}
+
+/// Goal: the same where no later commit knows that the lost one was durable. Mechanics: what was written while
+/// the sync thread was held, put into two journals without the commit between them.
+#[test]
+fn a_journal_that_does_not_follow_the_one_before_it_is_refused() {
+    let (folder, copy) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let engine = reopen(folder.path()).expect("opens");
+    let (release, held) = mpsc::channel::<()>();
+    let (acknowledge, acknowledged) = mpsc::channel();
+    start_put(&engine, "first", "1", move |_| {
+        acknowledge.send(()).expect("somebody waits");
+        let _ = held.recv(); // an error tells the end as well
+    });
+    acknowledged.recv().expect("acknowledged");
+    let ends = ["first", "lost", "third"].map(|key| {
+        if key != "first" {
+            start_put(&engine, key, "1", drop);
+        }
+        written_len(&newest_journal(folder.path()))
+    });
+    copy_dir(folder.path(), copy.path());
+    drop(release);
+    let finished = finish_journal(copy.path());
+    let newest = newest_journal(copy.path());
+    let bytes = fs::read(&finished).expect("reads");
+    fs::write(&finished, &bytes[..ends[0]]).expect("writes");
+    fs::write(&newest, &bytes[ends[1]..ends[2]]).expect("writes");
+    let Err(OpenError::Damaged { file, .. }) = reopen(copy.path()) else { panic!("opened") };
+    assert_eq!(file, newest);
 }
 
 /// Goal: when fjall moves to a new journal, commits become durable there, and nothing is lost.

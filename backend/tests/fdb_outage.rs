@@ -15,7 +15,7 @@ use std::{
 use backend::{
     env::{SeededRng, SystemClock},
     store::{
-        fdb::{Fdb, FdbOptions, OpenError, PREFIX_BYTES_MAX},
+        fdb::{Fdb, FdbOptions, OpenError},
         *,
     },
 };

@@ -86,6 +86,11 @@ impl Drop for Call {
     }
 }
 
+impl Origin {
+    /// Nobody waits for the answer: no caller has this number.
+    pub const NOBODY: Origin = Origin::Server(u64::MAX);
+}
+
 impl Router {
     /// A router between `cores` cores.
     pub fn new(cores: usize, events_max: usize) -> Self {

@@ -19,6 +19,7 @@ use backend::{
         deployment,
         retention::{Retention, RetentionTask},
         send_queue::{SendLimits, SendQueue},
+        unfinished,
     },
     env::{Clock, SeededRng, SystemClock},
     store::{Embedded, EmbeddedOptions, Engine, Store, StoreOptions},
@@ -33,7 +34,7 @@ use crate::{
     limits,
     mailbox::Mail,
     metrics,
-    router::Router,
+    router::{Origin, Router},
     shard,
     shared::Shared,
     tls,
@@ -122,6 +123,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         store_place(&shared.config).display()
     );
     println!("server API https://{api_address}/v4/");
+    go_on_with_unfinished(&shared);
     let retention = start_retention(&shared)?;
     let result = serve(&shared, &files, &signals, &ended, cores, &api);
     retention.stop();
@@ -240,6 +242,20 @@ fn open_fdb(cluster_file: &Path, prefix: &str, clock: &Arc<dyn Clock>) -> anyhow
 #[cfg(not(feature = "fdb"))]
 fn open_fdb(_: &Path, _: &str, _: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Engine>> {
     anyhow::bail!("this build is without the FoundationDB engine")
+}
+
+/// Goes on with changes that a process which died has left between two transactions. What can't be done now is
+/// done at the next start.
+fn go_on_with_unfinished(shared: &Shared) {
+    let acts = match futures::executor::block_on(unfinished::acts(&shared.store)) {
+        Ok(acts) => acts,
+        Err(error) => return tracing::warn!(%error, "unfinished changes can't be read"),
+    };
+    for act in acts {
+        if let Err(error) = shared.sends.submit(Origin::NOBODY, act) {
+            tracing::warn!(%error, "an unfinished change is not taken over");
+        }
+    }
 }
 
 /// Removes what has expired, in the background.

@@ -15,7 +15,11 @@ use backend::{
         AppId, UserId,
         account::{self, NewApplication},
         act::Act,
-        keys::{self, Conversation},
+        change::{
+            Change, Kind,
+            friends::{FriendsChange, NewFriend},
+        },
+        keys::{self, Conversation, Direction},
         message::NewMessage,
         send_queue::{Completion, Outbox, SendLimits, SendQueue},
         unsettled::Late,
@@ -61,7 +65,7 @@ fn open(folder: &Path) -> Store {
     }
 }
 
-/// Two accounts, and two messages each way.
+/// Two accounts that are friends, and two messages each way.
 fn fill(store: &Store) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     block_on(account::put_application(store, &clock, NewApplication::new(APP, SECRET))).expect("is written");
@@ -79,6 +83,10 @@ fn fill(store: &Store) {
         queue.submit((), Act::Send(message)).expect("is taken");
         answers.recv().expect("is answered").outcome.expect("is stored");
     }
+    let friends = vec![(user("ben"), NewFriend::default())];
+    let kind = Kind::Friends(FriendsChange::Add { friends, one_way: false, force: false });
+    queue.submit((), Act::Change(Box::new(Change::new(APP, user("anna"), kind)))).expect("is taken");
+    answers.recv().expect("is answered").outcome.expect("is done");
 }
 
 fn filled() -> tempfile::TempDir {
@@ -150,6 +158,54 @@ fn every_kind_of_damage_is_named() {
             |tx| tx.set(keys::sent(APP, &user("anna"), b"other"), b"\x0a\x03ben\x10\x01".as_slice()),
             &[r#"(1400000009, 5, "anna", 0x6f74686572): sequence 1 is another message"#],
         ),
+        (
+            |tx| {
+                let (anna, ben) = (user("anna"), user("ben"));
+                let conversation = Conversation::between(&anna, &ben);
+                tx.set(keys::kept(APP, &anna, &ben), "not a record");
+                tx.set(keys::pin(APP, conversation, 1), "not a record");
+                tx.set(keys::extension(APP, conversation, 1, "like"), "not a record");
+                tx.set(keys::extension_counter(APP, conversation, 1), "not a number");
+                tx.set(keys::deleted(APP, &anna, &ben, 1), "not empty");
+            },
+            &[
+                r#"(1400000009, 30, "anna", 1, "ben"): does not decode"#,
+                r#"(1400000009, 32, "anna", 1, "ben", 1): does not decode"#,
+                r#"(1400000009, 34, 1, "anna", "ben", 1): does not decode"#,
+                r#"(1400000009, 34, 1, "anna", "ben", 1, "like"): does not decode"#,
+                r#"(1400000009, 35, 1, "anna", "ben", 1): does not decode"#,
+            ],
+        ),
+        (
+            |tx| tx.clear(&keys::friend_change(APP, &user("anna"), 1)),
+            &[r#"(1400000009, 42, "anna", "ben"): the index of friends does not name it at sequence 1"#],
+        ),
+        (
+            // Ben has forgotten anna, and his book has not.
+            |tx| tx.clear(&keys::friend(APP, &user("ben"), &user("anna"))),
+            &[
+                r#"(1400000009, 37, "ben", "anna"): says that they are friends, and nothing is kept about the friend"#,
+                r#"(1400000009, 43, "ben"): friends: 1 are noted, 0 are there"#,
+                "the friend that it names did not change last at this sequence",
+                r#"(1400000009, 48, "anna", "ben"): the other does not have the user as a friend"#,
+            ],
+        ),
+        (
+            |tx| {
+                tx.clear(&keys::relation(APP, &user("anna"), &user("ben")));
+                tx.clear(&keys::kept_by(APP, &user("ben"), &user("anna")));
+            },
+            &["sends would not find that they are friends", "it is not in the index of who has whom as a friend"],
+        ),
+        (
+            // A request that only cleo knows of, and that her book does not count.
+            |tx| tx.set(keys::friend_request(APP, &user("cleo"), Direction::Incoming, &user("anna")), Vec::new()),
+            &["the other does not have it", "its user has no book of friends"],
+        ),
+        (
+            |tx| tx.set(keys::profile(APP, &user("anna")), "not a record"),
+            &[r#"(1400000009, 41, "anna"): does not decode"#],
+        ),
         (|tx| tx.set("no tuple", "1"), &["0x6e6f207475706c65: not a key that this program writes"]),
     ];
     for (damage, expected) in damages {
@@ -194,9 +250,10 @@ fn what_is_stored_is_counted() {
         numbers.split_whitespace().next().and_then(|count| count.parse::<u64>().ok()).expect("a count")
     };
     assert!(said.starts_with("application 1400000009\n"), "{said}");
-    assert_eq!(["accounts", "conversations", "messages", "event logs", "answers to sends"].map(row), [2, 1, 4, 8, 4]);
-    // Beside those the application itself, the conversation's hour, and its entry in both lists.
-    assert_eq!(row("in all"), 2 + 1 + 4 + 8 + 4 + 1 + 1 + 2);
+    assert_eq!(["accounts", "conversations", "messages", "event logs", "answers to sends"].map(row), [2, 1, 4, 10, 4]);
+    // Beside those the application itself, the conversation's hour, its entry in both lists, and on either side the
+    // friend, the relation, the book, and the entries in both indexes.
+    assert_eq!(row("in all"), 2 + 1 + 4 + 10 + 4 + 1 + 1 + 2 + 2 * 5);
     assert!(said.lines().last().is_some_and(|line| line.starts_with("on disk: ")), "{said}");
 }
 

@@ -23,9 +23,6 @@ pub const MENTIONS_MAX: usize = 10;
 /// Conversations read together: where each reading is a round trip, a page takes few.
 const TOGETHER: usize = 32;
 
-/// Longest place in the list, in bytes: more than an hour and a peer take in a key.
-const PLACE_BYTES_MAX: usize = 128;
-
 /// A page of the list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListPage {
@@ -44,9 +41,6 @@ pub async fn list(
     label: Option<String>,
     limit: PageLimit,
 ) -> Result<ListPage, Error> {
-    if from.as_ref().is_some_and(|place| place.len() > PLACE_BYTES_MAX) {
-        return Err(Error::Argument("from is not what a page named as the next one"));
-    }
     let user = user.clone();
     let read = async move |tx: &Tx| {
         let reader = Reader::open(tx, app, &user).await?;
@@ -118,6 +112,9 @@ pub async fn chosen(
     Ok(store.run(Lane::Read, "chosen_conversations", read).await?.0)
 }
 
+/// Conversations whose unread messages are added up, at the most: anybody may have begun one with the user.
+pub const UNREAD_CONVERSATIONS_MAX: usize = 10_000;
+
 /// What is unread in all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unread {
@@ -127,16 +124,17 @@ pub struct Unread {
     pub marked: u32,
 }
 
-/// Adds up what is unread, some conversations in one transaction.
-pub async fn total_unread(store: &Store, app: AppId, user: &UserId) -> Result<Unread, Error> {
+/// Adds up what is unread in the most recently active conversations, at least one, some of them in one transaction.
+pub async fn total_unread(store: &Store, app: AppId, user: &UserId, conversations_max: usize) -> Result<Unread, Error> {
     const PER_TRANSACTION: usize = 512;
     let mut total = Unread::default();
+    let mut left = conversations_max;
     let mut from = None;
     loop {
-        let (user, place) = (user.clone(), from.take());
+        let (user, place, limit) = (user.clone(), from.take(), left.min(PER_TRANSACTION));
         let read = async move |tx: &Tx| -> Result<(Unread, Option<Bytes>), Error> {
             let reader = Reader::open(tx, app, &user).await?;
-            let (peers, next) = reader.peers(place.as_ref(), PER_TRANSACTION).await?;
+            let (peers, next) = reader.peers(place.as_ref(), limit).await?;
             let each = try_join_all(peers.iter().map(|(peer, _)| reader.unread(peer))).await?;
             let sum = |sum: Unread, one: &Unread| Unread {
                 messages: sum.messages + one.messages,
@@ -147,7 +145,8 @@ pub async fn total_unread(store: &Store, app: AppId, user: &UserId) -> Result<Un
         let ((part, next), _) = store.run(Lane::Read, "total_unread", read).await?;
         total = Unread { messages: total.messages + part.messages, marked: total.marked + part.marked };
         from = next;
-        if from.is_none() {
+        left -= limit;
+        if from.is_none() || left == 0 {
             return Ok(total);
         }
     }

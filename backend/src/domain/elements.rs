@@ -54,7 +54,33 @@ pub fn check(encoded: &Bytes, by: Author) -> Result<Option<Box<Facts>>, Error> {
     for element in &body.elements {
         check_element(element, has_unknown, by)?;
     }
+    if has_unknown && by == Author::User {
+        ensure_nothing_overwritten(encoded)?;
+    }
     facts(body)
+}
+
+/// Refuses what only the server says also where another kind is written over it. The last kind of an element is
+/// the one that counts, but not every client's decoder forgets the others.
+fn ensure_nothing_overwritten(encoded: &Bytes) -> Result<(), Error> {
+    let body = ServersOwn::decode(encoded.clone()).map_err(|_| Error::MessageInvalid)?;
+    let is_own = |element: &ServersOwnElement| element.notification.is_some() || element.group_tips.is_some();
+    if body.elements.iter().any(is_own) { Err(Error::NotAllowed) } else { Ok(()) }
+}
+
+/// A [`Body`] whose elements may have what only the server says beside anything else.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ServersOwn {
+    #[prost(message, repeated, tag = "1")]
+    elements: Vec<ServersOwnElement>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ServersOwnElement {
+    #[prost(bytes = "bytes", optional, tag = "9")]
+    notification: Option<Bytes>,
+    #[prost(bytes = "bytes", optional, tag = "10")]
+    group_tips: Option<Bytes>,
 }
 
 fn check_element(element: &Element, has_unknown: bool, by: Author) -> Result<(), Error> {

@@ -17,6 +17,7 @@
 //! | `(app, 22, user)` | the newest position that retention has removed from the user's event log, 12 bytes |
 //! | `(0, 23)` | `RetentionClaim`: which process removes what has expired |
 //! | `(0, 24)` | `EventPass`: how far the pass over the event logs has come |
+//! | `(app, 26, hour, content)` | empty: the content of a merged message may expire with that hour |
 //! | `(app, 30, user, 1, peer)` | `ConversationRecord`: what a user keeps about a conversation |
 //! | `(app, 31, user, hour, 1, peer)` | empty: the conversation was last active in that hour |
 //! | `(app, 32, user, 1, peer, seq)` | empty: the user has deleted the message |
@@ -49,7 +50,7 @@
 //! is in it) is its [`Tail`]: the same in all of its keys, so that retention need not know the kinds.
 
 use bytes::Bytes;
-use foundationdb_tuple::{Bytes as TupleBytes, TuplePack, pack};
+use foundationdb_tuple::{Bytes as TupleBytes, TuplePack, pack, unpack};
 
 mod expiry;
 mod features;
@@ -78,6 +79,7 @@ const EVENT_FLOOR: u32 = 22;
 const RETENTION_CLAIM: u32 = 23;
 const EVENT_PASS: u32 = 24;
 const MOMENT: u32 = 25;
+const MERGED_HOUR: u32 = 26;
 const KEPT: u32 = 30;
 const ACTIVE: u32 = 31;
 const DELETED: u32 = 32;
@@ -115,6 +117,7 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (RETENTION_CLAIM, "retention claim"),
     (EVENT_PASS, "event log pass"),
     (MOMENT, "moments"),
+    (MERGED_HOUR, "hours of merged messages"),
     (KEPT, "conversation states"),
     (ACTIVE, "conversation lists"),
     (DELETED, "deleted messages"),
@@ -174,6 +177,13 @@ impl From<Conversation<'_>> for Tail {
 }
 
 impl Tail {
+    /// The users of a 1:1 conversation, each with the other one.
+    pub(crate) fn sides(&self) -> Option<[(UserId, UserId); 2]> {
+        let (kind, low, high): (u32, String, String) = unpack(&self.0).ok()?;
+        let (low, high) = (UserId::new(&low)?, UserId::new(&high)?);
+        (kind == ONE_TO_ONE).then(|| [(low.clone(), high.clone()), (high, low)])
+    }
+
     /// The conversation's newest sequence.
     pub(crate) fn head(&self, app: AppId) -> Bytes {
         joined(&(app, CONVERSATION_HEAD), &self.0, &())

@@ -1,5 +1,6 @@
 //! Merged messages (TYPE-11): copies of many messages, stored once under an id that the one who makes them
-//! chooses, and fetched by whoever holds that id.
+//! chooses, and fetched by whoever holds that id. They expire when messages would that were stored with the last
+//! use of the id: until then something points to them.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -7,12 +8,13 @@ use protocol::message::Message;
 
 use super::{
     AppId, Error, UserId,
-    act::Staging,
+    act::{Author, Staging},
     change::conversation,
     damaged,
-    elements::{CONTENT_ID_BYTES, Facts, MERGED_MAX},
+    elements::{self, CONTENT_ID_BYTES, Facts, MERGED_MAX},
     keys::{self, Conversation},
     records::MergedRecord,
+    retention::hour_of,
     sync::{Budget, PageLimit},
 };
 use crate::store::{Lane, RangeQuery, ReadMode, Reading, Store, Tx};
@@ -45,10 +47,10 @@ pub async fn store(
     now_ms: u64,
 ) -> Result<u32, Error> {
     let user = user.clone();
-    let write = async move |tx: &Tx| -> Result<u32, Error> {
+    let merge = async move |tx: &Tx| -> Result<u32, Error> {
         let key = keys::merged(app, &content_id);
         if let Some(stored) = tx.get(&key).await? {
-            let record = MergedRecord::decode(stored).map_err(|_| damaged("merged record"))?;
+            let record = decode(stored)?;
             let own = record.by == user.as_str();
             return if own { Ok(record.count) } else { Err(Error::Argument("content_id is taken")) };
         }
@@ -56,15 +58,10 @@ pub async fn store(
         if messages.iter().map(Message::encoded_len).sum::<usize>() > CONTENT_BYTES_MAX {
             return Err(Error::Argument("the messages are larger than 8 MB together"));
         }
-        let count = messages.len() as u32;
-        for (message, index) in messages.iter().zip(0..) {
-            tx.set(keys::merged_message(app, &content_id, index), message.encode_to_vec());
-        }
-        tx.set(key, MergedRecord { by: user.to_string(), time_ms: now_ms, count }.encode_to_vec());
-        Ok(count)
+        write(tx, app, &content_id, user.as_str(), &messages, now_ms).await
     };
     // A transaction of its own: it may write megabytes.
-    Ok(store.run(Lane::Write, "merge", write).await?.0)
+    Ok(store.run(Lane::Write, "merge", merge).await?.0)
 }
 
 /// Stores messages that an administrator makes as a content; the same under the same id changes nothing.
@@ -78,20 +75,49 @@ pub async fn put(
     if !(1..=MERGED_MAX).contains(&messages.len()) {
         return Err(Error::Argument("a merged message holds 1 to 300 messages"));
     }
-    let write = async move |tx: &Tx| -> Result<(), Error> {
+    let put = async move |tx: &Tx| -> Result<(), Error> {
         let key = keys::merged(app, &content_id);
-        if tx.get(&key).await?.is_some() {
-            return Ok(());
+        match tx.get(&key).await? {
+            None => write(tx, app, &content_id, "", &messages, now_ms).await.map(drop),
+            // It must not expire before the message that is going to point to it.
+            stored => {
+                if let Some(used) = use_now(stored, now_ms)? {
+                    tx.set(key, used);
+                }
+                Ok(())
+            }
         }
-        for (message, index) in messages.iter().zip(0..) {
-            tx.set(keys::merged_message(app, &content_id, index), message.encode_to_vec());
-        }
-        let count = messages.len() as u32;
-        tx.set(key, MergedRecord { by: String::new(), time_ms: now_ms, count }.encode_to_vec());
-        Ok(())
     };
-    store.run(Lane::Write, "put_merged", write).await?;
+    store.run(Lane::Write, "put_merged", put).await?;
     Ok(())
+}
+
+/// Writes a content. Returns how many messages it has.
+async fn write(
+    tx: &Tx,
+    app: AppId,
+    content_id: &[u8],
+    by: &str,
+    messages: &[Message],
+    now_ms: u64,
+) -> Result<u32, Error> {
+    let count = messages.len() as u32;
+    for (message, index) in messages.iter().zip(0..) {
+        tx.set(keys::merged_message(app, content_id, index), message.encode_to_vec());
+    }
+    let record = MergedRecord { by: by.to_owned(), time_ms: now_ms, count, used_ms: now_ms };
+    tx.set(keys::merged(app, content_id), record.encode_to_vec());
+    tx.set(keys::merged_hour(app, hour_of(now_ms), content_id), Bytes::new());
+    for message in messages {
+        let facts = elements::check(&message.body, Author::Admin).unwrap_or_default();
+        for (inner, _) in contents(facts.as_deref()) {
+            let inner = keys::merged(app, inner);
+            if let Some(used) = use_now(tx.get(&inner).await?, now_ms)? {
+                tx.set(inner, used);
+            }
+        }
+    }
+    Ok(count)
 }
 
 /// Copies of the messages, each of which `user` can read.
@@ -119,14 +145,56 @@ async fn read_sources(tx: &Tx, app: AppId, user: &UserId, sources: &[Source]) ->
 
 /// Refuses a body that points to content which is not there, or says wrong things of it.
 pub(super) async fn ensure_known(staging: &mut Staging<'_>, app: AppId, facts: Option<&Facts>) -> Result<(), Error> {
-    for (content_id, count) in facts.map_or(&[][..], |facts| &facts.merged) {
+    for (content_id, count) in contents(facts) {
         let stored = staging.get(&keys::merged(app, content_id)).await?.ok_or(Error::ContentUnknown)?;
-        let record = MergedRecord::decode(stored).map_err(|_| damaged("merged record"))?;
+        let record = decode(stored)?;
         if record.count != *count {
             return Err(Error::Element("count is not that of the content"));
         }
     }
     Ok(())
+}
+
+/// Notes that a message with this body is stored: what it points to stays for as long.
+pub(super) async fn note_use(staging: &mut Staging<'_>, app: AppId, facts: Option<&Facts>) -> Result<(), Error> {
+    for (content_id, _) in contents(facts) {
+        let key = keys::merged(app, content_id);
+        if let Some(used) = use_now(staging.get(&key).await?, staging.now_ms)? {
+            staging.set(key, used);
+        }
+    }
+    Ok(())
+}
+
+/// The record with its use noted; `None` if there is nothing to note within the same hour.
+fn use_now(stored: Option<Bytes>, now_ms: u64) -> Result<Option<Vec<u8>>, Error> {
+    let Some(stored) = stored else { return Ok(None) };
+    let record = decode(stored)?;
+    let is_new = hour_of(record.used_ms) < hour_of(now_ms);
+    Ok(is_new.then(|| MergedRecord { used_ms: now_ms, ..record }.encode_to_vec()))
+}
+
+/// Removes a content that is due, or puts it off to the hour of its last use. Returns whether it was removed.
+pub(super) async fn expire(tx: &Tx, app: AppId, content_id: &[u8], cutoff_hour: u32) -> Result<bool, Error> {
+    let key = keys::merged(app, content_id);
+    let Some(stored) = tx.get(&key).await? else { return Ok(false) };
+    let used_hour = hour_of(decode(stored)?.used_ms);
+    if used_hour >= cutoff_hour {
+        tx.set(keys::merged_hour(app, used_hour, content_id), Bytes::new());
+        return Ok(false);
+    }
+    let (begin, end) = keys::merged_messages(app, content_id);
+    tx.clear_range(&begin, &end);
+    tx.clear(&key);
+    Ok(true)
+}
+
+fn contents(facts: Option<&Facts>) -> &[(Bytes, u32)] {
+    facts.map_or(&[], |facts| &facts.merged)
+}
+
+fn decode(stored: Bytes) -> Result<MergedRecord, Error> {
+    MergedRecord::decode(stored).map_err(|_| damaged("merged record"))
 }
 
 /// Messages inside a merged one, from `from_index` on; and whether there are more.
@@ -141,7 +209,7 @@ pub async fn page(
         let Some(stored) = tx.snapshot_get(&keys::merged(app, &content_id)).await? else {
             return Err(Error::ContentUnknown);
         };
-        let record = MergedRecord::decode(stored).map_err(|_| damaged("merged record"))?;
+        let record = decode(stored)?;
         let begin = keys::merged_message(app, &content_id, from_index);
         let end = keys::merged_message(app, &content_id, record.count);
         if from_index >= record.count {

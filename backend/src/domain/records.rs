@@ -235,6 +235,9 @@ pub(crate) struct MergedRecord {
     /// Messages inside.
     #[prost(uint32, tag = "3")]
     pub(crate) count: u32,
+    /// When something that points to it was last stored, to the hour: it expires with that.
+    #[prost(uint64, tag = "4")]
+    pub(crate) used_ms: u64,
 }
 
 /// What a user says of another. Not there: nothing.

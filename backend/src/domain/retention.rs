@@ -4,6 +4,8 @@
 //!   hours once for every hour that it has messages of (`note_hour`, written with the first of them).
 //!   An hour that is older than what is kept is due: the conversation is cut from its floor up to the
 //!   first message that has not expired, and the entry of the index goes.
+//! - Contents of merged messages, which are copies of messages: by an index of hours of their own, when
+//!   nothing that points to them can be there any more.
 //! - Entries of event logs. A log is ordered by versions, so nothing is written for its expiry with
 //!   each event: once an hour the store's version is noted (`keys::moment`), and a few times a day a
 //!   pass over all logs removes what is older than the newest version that has expired. It jumps from log
@@ -31,6 +33,7 @@ use protocol::message::Message;
 use super::{
     AppId, Error, UserId, damaged,
     keys::{self, Conversation, EventPlace, Tail},
+    merged,
     records::{EventPass, RetentionClaim},
 };
 use crate::{
@@ -47,6 +50,8 @@ const MESSAGES_MAX: usize = 256;
 const MESSAGES_CHUNK: usize = 64;
 /// Entries of the index of hours that one transaction settles at the most.
 const HOURS_MAX: usize = 64;
+/// Contents of merged messages that one transaction looks at, at the most: 300 messages each.
+const CONTENTS_MAX: usize = 4;
 /// Event logs that one transaction looks at, at the most.
 const LOGS_MAX: usize = 64;
 /// Entries of event logs that one transaction removes at the most.
@@ -99,6 +104,8 @@ pub(crate) fn event_floor(stored: Option<Bytes>) -> Result<Versionstamp, Error> 
 pub struct Round {
     /// Messages removed.
     pub messages: usize,
+    /// Contents of merged messages removed.
+    pub contents: usize,
     /// Entries of event logs removed.
     pub events: usize,
     /// There is more to do.
@@ -178,17 +185,22 @@ impl Retention {
         let Some(version) = self.claim().await? else { return Ok(Round::default()) };
         // After the claim: everything up to its version is older than this.
         let now_ms = self.clock.unix_ms();
-        let messages = match self.keep.message_days {
-            0 => Portion::default(),
-            days => self.remove_messages(now_ms, now_ms.saturating_sub(u64::from(days) * DAY_MS)).await?,
+        let (messages, contents) = match self.keep.message_days {
+            0 => (Portion::default(), Portion::default()),
+            days => {
+                let cutoff_ms = now_ms.saturating_sub(u64::from(days) * DAY_MS);
+                (self.remove_messages(now_ms, cutoff_ms).await?, self.remove_contents(cutoff_ms).await?)
+            }
         };
         let events = match self.keep.event_days {
             0 => Portion::default(),
             days => self.remove_events(now_ms, now_ms.saturating_sub(u64::from(days) * DAY_MS), version).await?,
         };
         metrics::counter!("retention_removed_total", "what" => "message").increment(messages.removed as u64);
+        metrics::counter!("retention_removed_total", "what" => "content").increment(contents.removed as u64);
         metrics::counter!("retention_removed_total", "what" => "event").increment(events.removed as u64);
-        Ok(Round { messages: messages.removed, events: events.removed, more: messages.more || events.more })
+        let more = messages.more || contents.more || events.more;
+        Ok(Round { messages: messages.removed, contents: contents.removed, events: events.removed, more })
     }
 
     /// Whether this process is the one that removes; then also a version that the store has reached.
@@ -230,6 +242,11 @@ impl Retention {
 
     fn settled(&self) -> MutexGuard<'_, Settled> {
         self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn remove_contents(&self, cutoff_ms: u64) -> Result<Portion, Error> {
+        let body = async move |tx: &Tx| remove_contents(tx, cutoff_ms).await;
+        Ok(self.store.run(Lane::Read, "retention_contents", body).await?.0)
     }
 
     async fn remove_events(&self, now_ms: u64, cutoff_ms: u64, version: u64) -> Result<Portion, Error> {
@@ -317,9 +334,35 @@ async fn cut_conversation(tx: &Tx, app: AppId, tail: &Tail, cutoff_ms: u64, left
         tx.clear_range(&tail.message(app, floor), &tail.message(app, seq));
         tx.clear_range(&tail.extensions(app, floor), &tail.extensions(app, seq));
         tx.clear_range(&tail.pin(app, floor), &tail.pin(app, seq));
+        for (user, peer) in tail.sides().iter().flatten() {
+            for mark in [keys::deleted, keys::mention] {
+                tx.clear_range(&mark(app, user, peer, floor), &mark(app, user, peer, seq));
+            }
+        }
         tx.set(tail.floor(app), seq.to_le_bytes().to_vec());
     }
     Ok(cut)
+}
+
+/// Looks at contents of merged messages that may have expired, of the first application that has some.
+async fn remove_contents(tx: &Tx, cutoff_ms: u64) -> Result<Portion, Error> {
+    let cutoff_hour = hour_of(cutoff_ms);
+    let mut app = 0;
+    while let Some(next) = next_application(tx, app).await? {
+        app = next;
+        let range = keys::merged_hours_before(app, cutoff_hour);
+        let due = page(tx, range, CONTENTS_MAX, ReadMode::Serializable).await?.pairs;
+        let mut removed = 0;
+        for (key, _) in &due {
+            let content_id = keys::merged_hour_content(key).ok_or_else(|| damaged("merged hour key"))?;
+            tx.clear(key);
+            removed += usize::from(merged::expire(tx, app, &content_id, cutoff_hour).await?);
+        }
+        if !due.is_empty() {
+            return Ok(Portion { removed, more: true });
+        }
+    }
+    Ok(Portion::default())
 }
 
 /// Goes on with the pass over the event logs, or begins one if it is time.

@@ -50,6 +50,7 @@ pub(crate) async fn stage(staging: &mut Staging<'_>, new: &NewMessage) -> Result
     if new.treatment.online_only {
         return Ok(push_only(staging, new, &relation));
     }
+    merged::note_use(staging, new.app, new.facts.as_deref()).await?;
     let conversation = Conversation::between(&new.from, &new.to);
     let head_key = keys::conversation_head(new.app, conversation);
     let before = Head::from_stored(staging.get(&head_key).await?)?;

@@ -34,7 +34,8 @@ pub struct Settings {
     pub friends_only: bool,
     /// Refuse messages to users who have blacklisted the sender (REL-08).
     pub blacklist: bool,
-    /// Messages one user may send each second, over all devices, on average; 0: without limit.
+    /// Messages one user may send each second, over all devices, on average; 0: without limit. What else shows
+    /// others something new counts, too: [`Kind::counts_as_send`](super::change::Kind::counts_as_send).
     pub sends_per_second: u32,
     /// Messages one user may send at once before that limit holds.
     pub sends_burst: u32,

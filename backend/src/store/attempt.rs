@@ -215,26 +215,39 @@ where
         }
     }
 
-    /// A pause that doubles with each retry, spread evenly between nothing and all of it.
     fn backoff(&self) -> Duration {
-        const FIRST_US: u64 = 50;
-        let ceiling_us =
-            FIRST_US.saturating_mul(1 << self.retries.min(20)).min(self.context.options.retry_backoff_us_max);
-        Duration::from_micros(self.context.rng.next_u64() % (ceiling_us + 1))
+        let draw = self.context.rng.next_u64();
+        Duration::from_micros(pause_us(self.retries, self.context.options.retry_backoff_us_max, draw))
     }
 }
 
-/// An error that says that nothing was written is not the whole truth when an earlier run may have been committed.
+/// A pause that doubles with each retry, spread evenly between nothing and all of it.
+fn pause_us(retries: u32, longest_us: u64, draw: u64) -> u64 {
+    const FIRST_US: u64 = 50;
+    let ceiling_us = FIRST_US.saturating_mul(1 << retries.min(20)).min(longest_us);
+    draw % (ceiling_us + 1)
+}
+
+/// No error of the store is the whole truth when an earlier run may have been committed. An answer of the
+/// domain is: it comes from what the last run has read.
 fn still_unclear<E: From<StoreError> + Retry>(error: E) -> E {
-    match error.store_error() {
-        Some(StoreError::Conflict | StoreError::TooOld | StoreError::Busy | StoreError::Unavailable(_)) => {
-            StoreError::MaybeCommitted.into()
-        }
-        _ => error,
-    }
+    if error.store_error().is_some() { StoreError::MaybeCommitted.into() } else { error }
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_are_spread() {
+        let longest = |retries| (0..10_000).map(|draw| pause_us(retries, 1_000, draw)).max();
+        assert_eq!([1, 2, 3, 4, 5, 6, 60].map(longest), [100, 200, 400, 800, 1_000, 1_000, 1_000].map(Some));
+        assert_eq!([0, 7, 100, 101].map(|draw| pause_us(1, 1_000, draw)), [0, 7, 100, 0]);
+        assert_eq!(pause_us(3, 0, 12_345), 0);
+    }
 }

@@ -166,7 +166,10 @@ impl WriteBuffer {
     }
 
     pub(super) fn add_conflict(&mut self, begin: &[u8], end: &[u8]) {
-        self.conflicts.push((Bytes::copy_from_slice(begin), Bytes::copy_from_slice(end)));
+        // In an empty range there is nothing to conflict with.
+        if begin < end {
+            self.conflicts.push((Bytes::copy_from_slice(begin), Bytes::copy_from_slice(end)));
+        }
     }
 
     /// What this transaction did to `key`.

@@ -2,7 +2,8 @@
 //!
 //! The same buffer and conflict code as the embedded engine's, over versions kept in a map. Given
 //! the same seed and the same order of calls it does the same. It can hold back durability
-//! ([`Memory::hold_syncs`]) and crash ([`Memory::crash`]), which loses exactly what was not durable.
+//! ([`Memory::hold_syncs`], or at random [`Memory::delay_syncs`]) and crash ([`Memory::crash`]), which loses
+//! exactly what was not durable.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -54,6 +55,8 @@ struct State {
     durable: Version,
     recent: RecentWrites,
     hold_syncs: bool,
+    /// How many of a thousand commits are late.
+    late: u16,
     /// Who waits for a version to become durable, in version order.
     waiting: Vec<(Committed, CommitDone)>,
     /// Answers to give, in this order.
@@ -81,6 +84,7 @@ impl Memory {
             durable: 0,
             recent: RecentWrites::new(0, RECENT_BYTES_MAX),
             hold_syncs: false,
+            late: 0,
             waiting: Vec::new(),
             answers: VecDeque::new(),
             answering: false,
@@ -106,6 +110,11 @@ impl Memory {
         lock(&self.shared.state).hold_syncs = true;
     }
 
+    /// From now on so many commits of a thousand are late: durable only with a later one, or by [`Self::sync`].
+    pub fn delay_syncs(&self, share: u16) {
+        lock(&self.shared.state).late = share;
+    }
+
     /// Makes everything committed so far durable and answers whoever waited for that, in order.
     pub fn sync(&self) {
         {
@@ -114,6 +123,11 @@ impl Memory {
             state.answer_durable();
         }
         self.shared.answer();
+    }
+
+    /// The newest version that a crash would leave.
+    pub fn durable(&self) -> Version {
+        lock(&self.shared.state).durable
     }
 
     /// Loses what is not durable, and every open transaction. Whoever waited is told `MaybeCommitted`:
@@ -213,7 +227,8 @@ impl View {
         if let Some((error, false)) = fault {
             return Err(error);
         }
-        let (committed, mut changed) = state.write(draft, &self.shared.watches)?;
+        let is_late = state.hold_syncs || state.late > 0 && self.shared.draw() < state.late;
+        let (committed, mut changed) = state.write(draft, &self.shared.watches, is_late)?;
         match fault {
             // Whoever watched what was written is told; this transaction's own watches are not set up.
             Some((error, _)) => {
@@ -259,10 +274,14 @@ impl Snapshot for View {
 }
 
 impl Shared {
+    fn draw(&self) -> u16 {
+        (self.rng.next_u64() % 1000) as u16
+    }
+
     /// The fault of this commit, and whether the commit happens all the same.
     fn draw_fault(&self) -> Option<(StoreError, bool)> {
         let faults = *lock(&self.faults);
-        let mut draw = (self.rng.next_u64() % 1000) as u16;
+        let mut draw = self.draw();
         let outcomes = [
             (faults.conflict, StoreError::Conflict, false),
             (faults.maybe_committed, StoreError::MaybeCommitted, true),
@@ -300,7 +319,12 @@ impl State {
         self.answers.extend(ready);
     }
 
-    fn write(&mut self, mut draft: Draft, watches: &Watches) -> Result<(Committed, Changed), StoreError> {
+    fn write(
+        &mut self,
+        mut draft: Draft,
+        watches: &Watches,
+        is_late: bool,
+    ) -> Result<(Committed, Changed), StoreError> {
         let committed = Committed { version: self.newest + 1, batch_order: 0 };
         draft.writes.resolve(committed, &Latest(&self.data))?;
         let ranges: Vec<_> = draft.writes.cleared().map(|(begin, end)| (begin.clone(), end.clone())).collect();
@@ -311,7 +335,7 @@ impl State {
         let points: Vec<_> = draft.writes.points().map(|(key, value)| (key.clone(), value.cloned())).collect();
         points.into_iter().for_each(|(key, value)| self.put(key, committed.version, value));
         self.newest = committed.version;
-        if !self.hold_syncs {
+        if !is_late {
             self.durable = self.newest;
         }
         let changed = watches.take_changed(&draft.writes);

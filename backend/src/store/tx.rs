@@ -15,8 +15,8 @@ use futures::channel::oneshot;
 
 use super::{
     seam::{
-        AtomicOp, CommitDone, Committed, EngineTx, KEY_BYTES_MAX, RangePage, RangeQuery, ReadMode, Reading, StoreError,
-        TRANSACTION_AGE_MS_MAX, TRANSACTION_BYTES_MAX, VALUE_BYTES_MAX, Version, Versionstamp,
+        AtomicOp, CommitDone, Committed, EngineTx, KEY_BYTES_MAX, PREFIX_BYTES_MAX, RangePage, RangeQuery, ReadMode,
+        Reading, StoreError, TRANSACTION_AGE_MS_MAX, TRANSACTION_BYTES_MAX, VALUE_BYTES_MAX, Version, Versionstamp,
     },
     watches::{Places, Watch},
 };
@@ -59,7 +59,7 @@ impl Tx {
 
     /// A page of a range.
     pub fn range(&self, query: RangeQuery) -> Reading<RangePage> {
-        let conflict_bytes = query.begin.len() + query.end.len();
+        let conflict_bytes = range_bytes(&query.begin, &query.end);
         self.charge(if query.mode == ReadMode::Serializable { conflict_bytes } else { 0 });
         if query.limit == 0 {
             self.fail(StoreError::TooLarge("a range read needs a limit of at least 1".into()));
@@ -81,6 +81,8 @@ impl Tx {
 
     /// Removes a key.
     pub fn clear(&self, key: &[u8]) {
+        // FoundationDB removes the range from the key to the next.
+        self.charge(key_bytes(key.len()));
         if self.check_write(key, 0) {
             self.engine_tx.clear(key);
         }
@@ -89,7 +91,7 @@ impl Tx {
     /// Removes every key with `begin <= key < end`. On the embedded engine the cost is that of
     /// removing each key alone: clear what may be large in portions.
     pub fn clear_range(&self, begin: &[u8], end: &[u8]) {
-        self.charge(2 * (begin.len() + end.len()));
+        self.charge(2 * range_bytes(begin, end));
         if self.check_range(begin, end) {
             self.engine_tx.clear_range(begin, end);
         }
@@ -159,7 +161,7 @@ impl Tx {
 
     /// Makes the commit conflict with any write into `begin <= key < end` since this transaction began.
     pub fn add_read_conflict(&self, begin: &[u8], end: &[u8]) {
-        self.charge(begin.len() + end.len());
+        self.charge(range_bytes(begin, end));
         if self.check_range(begin, end) {
             self.engine_tx.add_read_conflict(begin, end);
         }
@@ -167,7 +169,7 @@ impl Tx {
 
     /// Makes others that read `begin <= key < end` conflict with this commit.
     pub fn add_write_conflict(&self, begin: &[u8], end: &[u8]) {
-        self.charge(begin.len() + end.len());
+        self.charge(range_bytes(begin, end));
         if self.check_range(begin, end) {
             self.engine_tx.add_write_conflict(begin, end);
         }
@@ -234,7 +236,7 @@ impl Tx {
     }
 
     fn check_sizes(&self, key_len: usize, value_len: usize) -> bool {
-        self.charge(key_len + value_len + key_conflict_bytes(key_len));
+        self.charge(key_bytes(key_len) + value_len + key_conflict_bytes(key_len));
         if value_len > VALUE_BYTES_MAX {
             return self.fail(over("value", value_len, VALUE_BYTES_MAX));
         }
@@ -256,9 +258,19 @@ impl Tx {
     }
 }
 
+/// What a key counts: as on the engine where it is longest, behind a prefix and with the four bytes that
+/// say where a stamp goes.
+fn key_bytes(len: usize) -> usize {
+    PREFIX_BYTES_MAX + len + 4
+}
+
+fn range_bytes(begin: &[u8], end: &[u8]) -> usize {
+    key_bytes(begin.len()) + key_bytes(end.len())
+}
+
 /// A conflict on one key is the range from the key to the next.
 fn key_conflict_bytes(key_len: usize) -> usize {
-    2 * key_len + 1
+    2 * key_bytes(key_len) + 1
 }
 
 fn over(what: &str, bytes: usize, bytes_max: usize) -> StoreError {

@@ -293,7 +293,10 @@ impl Server<'_> {
             }
             self.check_history(user, peer, &visible);
         }
-        assert_eq!(block_on(conversations::total_unread(self.store, self.app, user)).unwrap(), total, "{user}");
+        let read = |max| block_on(conversations::total_unread(self.store, self.app, user, max)).unwrap();
+        assert_eq!(read(usize::MAX), total, "{user}");
+        let largest = listed.iter().map(|entry| entry.unread).max().unwrap_or(0);
+        assert!(read(1).messages <= largest && read(2).messages <= 2 * largest, "{user}: more than was asked for");
         let names: Vec<String> = listed.iter().map(peer_of).collect();
         assert_eq!(names.len(), expected_list.len(), "each once: {names:?}");
         assert_eq!(names.into_iter().collect::<BTreeSet<_>>(), expected_list);

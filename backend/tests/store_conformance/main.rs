@@ -24,7 +24,7 @@ use backend::{
     store::*,
 };
 use bytes::Bytes;
-use futures::executor::block_on;
+use futures::{FutureExt as _, executor::block_on};
 
 use self::{watches::*, writes::*};
 
@@ -109,6 +109,7 @@ conformance! {
     versionstamps_are_in_commit_order,
     a_range_clear_spares_what_was_written_later,
     limits_are_checked,
+    the_largest_transaction_is_committed,
     old_transactions_fail,
     reads_conflict_with_later_writes,
     ranges_conflict_with_phantoms,
@@ -325,6 +326,31 @@ fn limits_are_checked(on: &Fixture) {
     assert_eq!(value, Some(vec![2; VALUE_BYTES_MAX].into()));
 }
 
+/// Goal: what the seam takes every engine takes, whatever it counts itself. Mechanics: of every kind of
+/// write and read so many as just pass, with keys so short that what an engine adds to each is most of it.
+fn the_largest_transaction_is_committed(on: &Fixture) {
+    let one_of_each = |tx: &Tx, n: u32| {
+        let key = |kind: u8| [&[b'k', kind][..], &n.to_be_bytes()].concat();
+        tx.set(key(0), "");
+        tx.clear(&key(1));
+        tx.add(&key(2), 1);
+        tx.append_versionstamped(&key(3), 0, b"", "");
+        tx.set_versionstamped_value(key(4), b"", 0, b"");
+        tx.clear_range(&key(5), &key(6));
+        tx.add_write_conflict(&key(6), &key(7));
+        tx.add_read_conflict(&key(7), &key(8));
+    };
+    let is_taken = |tx: &Tx| tx.snapshot_get(b"a").now_or_never().is_none_or(|read| read.is_ok());
+    let measured = on.begin();
+    let count = (0..).take_while(|n| (one_of_each(&measured, *n), is_taken(&measured)).1).count() as u32;
+    drop(measured);
+    assert!(count > 2_000, "{count}");
+    let largest = on.begin();
+    (0..count).for_each(|n| one_of_each(&largest, n));
+    commit(largest).expect("commits");
+    assert!(on.get("a").is_none());
+}
+
 fn old_transactions_fail(on: &Fixture) {
     let tx = on.begin();
     tx.set("a", "1");
@@ -430,6 +456,16 @@ fn explicit_conflicts(on: &Fixture) {
     tx.add_write_conflict(b"x", b"y");
     on.write(|tx| tx.set("a", "overtakes"));
     assert_eq!(commit(tx), Err(StoreError::Conflict), "a declared write makes it a writer");
+
+    let tx = on.begin();
+    keys(&tx, query("a", "z", 9, false));
+    tx.add_read_conflict(b"x", b"b");
+    tx.set("mine", "1");
+    on.write(|tx| {
+        tx.add_write_conflict(b"m", b"m");
+        tx.add_write_conflict(b"x", b"b");
+    });
+    assert!(commit(tx).is_ok(), "there is nothing in an empty range");
 }
 
 fn snapshots_hold_still(on: &Fixture) {

@@ -63,6 +63,9 @@ pub(super) fn check_send_limit(connection: &Connection) -> Result<(), Refusal> {
 /// Carries a change out.
 pub(super) fn change(connection: &Rc<Connection>, request: u32, asked: impl ToKind) -> Result<(), Refusal> {
     let kind = asked.to_kind()?;
+    if kind.counts_as_send() {
+        check_send_limit(connection)?;
+    }
     let (app, user) = identity(connection)?;
     submit(connection, request, Act::Change(Box::new(Change::new(app, user, kind))))
 }

@@ -221,8 +221,10 @@ fn a_rate_outlives_the_sessions_until_its_debt_is_paid() {
     let (two, admitted) = f.login(Android);
     assert!(Arc::ptr_eq(&limit, &admitted.send_limit.unwrap()), "one for all sessions");
     assert_eq!((limit.take(0), limit.take(0), limit.take(0)), (Ok(()), Ok(()), Err(1_000)));
+    f.table.set_presence(&anna(), two, None, Some("here".into()));
     f.table.remove(&anna(), one, 100);
     f.table.remove(&anna(), two, 100);
+    assert_eq!(f.presence(), (OnlineState::Offline, String::new(), vec![]), "nothing but the rate is kept");
     let (three, admitted) = f.login(Android);
     assert_eq!(admitted.send_limit.unwrap().take(100_000), Err(900), "coming back brings no fresh burst");
     f.table.remove(&anna(), three, 200);

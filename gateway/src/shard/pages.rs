@@ -37,6 +37,10 @@ use crate::errors::Refusal;
 const PAGE_ENTRIES_DEFAULT: u32 = 200;
 const PAGE_ENTRIES_MAX: u32 = 1_000;
 
+/// Entries of a page of the event log, at the most: they are read before it is known how many fit, and an entry
+/// may have tens of kilobytes.
+const LOG_ENTRIES_MAX: usize = 256;
+
 /// Bytes of an answer around its page.
 pub(super) const PAGE_OVERHEAD_BYTES: usize = 256;
 
@@ -75,7 +79,8 @@ pub(super) fn sync(connection: &Rc<Connection>, request: u32, sync: Sync) -> Res
         }
     };
     let (app, user) = identity(connection)?;
-    let limit = page_limit(connection, sync.limit)?;
+    let PageLimit { entries_max, bytes_max } = page_limit(connection, sync.limit)?;
+    let limit = PageLimit { entries_max: entries_max.min(LOG_ENTRIES_MAX), bytes_max };
     start_page(connection)?;
     if connection.with_session(Session::sync_started) != Some(true) {
         connection.page_finished();
@@ -193,7 +198,7 @@ pub(super) fn unread(connection: &Rc<Connection>, request: u32, _: GetUnread) ->
     let (app, user) = identity(connection)?;
     let store = connection.core.shared.store.clone();
     answer(connection, request, async move {
-        let total = conversations::total_unread(&store, app, &user).await?;
+        let total = conversations::total_unread(&store, app, &user, conversations::UNREAD_CONVERSATIONS_MAX).await?;
         Ok(GetUnreadReply { messages: total.messages, marked: total.marked })
     })
 }

@@ -27,6 +27,11 @@ decoders! {
     Conversations ConversationsReply GetConversations GetConversationsReply
     UpdateConversation UpdateConversationReply RenameLabel GetUnread GetUnreadReply
     UpdateBlacklist GetBlacklist GetBlacklistReply
+    SetProfile GetProfiles GetProfilesReply
+    AddFriends FriendResults AnswerFriendRequest UpdateFriends DeleteFriends DeleteAllFriends
+    GetFriends GetFriendsReply GetChosenFriends GetChosenFriendsReply
+    GetFriendRequests GetFriendRequestsReply ReadFriendRequests DropFriendRequests
+    UpdateFriendLists GetFriendLists GetFriendListsReply CheckRelations CheckRelationsReply
 }
 
 fuzz_target!(|input: (u8, &[u8])| {

@@ -6,9 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::ErrorCode;
+use protocol::{ErrorCode, message::Send};
 use serde_json::json;
-use tests::{Client, Gateway, Refusal, eventually, text_body, unique_id};
+use tests::{Answer, Client, Gateway, Refusal, add_extension, eventually, text_body, unique_id};
 
 fn gateway(per_second: u32, burst: u32) -> Gateway {
     let settings = json!({
@@ -48,6 +48,37 @@ fn a_user_s_devices_share_the_limit_and_the_wait_is_the_right_one() {
     assert_eq!(send(&mut devices[1 - sent % 2]), Ok(()), "on the other device, too");
     assert_eq!(ben.conversation("anna").len(), sent + 2, "what was refused is not stored");
     gateway.wait_metric("gateway_requests_refused_total", &[("code", "200028")], 1.0);
+}
+
+/// Does something until it is refused as over the limit.
+fn exhaust<T: std::fmt::Debug>(what: &str, mut act: impl FnMut() -> Answer<T>) {
+    // The rate lets one a second through: far fewer than are tried.
+    let code = (0..200).find_map(|_| act().err()).and_then(|refusal| refusal.code());
+    assert_eq!(code, Some(ErrorCode::RATE_LIMITED), "{what}");
+}
+
+#[test]
+fn what_shows_the_other_side_something_new_counts_and_taking_back_does_not() {
+    let gateway = gateway(1, 8);
+    let mut ben = gateway.login("ben");
+    let mut anna = gateway.login("anna");
+    anna.send("ben", "first");
+    exhaust("edits", || anna.edit("ben", 1, text_body("edited")));
+    exhaust("extensions", || anna.set_extensions("ben", 1, vec![add_extension("like", b"", u64::MAX)]));
+    let mut pins = false;
+    exhaust("pins", || {
+        pins = !pins;
+        anna.pin("ben", 1, !pins)
+    });
+    exhaust("online-only messages", || {
+        let body = text_body("typing");
+        anna.send_request(Send { to_user: "ben".into(), body, online_only: true, ..Send::default() })
+    });
+    exhaust("merged messages", || anna.merge(&unique_id(), &[("ben", &[1])]));
+    anna.recall("ben", 1, "").expect("taken back");
+    anna.delete("ben", &[1]).expect("deleted");
+    anna.read("ben", 1);
+    ben.read("anna", 1);
 }
 
 #[test]

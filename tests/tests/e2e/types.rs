@@ -214,21 +214,44 @@ fn type_09_type_10_what_only_the_server_says_is_not_taken_from_a_client() {
     }
 }
 
+/// The body with one element that has all of these kinds, one written over the other.
+fn overwritten(kinds: &[&Kind]) -> Bytes {
+    let element: Vec<u8> =
+        kinds.iter().flat_map(|kind| Element { kind: Some((*kind).clone()) }.encode_to_vec()).collect();
+    [&[0x0a, element.len() as u8], &element[..]].concat().into()
+}
+
 #[test]
 fn type_01_a_type_is_the_last_one_written_so_that_nobody_reads_another() {
     let gateway = Gateway::start();
     let mut ben = gateway.login("ben");
     let mut anna = gateway.login("anna");
-    // One element with a notification and a text: whoever decodes it gets the last of the two.
-    let kinds = [Kind::Notification(Notification::default()), text("said")];
-    let element = |kinds: &[Kind]| -> Vec<u8> {
-        kinds.iter().flat_map(|kind| Element { kind: Some(kind.clone()) }.encode_to_vec()).collect()
-    };
-    let body = |element: Vec<u8>| Bytes::from([&[0x0a, element.len() as u8], &element[..]].concat());
-    anna.send_as("ben", b"1", body(element(&kinds))).expect("a text");
+    let (empty, said) = (text(""), text("said"));
+    let place = place("here", 181.0, 0.0);
+    anna.send_as("ben", b"1", overwritten(&[&place, &said])).expect("a text");
     assert_eq!(tests::MessageExt::text(&ben.next_message()), "said");
-    let reversed: Vec<Kind> = kinds.into_iter().rev().collect();
-    assert_eq!(refusal(&mut anna, body(element(&reversed))), ErrorCode::NOT_ALLOWED);
+    assert_eq!(refusal(&mut anna, overwritten(&[&said, &place])), ErrorCode::ELEMENT_INVALID);
+    assert_eq!(refusal(&mut anna, overwritten(&[&said, &place, &empty])), ErrorCode::MESSAGE_EMPTY);
+}
+
+#[test]
+fn type_09_type_10_what_only_the_server_says_is_not_hidden_under_another_type() {
+    let gateway = Gateway::start();
+    let mut ben = gateway.login("ben");
+    let mut anna = gateway.login("anna");
+    let own = [Kind::Notification(Notification::default()), Kind::GroupTips(GroupTips::default())];
+    // A decoder that does not forget the overwritten kind would show it.
+    for own in &own {
+        let said = text("said");
+        for kinds in [&[own, &said][..], &[&said, own], &[own, &said, own, &said]] {
+            let body = overwritten(kinds);
+            assert_eq!(refusal(&mut anna, body.clone()), ErrorCode::NOT_ALLOWED);
+            let behind = [&one(text("first"))[..], &body].concat();
+            assert_eq!(refusal(&mut anna, behind.into()), ErrorCode::NOT_ALLOWED, "behind another");
+        }
+    }
+    anna.send("ben", "the only one");
+    assert_eq!(tests::MessageExt::text(&ben.next_message()), "the only one");
 }
 
 #[test]

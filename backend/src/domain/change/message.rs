@@ -13,8 +13,10 @@ use crate::domain::{
     act::{Answer, Author, Staging},
     elements::Facts,
     keys::{self, Conversation},
+    merged,
     records::{EventKind, MessageRef},
     send::mentioned,
+    sync::floor_of,
 };
 
 /// Takes a message back, for everyone (MSG-06).
@@ -63,7 +65,8 @@ pub(super) async fn edit(
     if settings.edit_seconds > 0 {
         ensure_in_time(staging, change, &message, settings.edit_seconds * 1000)?;
     }
-    super::super::merged::ensure_known(staging, change.app, facts).await?;
+    merged::ensure_known(staging, change.app, facts).await?;
+    merged::note_use(staging, change.app, facts).await?;
     let is_mention = mentioned(facts, peer) && *peer != change.user && !relation.deaf;
     let is_seen = is_mention && staging.get(&keys::deleted(change.app, peer, &change.user, seq)).await?.is_none();
     message.body = body.clone();
@@ -110,7 +113,10 @@ pub(super) async fn delete(
     if first == 0 || last > head.seq {
         return Err(Error::MessageUnknown);
     }
-    for seq in seqs {
+    let conversation = Conversation::between(&change.user, peer).into();
+    let floor = floor_of(staging.tx, change.app, &conversation).await?;
+    // Of those that have expired nothing is noted: nobody would ever remove it.
+    for seq in seqs.iter().filter(|seq| **seq >= floor) {
         staging.set(keys::deleted(change.app, &change.user, peer, *seq), Bytes::new());
         staging.tx.clear(&keys::mention(change.app, &change.user, peer, *seq));
     }

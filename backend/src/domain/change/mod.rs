@@ -84,6 +84,14 @@ pub enum Kind {
     Erase(account::Erase),
 }
 
+impl Kind {
+    /// Whether it shows the other side something new, as often as it is done: then it counts as a send where
+    /// those are limited. Recalls, receipts and read marks end by themselves.
+    pub fn counts_as_send(&self) -> bool {
+        matches!(self, Kind::Edit { .. } | Kind::Extensions { .. } | Kind::Pin { .. })
+    }
+}
+
 impl Change {
     /// A change that the user asks for.
     pub fn new(app: AppId, user: UserId, kind: Kind) -> Self {

@@ -63,7 +63,7 @@ impl Check<'_> {
 
     fn pair(&mut self, key: &[u8], value: Bytes) -> Result<(), Error> {
         self.checked.keys += 1;
-        let Some((app, _, parts)) = Parts::of(key) else {
+        let Some((app, subspace, parts)) = Parts::of(key) else {
             self.problem(key, "not a key that this program writes");
             return Ok(());
         };
@@ -92,7 +92,8 @@ impl Check<'_> {
                 return self.friend_request(app, key, &user, way, &other, value);
             }
             Parts::KeptBy(user, other) => return self.kept_by(app, key, &user, &other),
-            Parts::Feature => {}
+            Parts::Feature if keys::feature_decodes(subspace, key, &value) => {}
+            Parts::Feature => self.problem(key, "does not decode"),
             Parts::Moment if value.len() == size_of::<u64>() => {}
             Parts::Moment => self.problem(key, "a moment is eight bytes long"),
             Parts::Unknown => self.checked.unknown += 1,

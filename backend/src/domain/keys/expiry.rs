@@ -1,11 +1,11 @@
 //! Keys of what expires, and of who removes it.
 
 use bytes::Bytes;
-use foundationdb_tuple::{pack, unpack};
+use foundationdb_tuple::{Bytes as TupleBytes, pack, unpack};
 
 use super::{
-    AppId, DEPLOYMENT, EVENT, EVENT_FLOOR, EVENT_PASS, HOUR, MOMENT, RETENTION_CLAIM, Tail, UserId, VERSIONSTAMP_TYPE,
-    event_position, joined, key,
+    AppId, DEPLOYMENT, EVENT, EVENT_FLOOR, EVENT_PASS, HOUR, MERGED_HOUR, MOMENT, RETENTION_CLAIM, Tail, UserId,
+    VERSIONSTAMP_TYPE, event_position, joined, key,
 };
 use crate::store::Versionstamp;
 
@@ -65,6 +65,22 @@ pub(crate) fn hour_parts(app: AppId, key: &[u8]) -> Option<(u32, Tail)> {
     let behind = key.strip_prefix(&pack(&(app, HOUR))[..])?;
     let (hour, tail) = split_number(behind)?;
     Some((hour.try_into().ok()?, Tail(Bytes::copy_from_slice(tail))))
+}
+
+/// Says that the content of a merged message may expire with an hour.
+pub(crate) fn merged_hour(app: AppId, hour: u32, content_id: &[u8]) -> Bytes {
+    key(&(app, MERGED_HOUR, hour, TupleBytes::from(content_id)))
+}
+
+/// The contents of merged messages that may expire with the hours before `hour`, oldest first.
+pub(crate) fn merged_hours_before(app: AppId, hour: u32) -> (Bytes, Bytes) {
+    (key(&(app, MERGED_HOUR)), key(&(app, MERGED_HOUR, hour)))
+}
+
+/// The content in a key of [`merged_hours_before`].
+pub(crate) fn merged_hour_content(key: &[u8]) -> Option<Bytes> {
+    let (_, _, _, content_id): (AppId, u32, u32, TupleBytes<'_>) = unpack(key).ok()?;
+    Some(Bytes::copy_from_slice(&content_id))
 }
 
 /// Everything of the applications behind `app`.

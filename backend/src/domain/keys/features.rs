@@ -102,6 +102,11 @@ pub fn merged_message(app: AppId, content_id: &[u8], index: u32) -> Bytes {
     key(&(app, MERGED, TupleBytes::from(content_id), index))
 }
 
+/// All messages inside a merged one.
+pub fn merged_messages(app: AppId, content_id: &[u8]) -> (Bytes, Bytes) {
+    children(&(app, MERGED, TupleBytes::from(content_id)))
+}
+
 /// What `user` says of `peer`.
 pub fn relation(app: AppId, user: &UserId, peer: &UserId) -> Bytes {
     key(&(app, RELATION, user.as_str(), peer.as_str()))

@@ -2,13 +2,16 @@
 
 use bytes::Bytes;
 use foundationdb_tuple::{Bytes as TupleBytes, Element, pack, unpack};
+use prost::Message;
+use protocol::message;
 
+use super::super::records::{ConversationRecord, ExtensionRecord, LabelsRecord, MergedRecord, PinRecord};
 use super::{
     ACCOUNT, ACTIVE, APPLICATION, AppId, BLACKLIST, BOOK, CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, Direction,
     EVENT, EVENT_FLOOR, EVENT_PASS, EXTENSION, EventPlace, FRIEND, FRIEND_CHANGE, FRIEND_REMOVAL, FRIEND_REQUEST,
-    HISTORY_CHUNK, HISTORY_FILE, HOUR, KEPT, KEPT_BY, LABELS, MENTION, MERGED, MESSAGE, MOMENT, MUTE, PIN, PROFILE,
-    RELATION, RETENTION_CLAIM, SENT, STORE_ID, Tail, UNFINISHED, UserId, expiry::split_number, friend_request_parts,
-    hour_parts, one_user, two_users, user_and_seq,
+    HISTORY_CHUNK, HISTORY_FILE, HOUR, KEPT, KEPT_BY, LABELS, MENTION, MERGED, MERGED_HOUR, MESSAGE, MOMENT, MUTE, PIN,
+    PROFILE, RELATION, RETENTION_CLAIM, SENT, STORE_ID, Tail, UNFINISHED, UserId, expiry::split_number,
+    friend_request_parts, hour_parts, one_user, two_users, user_and_seq,
 };
 use crate::store::Versionstamp;
 
@@ -97,11 +100,31 @@ impl Parts {
             }
             UNFINISHED => Parts::Unfinished,
             KEPT_BY => two_users(key).map(|(user, other)| Parts::KeptBy(user, other))?,
-            KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | LABELS | STORE_ID | BLACKLIST | MUTE
-            | HISTORY_FILE | HISTORY_CHUNK => Parts::Feature,
+            MERGED_HOUR | KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | LABELS | STORE_ID
+            | BLACKLIST | MUTE | HISTORY_FILE | HISTORY_CHUNK => Parts::Feature,
             _ => Parts::Unknown,
         };
         Some((app, subspace, parts))
+    }
+}
+
+/// Whether the value of a [`Parts::Feature`] is what its subspace holds.
+pub(crate) fn feature_decodes(subspace: u32, key: &[u8], value: &[u8]) -> bool {
+    fn is<R: Message + Default>(value: &[u8]) -> bool {
+        R::decode(value).is_ok()
+    }
+    let elements = unpack::<Vec<Element<'_>>>(key).map_or(0, |elements| elements.len());
+    match (subspace, elements) {
+        (KEPT, _) => is::<ConversationRecord>(value),
+        (ACTIVE | DELETED | MENTION | BLACKLIST, _) => value.is_empty(),
+        (EXTENSION, 6) | (STORE_ID, _) => value.len() == size_of::<u64>(),
+        (EXTENSION, _) => is::<ExtensionRecord>(value),
+        (PIN, _) => is::<PinRecord>(value),
+        (MERGED, 3) => is::<MergedRecord>(value),
+        (MERGED, _) => is::<message::Message>(value),
+        (LABELS, _) => is::<LabelsRecord>(value),
+        // One that was added later.
+        _ => true,
     }
 }
 

@@ -122,6 +122,33 @@ impl Folder {
         self.path.join("db.new")
     }
 
+    /// Whether the database is still to be made: at a first start, or after one that was cut off. A store
+    /// whose database is gone is neither, and not to be replaced by an empty one.
+    pub(super) fn is_unfinished(&self) -> Result<bool, OpenError> {
+        let exists = |path: PathBuf| path.try_exists().map_err(|error| self.io_error(&path, error));
+        if exists(self.database())? {
+            return Ok(false);
+        }
+        if exists(self.path.join("FORMAT"))? {
+            self.check_format()?;
+            if !exists(self.unfinished_database())? {
+                return Err(OpenError::Damaged { file: self.database(), what: "it is missing".into() });
+            }
+        }
+        Ok(true)
+    }
+
+    /// Removes what a first start that was cut off has left.
+    pub(super) fn discard_unfinished(&self) -> Result<(), OpenError> {
+        let remove = || -> io::Result<()> {
+            // The format first: alone it would speak of a database that is gone.
+            ignore_missing(fs::remove_file(self.path.join("FORMAT")))?;
+            sync_dir(&self.path)?;
+            ignore_missing(fs::remove_dir_all(self.unfinished_database()))
+        };
+        remove().map_err(|error| self.io_error(&self.unfinished_database(), error))
+    }
+
     /// Refuses a format this program does not know. To be asked before anything else is touched. Says
     /// which format it is.
     pub(super) fn check_format(&self) -> Result<u32, OpenError> {
@@ -184,6 +211,10 @@ impl Folder {
         let stat = statvfs(&self.path)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
+}
+
+fn ignore_missing(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 fn refuse_foreign(folder: &Path) -> Result<(), OpenError> {

@@ -20,7 +20,15 @@
 //! Torn or damaged? Pages that were never synced reach the disk in any order, so a valid batch behind
 //! an invalid one proves nothing. But each of our batches stores its version and the version that was
 //! durable when it was written ([`Mark`]): a batch that knows versions to be durable which are not in
-//! the valid part is the proof that synced data is gone.
+//! the valid part is the proof that synced data is gone. So is a journal that does not go on where the
+//! one before it, finished and synced, ends. Synced batches at the very end of the newest journal are
+//! beyond proof: if they are gone with nothing behind them, that looks like a tail that was torn.
+//!
+//! The checksum leaves out the sequence, by which fjall orders what it reads. A wrong one would put a batch
+//! over all that follow, so a batch is valid only if its sequence can stand where it does.
+//!
+//! What is read is what is on the disk: the cache of a system on which a sync has failed holds pages that
+//! never reached it, and no later sync tells ([`forget_unwritten`]).
 
 use std::{
     fs::{File, OpenOptions},
@@ -28,9 +36,11 @@ use std::{
     path::Path,
 };
 
+use rustix::fs::{Advice, fadvise};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
+    super::seam::Version,
     MARK_KEY,
     folder::{Folder, OpenError},
     journals::list,
@@ -47,20 +57,27 @@ const TRAILER: &[u8; 4] = b"FJL\x03";
 pub(super) fn repair(folder: &Folder) -> Result<(), OpenError> {
     let journals = list(&folder.database()).map_err(|error| folder.io_error(&folder.database(), error))?;
     let Some(((_, newest), sealed)) = journals.split_last() else { return Ok(()) };
-    let mut valid_mark = Mark::default();
+    let mut last = None;
+    let mut read = |path: &Path| {
+        let scan = forget_unwritten(path).and_then(|()| Journal::scan(path, last));
+        let scan = scan.map_err(|error| folder.io_error(path, error))?;
+        if !scan.follows {
+            return Err(damaged(path, 0, "what was committed before it is lost"));
+        }
+        last = scan.last;
+        Ok(scan)
+    };
     for (_, path) in sealed {
-        let scan = Journal::scan(path).map_err(|error| folder.io_error(path, error))?;
-        if !scan.rest_is_zero {
+        let scan = read(path)?;
+        if !scan.rest_is_zero || scan.valid_bytes == 0 {
             return Err(damaged(path, scan.valid_bytes, "no valid batch in a finished journal"));
         }
-        valid_mark = valid_mark.max(scan.last_mark);
     }
-    let scan = Journal::scan(newest).map_err(|error| folder.io_error(newest, error))?;
+    let scan = read(newest)?;
     if scan.rest_is_zero {
         return Ok(());
     }
-    valid_mark = valid_mark.max(scan.last_mark);
-    if scan.durable_proven > valid_mark.version {
+    if scan.durable_proven > scan.last.map_or(0, |last| last.mark.version) {
         return Err(damaged(newest, scan.valid_bytes, "synced batches behind it are lost"));
     }
     cut(newest, scan.valid_bytes).map_err(|error| folder.io_error(newest, error))?;
@@ -70,6 +87,13 @@ pub(super) fn repair(folder: &Folder) -> Result<(), OpenError> {
         "cut the journal's torn tail; nothing in it was ever acknowledged"
     );
     Ok(())
+}
+
+/// Has the system read the file from the disk from here on. What a kill left in the cache is written first.
+fn forget_unwritten(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    file.sync_all()?;
+    Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
 }
 
 fn damaged(file: &Path, at: u64, what: &str) -> OpenError {
@@ -82,18 +106,42 @@ fn cut(path: &Path, len: u64) -> io::Result<()> {
     file.sync_all()
 }
 
+/// A batch that is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Batch {
+    mark: Mark,
+    /// By which fjall orders it.
+    sequence: u64,
+}
+
+impl Batch {
+    /// Whether this can be the commit after `before`.
+    fn is_next(&self, before: &Batch) -> bool {
+        // The first marks are those of a store that is being made.
+        self.mark.version == before.mark.version + 1 || before.mark.version == 0
+    }
+
+    /// Whether its sequence can be the one after `before`. What fjall does itself takes some, few.
+    fn is_in_sequence(&self, before: &Batch) -> bool {
+        const STEP_MAX: u64 = 1 << 20;
+        self.sequence > before.sequence && self.sequence - before.sequence <= STEP_MAX
+    }
+}
+
 /// What a journal holds.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Scan {
     file_bytes: u64,
     /// Length of the valid batches from the beginning.
     valid_bytes: u64,
-    /// The mark of the last of them.
-    last_mark: Mark,
+    /// The last of them, or of the journals before.
+    last: Option<Batch>,
+    /// The first of them is the commit after the last of the journal before.
+    follows: bool,
     /// Nothing but zeros, or nothing, follows.
     rest_is_zero: bool,
     /// Otherwise: the newest version that a valid batch further back knows to be durable.
-    durable_proven: u64,
+    durable_proven: Version,
 }
 
 /// A journal being read.
@@ -104,15 +152,29 @@ struct Journal {
 }
 
 impl Journal {
-    fn scan(path: &Path) -> io::Result<Scan> {
+    /// Reads the journal that comes behind one that ends with `before`.
+    fn scan(path: &Path, before: Option<Batch>) -> io::Result<Scan> {
         let file = File::open(path)?;
         let file_bytes = file.metadata()?.len();
         let mut journal = Journal { file: BufReader::with_capacity(1 << 16, file), file_bytes, at: 0 };
-        let mut scan =
-            Scan { file_bytes, valid_bytes: 0, last_mark: Mark::default(), rest_is_zero: false, durable_proven: 0 };
-        while let Some(mark) = journal.batch()? {
-            scan.valid_bytes = journal.at;
-            scan.last_mark = scan.last_mark.max(mark);
+        let (follows, last) = (true, before);
+        let mut scan = Scan { file_bytes, valid_bytes: 0, last, follows, rest_is_zero: false, durable_proven: 0 };
+        // Before the last: its end, and which it is.
+        let mut earlier = (0, None);
+        while let Some(batch) = journal.batch()? {
+            if let Some(last) = scan.last
+                && !(batch.is_next(&last) && batch.is_in_sequence(&last))
+            {
+                let is_next = batch.is_next(&last);
+                scan.follows = is_next || scan.valid_bytes > 0;
+                // Where this one could stand behind the one before the last, the last one's sequence is wrong.
+                if is_next && earlier.1.is_some_and(|earlier| batch.is_in_sequence(&earlier)) {
+                    (scan.valid_bytes, scan.last) = earlier;
+                }
+                break;
+            }
+            earlier = (scan.valid_bytes, scan.last);
+            (scan.valid_bytes, scan.last) = (journal.at, Some(batch));
         }
         journal.seek(scan.valid_bytes)?;
         scan.rest_is_zero = journal.rest_is_zero()?;
@@ -123,16 +185,18 @@ impl Journal {
     }
 
     /// Reads one batch. None if there is no valid one here; the position is then anywhere.
-    fn batch(&mut self) -> io::Result<Option<Mark>> {
+    fn batch(&mut self) -> io::Result<Option<Batch>> {
         match self.parse_batch() {
-            Ok(mark) => Ok(mark),
+            Ok(batch) => Ok(batch),
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    fn parse_batch(&mut self) -> io::Result<Option<Mark>> {
-        let [START, items @ .., _, _, _, _, _, _, _, _] = self.bytes::<13>()? else { return Ok(None) };
+    fn parse_batch(&mut self) -> io::Result<Option<Batch>> {
+        let [START] = self.bytes()? else { return Ok(None) };
+        let items = self.bytes()?;
+        let sequence = u64::from_le_bytes(self.bytes()?);
         let mut checksum = Xxh3::new();
         let mut mark = Mark::default();
         for _ in 0..u32::from_le_bytes(items) {
@@ -146,7 +210,7 @@ impl Journal {
         }
         let [END, sum @ .., t0, t1, t2, t3] = self.bytes::<13>()? else { return Ok(None) };
         let is_valid = u64::from_le_bytes(sum) == checksum.digest() && [t0, t1, t2, t3] == *TRAILER;
-        Ok(is_valid.then_some(mark))
+        Ok(is_valid.then_some(Batch { mark, sequence }))
     }
 
     fn item(&mut self, checksum: &mut Xxh3) -> io::Result<Mark> {
@@ -195,23 +259,23 @@ impl Journal {
         }
     }
 
-    /// The newest version known as durable by any valid batch behind `from`. Batches follow each
+    /// The newest version known as durable by any valid batch from `at` on. Batches follow each
     /// other, so one is looked for behind everything that looks like the end of another.
-    fn durable_proven_after(&mut self, from: u64) -> io::Result<u64> {
+    fn durable_proven_after(&mut self, mut at: u64) -> io::Result<Version> {
         let mut proven = 0;
-        self.seek(from)?;
-        while self.skip_trailer()? {
-            let behind_trailer = self.at;
-            match self.batch()? {
+        loop {
+            self.seek(at)?;
+            if let Some(batch) = self.batch()? {
+                proven = proven.max(batch.mark.durable);
                 // Step back over its trailer: it is where the next may begin.
-                Some(mark) => {
-                    proven = proven.max(mark.durable);
-                    self.seek(self.at - TRAILER.len() as u64)?;
-                }
-                None => self.seek(behind_trailer)?,
+                at = self.at - TRAILER.len() as u64;
             }
+            self.seek(at)?;
+            if !self.skip_trailer()? {
+                return Ok(proven);
+            }
+            at = self.at;
         }
-        Ok(proven)
     }
 
     /// Goes behind the next trailer.

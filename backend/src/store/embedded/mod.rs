@@ -127,7 +127,7 @@ impl Embedded {
         if folder.free_bytes().is_ok_and(|free| free < options.disk_reserve_bytes) {
             return Err(OpenError::OutOfSpace { folder: path.to_path_buf() });
         }
-        if !folder.database().exists() {
+        if folder.is_unfinished()? {
             create_database(&folder, &options)?;
         }
         let format = folder.check_format()?;
@@ -191,11 +191,8 @@ impl Drop for Embedded {
 
 /// Makes the database aside and moves it to its place when it is whole: fjall can't go on with half of one.
 fn create_database(folder: &Folder, options: &EmbeddedOptions) -> Result<(), OpenError> {
-    let unfinished = folder.unfinished_database();
-    if unfinished.exists() {
-        std::fs::remove_dir_all(&unfinished).map_err(|error| folder.io_error(&unfinished, error))?;
-    }
-    let (database, keyspace) = open_database(folder, &unfinished, options)?;
+    folder.discard_unfinished()?;
+    let (database, keyspace) = open_database(folder, &folder.unfinished_database(), options)?;
     keyspace.insert(MARK_KEY, Mark::default().to_bytes()).map_err(|error| engine_error(folder, error))?;
     database.persist(PersistMode::SyncAll).map_err(|error| engine_error(folder, error))?;
     drop((keyspace, database));

@@ -41,19 +41,15 @@ use metrics::{Gauge, Histogram};
 use self::{errors::store_error, network::Network, tx::FdbTx, waiter::Waiter};
 use super::{
     lock,
-    seam::{Engine, EngineTx, StoreError, TRANSACTION_BYTES_MAX},
+    seam::{Engine, EngineTx, PREFIX_BYTES_MAX, StoreError, TRANSACTION_BYTES_MAX},
 };
 use crate::env::Clock;
-
-/// Longest [`FdbOptions::prefix`], in bytes. With [`KEY_BYTES_MAX`](super::KEY_BYTES_MAX) it stays
-/// below FoundationDB's limit for keys.
-pub const PREFIX_BYTES_MAX: usize = 64;
 
 /// Settings of an [`Fdb`].
 #[derive(Clone, Debug)]
 pub struct FdbOptions {
     /// Put before every key, so that several deployments can share a cluster. No deployment's prefix
-    /// may begin with another's. It must stay the same for the life of the data.
+    /// may begin with another's. At most [`PREFIX_BYTES_MAX`] long; the same for the life of the data.
     pub prefix: Vec<u8>,
     /// A transaction that takes longer has lost the cluster, in milliseconds.
     pub timeout_ms: u32,
