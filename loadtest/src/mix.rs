@@ -3,7 +3,6 @@
 //! Left out are a merged message, whose content would have to be stored first, and what only a server may
 //! write (system notifications, group tips).
 
-use bytes::Bytes;
 use protocol::message::{Custom, Face, File, Image, Location, Picture, Video, Voice, element::Kind, picture::Size};
 
 use crate::payload::{GOLDEN_GAMMA, mix};

@@ -112,6 +112,9 @@ pub async fn chosen(
     Ok(store.run(Lane::Read, "chosen_conversations", read).await?.0)
 }
 
+/// Conversations whose unread messages are added up, at the most: anybody may have begun one with the user.
+pub const UNREAD_CONVERSATIONS_MAX: usize = 10_000;
+
 /// What is unread in all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unread {
@@ -120,9 +123,6 @@ pub struct Unread {
     /// Conversations marked unread by hand that hold no unread message.
     pub marked: u32,
 }
-
-/// Conversations whose unread messages are added up for a user, at the most: anybody may have begun one.
-pub const UNREAD_CONVERSATIONS_MAX: usize = 10_000;
 
 /// Adds up what is unread in the most recently active conversations, at least one, some of them in one transaction.
 pub async fn total_unread(store: &Store, app: AppId, user: &UserId, conversations_max: usize) -> Result<Unread, Error> {

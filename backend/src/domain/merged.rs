@@ -48,7 +48,7 @@ pub async fn store(
     now_ms: u64,
 ) -> Result<u32, Error> {
     let user = user.clone();
-    let write = async move |tx: &Tx| -> Result<u32, Error> {
+    let merge = async move |tx: &Tx| -> Result<u32, Error> {
         applications::ensure(tx, app).await?;
         let key = keys::merged(app, &content_id);
         if let Some(stored) = tx.get(&key).await? {
@@ -60,27 +60,10 @@ pub async fn store(
         if messages.iter().map(Message::encoded_len).sum::<usize>() > CONTENT_BYTES_MAX {
             return Err(Error::Argument("the messages are larger than 8 MB together"));
         }
-        let count = messages.len() as u32;
-        for (message, index) in messages.iter().zip(0..) {
-            tx.set(keys::merged_message(app, &content_id, index), message.encode_to_vec());
-        }
-        let record = MergedRecord { by: user.to_string(), time_ms: now_ms, count, used_ms: now_ms };
-        tx.set(key, record.encode_to_vec());
-        tx.set(keys::merged_hour(app, hour_of(now_ms), &content_id), Bytes::new());
-        for message in &messages {
-            // What was stored for an administrator need not pass as a client's.
-            let facts = elements::check(&message.body, Author::Admin).unwrap_or_default();
-            for (inner, _) in contents(facts.as_deref()) {
-                let inner = keys::merged(app, inner);
-                if let Some(used) = use_now(tx.get(&inner).await?, now_ms)? {
-                    tx.set(inner, used);
-                }
-            }
-        }
-        Ok(count)
+        write(tx, app, &content_id, user.as_str(), &messages, now_ms).await
     };
     // A transaction of its own: it may write megabytes.
-    Ok(store.run(Lane::Write, "merge", write).await?.0)
+    Ok(store.run(Lane::Write, "merge", merge).await?.0)
 }
 
 /// Stores messages that an administrator makes as a content; the same under the same id changes nothing.
@@ -94,21 +77,50 @@ pub async fn put(
     if !(1..=MERGED_MAX).contains(&messages.len()) {
         return Err(Error::Argument("a merged message holds 1 to 300 messages"));
     }
-    let write = async move |tx: &Tx| -> Result<(), Error> {
+    let put = async move |tx: &Tx| -> Result<(), Error> {
+        applications::ensure(tx, app).await?;
         let key = keys::merged(app, &content_id);
-        if tx.get(&key).await?.is_some() {
-            return Ok(());
+        match tx.get(&key).await? {
+            None => write(tx, app, &content_id, "", &messages, now_ms).await.map(drop),
+            // It must not expire before the message that is going to point to it.
+            stored => {
+                if let Some(used) = use_now(stored, now_ms)? {
+                    tx.set(key, used);
+                }
+                Ok(())
+            }
         }
-        for (message, index) in messages.iter().zip(0..) {
-            tx.set(keys::merged_message(app, &content_id, index), message.encode_to_vec());
-        }
-        let count = messages.len() as u32;
-        tx.set(key, MergedRecord { by: String::new(), time_ms: now_ms, count, used_ms: now_ms }.encode_to_vec());
-        tx.set(keys::merged_hour(app, hour_of(now_ms), &content_id), Bytes::new());
-        Ok(())
     };
-    store.run(Lane::Write, "put_merged", write).await?;
+    store.run(Lane::Write, "put_merged", put).await?;
     Ok(())
+}
+
+/// Writes a content. Returns how many messages it has.
+async fn write(
+    tx: &Tx,
+    app: AppId,
+    content_id: &[u8],
+    by: &str,
+    messages: &[Message],
+    now_ms: u64,
+) -> Result<u32, Error> {
+    let count = messages.len() as u32;
+    for (message, index) in messages.iter().zip(0..) {
+        tx.set(keys::merged_message(app, content_id, index), message.encode_to_vec());
+    }
+    let record = MergedRecord { by: by.to_owned(), time_ms: now_ms, count, used_ms: now_ms };
+    tx.set(keys::merged(app, content_id), record.encode_to_vec());
+    tx.set(keys::merged_hour(app, hour_of(now_ms), content_id), Bytes::new());
+    for message in messages {
+        let facts = elements::check(&message.body, Author::Admin).unwrap_or_default();
+        for (inner, _) in contents(facts.as_deref()) {
+            let inner = keys::merged(app, inner);
+            if let Some(used) = use_now(tx.get(&inner).await?, now_ms)? {
+                tx.set(inner, used);
+            }
+        }
+    }
+    Ok(count)
 }
 
 /// Copies of the messages, each of which `user` can read.

@@ -137,7 +137,8 @@ pub async fn unread(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let store = &call.shared().store;
     let peers = fields.texts("Peer_Account").map_err(|wrong| of_message_field(&wrong))?;
     let Some(names) = peers.filter(|peers| !peers.is_empty()) else {
-        let total = conversations::total_unread(store, call.app, &owner, conversations::UNREAD_CONVERSATIONS_MAX).await;
+        let most = conversations::UNREAD_CONVERSATIONS_MAX;
+        let total = conversations::total_unread(store, call.app, &owner, most).await;
         return object(json!({ "AllC2CUnreadMsgNum": total.map_err(|error| of_messages(&error))?.messages }));
     };
     if names.len() > call.row.items_max {
