@@ -232,8 +232,15 @@ impl History {
                     false => self.clock.0.fetch_add(jump, Ordering::Relaxed),
                 };
             }
-            _ => self.memory.crash(),
+            _ => self.crash(),
         }
+    }
+
+    /// No session outlives a crash. What was stored before it and is pushed after it may come too late for one that
+    /// does: those that come after it read the log.
+    fn crash(&mut self) {
+        self.memory.crash();
+        self.devices.iter_mut().for_each(Device::reconnect);
     }
 
     fn act(&mut self, device: usize) {

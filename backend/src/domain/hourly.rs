@@ -286,8 +286,9 @@ impl Writer {
         }
         self.record.md5 = Bytes::copy_from_slice(&self.md5.finalize());
         self.record.gzip_md5 = Bytes::copy_from_slice(&self.gzip_md5.finalize());
-        let (key, record) = (keys::history_file(self.app, self.hour), self.record.encode_to_vec());
+        let (app, key, record) = (self.app, keys::history_file(self.app, self.hour), self.record.encode_to_vec());
         let write = async move |tx: &Tx| -> Result<(), Error> {
+            applications::ensure(tx, app).await?;
             // Somebody else may have been faster: links to that file have been given out.
             if tx.get(&key).await?.is_none() {
                 tx.set(key.clone(), record.clone());
@@ -303,8 +304,9 @@ impl Writer {
         self.record.gzip_bytes += chunk.len() as u64;
         let key = keys::history_chunk(self.app, self.hour, self.record.attempt, self.record.chunks);
         self.record.chunks += 1;
-        let chunk = Bytes::from(chunk);
+        let (app, chunk) = (self.app, Bytes::from(chunk));
         let write = async move |tx: &Tx| -> Result<(), Error> {
+            applications::ensure(tx, app).await?;
             tx.set(key.clone(), chunk.clone());
             Ok(())
         };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::{AppId, Error, UserId, act::Staging, damaged, keys, records::MuteRecord};
+use super::{AppId, Error, UserId, act::Staging, applications, damaged, keys, records::MuteRecord};
 use crate::{
     env::Clock,
     store::{Lane, Store, Tx},
@@ -37,6 +37,7 @@ pub async fn set(
 ) -> Result<(), Error> {
     let (user, now_s) = (user.clone(), clock.unix_ms() / 1000);
     let write = async move |tx: &Tx| -> Result<(), Error> {
+        applications::ensure(tx, app).await?;
         let key = keys::mute(app, &user);
         let mut record = decode(tx.get(&key).await?)?;
         if let Some(seconds) = one_to_one_s {

@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (given, expected) in [
-            (json!({"recal_seconds": 1}), "settings.recal_seconds is no setting; there are blacklist, "),
+            (json!({"recal_seconds": 1}), "settings.recal_seconds is no setting; there are admins, "),
             (json!({"recall_seconds": "long"}), "settings.recall_seconds: invalid type: string \"long\", expected u64"),
             (json!({"recall_seconds": -1}), "settings.recall_seconds: invalid value"),
             (json!({"recall_seconds": u64::MAX}), "settings.recall_seconds must be at most "),

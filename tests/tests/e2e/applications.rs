@@ -156,7 +156,7 @@ fn con_02_settings_hold_from_the_next_act_on_and_after_a_restart() {
     assert_eq!((&settings["recall_seconds"], &settings["login_policy"]), (&json!(77), &json!("single")));
 
     for (arguments, expected) in [
-        (&["set", ONE, "recal=1"][..], "settings.recal is no setting; there are blacklist"),
+        (&["set", ONE, "recal=1"][..], "settings.recal is no setting; there are admins"),
         (&["set", ONE, "recall_seconds=soon"], "settings.recall_seconds: invalid type"),
         (&["set", "99", "recall_seconds=1"], "there is no application 99"),
         (&["create", ONE], "there is an application 1400000001 already"),
