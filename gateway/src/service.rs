@@ -1,6 +1,7 @@
 //! Starting, running and stopping the service.
 
 use std::{
+    io::Write as _,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::{
@@ -143,12 +144,12 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     };
     let following = Following::start(shared.clone(), changed).context("following the applications")?;
     shared.ready.store(true, Ordering::Release);
-    println!(
-        "gateway ready: client tls://{client_address}, admin http://{admin_address}, store {} at {}, {cores} cores",
+    say(&format!(
+        "gateway ready: client tls://{client_address}, admin http://{admin_address}, store {} at {}, {cores} cores\n\
+         server API https://{api_address}/v4/\n",
         shared.store.engine_name(),
         store_place(&shared.config).display()
-    );
-    println!("server API https://{api_address}/v4/");
+    ));
     go_on_with_unfinished(&shared);
     announcer::start(shared.clone(), arrived).context("starting the announcer")?;
     let result = serve(&shared, &files, &signals, &ended, cores, &api);
@@ -173,6 +174,15 @@ fn put_application(store: &Store, clock: &Arc<dyn Clock>, new: &NewApplication) 
         Err(error) => return Err(error.into()),
     }
     Ok(())
+}
+
+/// Says something in one piece to whoever started this. Whoever has read enough and listens no longer is no reason to end.
+fn say(text: &str) {
+    let mut output = std::io::stdout().lock();
+    let said = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+    if let Err(error) = said {
+        tracing::info!(%error, "nobody reads what this process says");
+    }
 }
 
 /// Shuts the store down however the run ends, a failed start included: threads that live on hold the
