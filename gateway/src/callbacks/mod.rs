@@ -128,3 +128,17 @@ fn describe() {
     describe_gauge!("callbacks_oldest_seconds", "Age of the oldest entry that is not delivered, by application.");
     describe_counter!("callbacks_asked_total", "Questions before an act, by what came of them.");
 }
+
+#[cfg(test)]
+mod tests {
+    use backend::domain::callbacks::CallbackCommand;
+
+    #[test]
+    fn the_readme_has_every_command() {
+        let readme = include_str!("../../../README.md");
+        for command in CallbackCommand::ALL {
+            let row = format!("\n| `{}` | ", command.name());
+            assert!(readme.contains(&row), "{row}");
+        }
+    }
+}
