@@ -2,7 +2,7 @@
 //! where it is wanted; one process at a time delivers a lane, and another takes over when that one is gone
 //! (CON-06).
 //!
-//! Mechanics: sends on the memory engine, which conflicts for no reason and forgets to answer commits; two
+//! Mechanics: sends and changes on the memory engine, which conflicts for no reason and forgets to answer commits; two
 //! owners that claim the lanes, under a clock that the test sets.
 
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
@@ -19,8 +19,13 @@ use backend::{
         act::Act,
         applications::{self, NewApplication},
         callbacks::{
-            CallbackCommand, Callbacks, Caller, Happened,
+            CallbackCommand, Callbacks, Caller, Happened, Pair, Pairs,
             queue::{self, CLAIM_MS, Entry, Page},
+        },
+        change::{
+            Change, Kind,
+            friends::{FriendsChange, NewFriend},
+            profile::ProfileChange,
         },
         inspect,
         message::NewMessage,
@@ -34,7 +39,7 @@ use backend::{
 };
 use futures::executor::block_on;
 use prost::Message as _;
-use protocol::message::{Body, Element, Message, Text, element::Kind};
+use protocol::message::{Body, Element, Message, Profile, Text, element};
 
 const APP: AppId = 7;
 const SECRET: &str = "a secret of sixteen and more";
@@ -95,11 +100,17 @@ impl Service {
     }
 
     fn send(&self, id: &str, caller: Caller) {
-        let kind = Some(Kind::Text(Text { text: id.into() }));
+        let kind = Some(element::Kind::Text(Text { text: id.into() }));
         let body = Body { elements: vec![Element { kind }], ..Body::default() }.encode_to_vec();
         let id = id.to_owned().into_bytes();
         let message = NewMessage::new(APP, user("anna"), user("ben"), id.into(), body.into());
         self.queue.submit_from((), Act::Send(message), caller).unwrap();
+    }
+
+    /// A change of anna's, through to its end.
+    fn change(&self, kind: Kind) {
+        self.queue.submit((), Act::Change(Box::new(Change::new(APP, user("anna"), kind)))).unwrap();
+        self.wait(1);
     }
 
     fn wait(&self, sends: usize) {
@@ -109,7 +120,7 @@ impl Service {
     /// The one lane that has entries.
     fn lane(&self) -> Option<u16> {
         let lanes = block_on(queue::lanes_with_entries(&self.store, APP)).unwrap();
-        assert!(lanes.len() <= 1, "all are about one conversation");
+        assert!(lanes.len() <= 1, "all are about one conversation, or one user");
         lanes.first().copied()
     }
 
@@ -160,6 +171,59 @@ fn every_message_is_queued_once_and_in_order_whatever_is_run_again() {
     assert_eq!(seqs, (1..=200).collect::<Vec<_>>());
     let checked = inspect::check(&service.store, &mut |problem| panic!("{problem}")).unwrap();
     assert_eq!(checked.unknown, 0);
+}
+
+#[test]
+fn what_becomes_of_people_is_queued_once_and_in_order_whatever_is_run_again() {
+    use CallbackCommand::{AfterBlacklistAdd, AfterBlacklistDelete, AfterFriendAdd, AfterFriendDelete, AfterProfile};
+    let commands = [AfterProfile, AfterFriendAdd, AfterFriendDelete, AfterBlacklistAdd, AfterBlacklistDelete];
+    let faults = Faults { conflict: 200, maybe_committed: 100, maybe_lost: 100, ..Faults::default() };
+    let service = Service::start(faults, commands);
+    let ben = || vec![user("ben")];
+    let add =
+        || FriendsChange::Add { friends: vec![(user("ben"), NewFriend::default())], one_way: false, force: false };
+    const ROUNDS: u32 = 30;
+    for round in 1..=ROUNDS {
+        let set = Profile { level: Some(round), ..Profile::default() };
+        service.change(Kind::Profile(ProfileChange::Set(Box::new(set))));
+        service.change(Kind::Friends(add()));
+        service.change(Kind::Friends(FriendsChange::Delete { friends: ben(), one_way: false }));
+        service.change(Kind::Friends(add()));
+        // Ends the friendship, too.
+        service.change(Kind::Blacklist { add: ben(), remove: vec![], each: false });
+        service.change(Kind::Blacklist { add: vec![], remove: ben(), each: false });
+    }
+    let lane = service.lane().unwrap();
+    let mut told = Vec::new();
+    loop {
+        let entries = service.claim(lane, 1).unwrap();
+        if entries.is_empty() {
+            break;
+        }
+        told.extend(entries.iter().map(|entry| entry.record.clone().unwrap().what.unwrap()));
+        assert!(service.settle(lane, 1, entries));
+    }
+    let a_round = [
+        AfterProfile,
+        AfterFriendAdd,
+        AfterFriendDelete,
+        AfterFriendAdd,
+        AfterBlacklistAdd,
+        AfterFriendDelete,
+        AfterBlacklistDelete,
+    ];
+    let expected: Vec<_> = (0..ROUNDS).flat_map(|_| a_round).collect();
+    assert_eq!(told.iter().map(Happened::command).collect::<Vec<_>>(), expected);
+    let pair = |from: &str, to: &str| Pair { from: from.into(), to: to.into() };
+    let mut both = vec![pair("ben", "anna"), pair("anna", "ben")];
+    for round in told.chunks(a_round.len()) {
+        let Happened::Befriended(befriended) = &round[1] else { panic!("{round:?}") };
+        assert_eq!(befriended.pairs, both);
+        both.reverse();
+        assert_eq!(round[2], Happened::Parted(Pairs { pairs: both.clone() }));
+        both.reverse();
+        assert_eq!(round[4], Happened::Blacklisted(Pairs { pairs: vec![pair("anna", "ben")] }));
+    }
 }
 
 #[test]

@@ -47,7 +47,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// An application that announces something is not asked about each of the messages, nor told.
-const UNHEARD: Caller = Caller { ip: None, platform: CallerPlatform::RestApi, is_asked: false, is_told: false };
+const UNHEARD: Caller =
+    Caller { ip: None, platform: CallerPlatform::RestApi, admin: None, is_asked: false, is_told: false };
 
 /// Announcements of one application, oldest first.
 type Announcements = Arc<[Announcement]>;

@@ -113,6 +113,7 @@ pub fn relation_code(refusal: friends::Refusal) -> ErrorCode {
         Refusal::Denied => ErrorCode::FRIENDSHIP_DENIED,
         Refusal::RequestUnknown => ErrorCode::FRIEND_REQUEST_UNKNOWN,
         Refusal::FriendUnknown => ErrorCode::FRIEND_UNKNOWN,
+        Refusal::ByApplication(code) => ErrorCode(code),
     }
 }
 

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 use super::{
     AppId, Error, UserId, applications,
-    callbacks::Caller,
+    callbacks::{Caller, Pair},
     change::Change,
     friends::Refusal,
     keys,
@@ -76,9 +76,10 @@ impl Act {
     /// Versionstamped writes that it makes at the most.
     pub(crate) fn stamps_max(&self) -> usize {
         match self {
-            // With what the application's server is told.
+            // With what the application's server is told: of a change of the blacklist, friendships ended, and users
+            // put on and taken off.
             Act::Send(_) => 3,
-            Act::Change(change) => change.stamps_max() + 1,
+            Act::Change(change) => change.stamps_max() + 3,
         }
     }
 
@@ -282,13 +283,22 @@ pub(crate) struct Staging<'a> {
     mutes: SmallVec<[(AppId, bool); 1]>,
     notices: SmallVec<[StagedNotice; 2]>,
     next: Option<Box<Change>>,
+    friendships: Friendships,
+}
+
+/// Which friendships the act at hand has begun and ended: the application's server is told of all of them together.
+#[derive(Debug, Default)]
+pub(crate) struct Friendships {
+    pub(crate) begun: Vec<Pair>,
+    pub(crate) ended: Vec<Pair>,
 }
 
 impl<'a> Staging<'a> {
     pub(crate) fn new(tx: &'a Tx, now_ms: u64, again: bool) -> Self {
         let (ahead, notices) = (HashMap::new(), SmallVec::new());
         let (settings, mutes, caller) = (SmallVec::new(), SmallVec::new(), Caller::default());
-        Staging { tx, now_ms, again, caller, stamps: 0, ahead, settings, mutes, notices, next: None }
+        let friendships = Friendships::default();
+        Staging { tx, now_ms, again, caller, stamps: 0, ahead, settings, mutes, notices, next: None, friendships }
     }
 
     /// Starts the reads of all acts, where each is a round trip: together they take one. A key is read
@@ -377,10 +387,22 @@ impl<'a> Staging<'a> {
         Answer::Underway
     }
 
+    /// Notes that `other` has become a friend of `user`, or has ceased to be one.
+    pub(crate) fn note_friendship(&mut self, user: &UserId, other: &UserId, has_begun: bool) {
+        let Friendships { begun, ended } = &mut self.friendships;
+        if has_begun { begun } else { ended }.push(Pair::new(user, other));
+    }
+
+    /// What was noted of friendships; nothing is left.
+    pub(crate) fn take_friendships(&mut self) -> Friendships {
+        std::mem::take(&mut self.friendships)
+    }
+
     /// Carries an act out.
     pub(crate) async fn stage(&mut self, act: &Act, caller: Caller) -> Result<Staged, Error> {
         self.notices.clear();
         self.next = None;
+        self.friendships = Friendships::default();
         self.caller = caller;
         // Nothing is written for an application that is gone.
         self.settings(act.app()).await?;

@@ -9,7 +9,7 @@
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use super::{Error, act::Act, callbacks::Caller};
+use super::{Error, UserId, act::Act, callbacks::Caller};
 
 /// What an application says about an act.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum Verdict {
     Pass,
     /// A message may be sent with this body, an encoded [`Body`](protocol::message::Body), in place of its own.
     Replace(Bytes),
+    /// A change may be made without these users, each of whom is refused with a code.
+    RefuseSome(Vec<(UserId, u32)>),
     /// It is answered as if it had been carried out, and is not.
     Drop,
 }

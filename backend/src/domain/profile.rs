@@ -123,7 +123,7 @@ macro_rules! field_table {
             }
 
             /// Whether a profile has it.
-            fn is_in(self, profile: &Profile) -> bool {
+            pub fn is_in(self, profile: &Profile) -> bool {
                 match self {
                     $(Field::$variant => profile.$name.is_some(),)+
                 }

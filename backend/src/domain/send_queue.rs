@@ -175,7 +175,7 @@ impl<O: Outbox> SendQueue<O> {
         let queue = self.clone();
         Ok(Some(Box::pin(async move {
             let verdict = asked.await;
-            let is_against = !matches!(verdict, Ok(Verdict::Pass | Verdict::Replace(_)));
+            let is_against = matches!(verdict, Ok(Verdict::Drop) | Err(_));
             // It was let pass before, and its answer was lost: nobody can forbid it now.
             if is_against && queue.is_stored(&act).await? {
                 return queue.take(origin, act, caller);
@@ -189,7 +189,8 @@ impl<O: Outbox> SendQueue<O> {
                     message.body = body;
                     queue.check(&mut act)?;
                 }
-                (Verdict::Pass | Verdict::Replace(_), _) => {}
+                (Verdict::RefuseSome(refused), Act::Change(change)) => change.refused = refused,
+                (Verdict::Pass | Verdict::Replace(_) | Verdict::RefuseSome(_), _) => {}
             }
             queue.take(origin, act, caller)
         })))
@@ -408,7 +409,8 @@ impl<O: Outbox> Shared<O> {
             let act = Act::Change(next);
             self.unanswered.fetch_add(1, Ordering::Relaxed);
             self.unanswered_bytes.fetch_add(act.bytes(), Ordering::Relaxed);
-            self.waiting.push(Job { origin: job.origin, act, caller: job.caller, tries: Vec::new(), returned: false });
+            let (origin, caller) = (job.origin, job.caller.clone());
+            self.waiting.push(Job { origin, act, caller, tries: Vec::new(), returned: false });
             goes_on = true;
         }
         if goes_on {
@@ -529,7 +531,7 @@ async fn stage_all<Origin>(
     let mut outcomes = Vec::with_capacity(jobs.len());
     staging.read_ahead(jobs.iter().map(|job| &job.act));
     for job in jobs {
-        match staging.stage(&job.act, job.caller).await {
+        match staging.stage(&job.act, job.caller.clone()).await {
             Err(Error::Store(error)) => return Err(error.into()),
             outcome => outcomes.push(outcome),
         }

@@ -30,6 +30,17 @@ fn rel_02_what_becomes_of_a_request_is_up_to_the_other() {
 }
 
 #[test]
+fn rel_02_whom_the_application_has_refused_is_left_out() {
+    let service = Service::start(Settings::default());
+    let mut change = Change::new(APP, user("anna"), Kind::Friends(add(&["ben", "cleo", "ben"], false)));
+    change.refused = vec![(user("ben"), 38_007)];
+    let refused = Err(Refusal::ByApplication(38_007));
+    assert_eq!(outcomes(service.act(Act::Change(Box::new(change)))), [refused, DONE, refused]);
+    assert_eq!(service.relation("anna", "ben"), Some(Relation::None));
+    assert_eq!(service.requests("ben", Direction::Incoming), []);
+}
+
+#[test]
 fn rel_02_one_way_makes_one_friend_and_the_other_way_needs_no_asking() {
     let service = Service::start(Settings::default());
     assert_eq!(service.add("anna", &["ben"], true), [DONE]);

@@ -123,7 +123,8 @@ impl Call<'_> {
 
     /// Where acts of this call come from, as the application's server is told.
     pub fn caller(&self) -> Caller {
-        Caller { ip: Some(self.ends.remote.ip()), platform: CallerPlatform::RestApi, ..Caller::default() }
+        let (ip, admin) = (Some(self.ends.remote.ip()), Some(self.identifier.clone()));
+        Caller { ip, platform: CallerPlatform::RestApi, admin, ..Caller::default() }
     }
 
     /// The same, for an act of which the application's server may not be asked or told.

@@ -50,7 +50,7 @@ pub async fn send_many(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     // As published: a batch calls nobody back.
     (said.caller.is_asked, said.caller.is_told) = (false, false);
     let sends = names.iter().map(|name| {
-        let started = UserId::new(name).map(|to| call.start_from(said.message(call, to), said.caller));
+        let started = UserId::new(name).map(|to| call.start_from(said.message(call, to), said.caller.clone()));
         async move {
             match started {
                 Some(sent) => sent.await,

@@ -13,19 +13,18 @@ use std::{
 use backend::{
     domain::{
         AppId, Error,
+        act::Act,
         applications::Application,
         callbacks::{CallbackCommand, Callbacks, Caller, OnTimeout},
         hooks::Verdict,
-        message::NewMessage,
     },
     env::Clock,
 };
-use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::{
     client::{Client, Failure, Question},
-    frames::{self, Said},
+    frames,
 };
 
 /// Questions that one server is asked at a time; more wait, within their time.
@@ -56,18 +55,24 @@ impl Asker {
         Asker { client, clock, servers: Mutex::default() }
     }
 
-    /// What the application's server says of a message.
-    pub async fn ask(&self, application: &Application, message: NewMessage, caller: Caller) -> Result<Verdict, Error> {
+    /// What the application's server says of an act, asked with this command.
+    pub async fn ask(
+        &self,
+        application: &Application,
+        command: CallbackCommand,
+        act: Act,
+        caller: Caller,
+    ) -> Result<Verdict, Error> {
         let Some(callbacks) = &application.settings.callbacks else { return Ok(Verdict::Pass) };
         let server = self.server(application.app, &callbacks.url);
         let is_asked = lock(&server.circuit).admits(self.clock.monotonic_us());
         let said = match is_asked {
-            true => self.ask_server(application.app, callbacks, &server, &message, caller).await,
+            true => self.ask_server(application.app, callbacks, &server, command, &act, caller).await,
             false => Err("not_asked"),
         };
         let (label, verdict) = match said {
-            Ok(said) => (said.label(), said.verdict(&message.body)),
-            Err(label) => (label, otherwise(callbacks)),
+            Ok(verdict) => (label(&verdict), verdict),
+            Err(label) => (label, otherwise(callbacks, &act)),
         };
         metrics::counter!("callbacks_asked_total", "outcome" => label).increment(1);
         verdict
@@ -78,13 +83,13 @@ impl Asker {
         app: AppId,
         callbacks: &Callbacks,
         server: &Server,
-        message: &NewMessage,
+        command: CallbackCommand,
+        act: &Act,
         caller: Caller,
-    ) -> Result<Said, &'static str> {
-        let body = frames::before_send(message, self.clock.unix_ms());
+    ) -> Result<Result<Verdict, Error>, &'static str> {
+        let body = frames::before(act, command, self.clock.unix_ms());
         let ip = caller.ip.map(|ip| ip.to_string()).unwrap_or_default();
-        let (command, platform) = (CallbackCommand::BeforeSend, caller.platform.name());
-        let question = Question { app, command, ip: &ip, platform, id: None, body };
+        let question = Question { app, command, ip: &ip, platform: caller.platform.name(), id: None, body };
         let asked = async {
             // Never closed.
             let _place = server.places.acquire().await.map_err(|_| Failure::Connection)?;
@@ -92,7 +97,7 @@ impl Asker {
         };
         let answer = tokio::time::timeout(Duration::from_millis(callbacks.timeout_ms.into()), asked).await;
         let said = match answer {
-            Ok(Ok(answer)) => Said::parse(&answer).ok_or("senseless"),
+            Ok(Ok(answer)) => frames::verdict(act, &answer).ok_or("senseless"),
             Ok(Err(failure)) => {
                 tracing::debug!(app, %failure, "the application's server was asked and did not answer");
                 Err("failed")
@@ -121,30 +126,21 @@ impl Asker {
 }
 
 /// What becomes of an act that there is no answer about.
-fn otherwise(callbacks: &Callbacks) -> Result<Verdict, Error> {
+fn otherwise(callbacks: &Callbacks, act: &Act) -> Result<Verdict, Error> {
     match callbacks.on_timeout {
         OnTimeout::Pass => Ok(Verdict::Pass),
-        OnTimeout::Refuse => Err(Error::Refused { code: 0, text: "the application's server does not answer".into() }),
+        OnTimeout::Refuse => Err(frames::unanswered(act)),
     }
 }
 
-impl Said {
-    fn label(&self) -> &'static str {
-        match self {
-            Said::Pass(None) => "passed",
-            Said::Pass(Some(_)) => "replaced",
-            Said::Drop => "dropped",
-            Said::Refuse { .. } => "refused",
-        }
-    }
-
-    fn verdict(self, body: &Bytes) -> Result<Verdict, Error> {
-        match self {
-            Said::Pass(None) => Ok(Verdict::Pass),
-            Said::Pass(Some(replacement)) => Ok(Verdict::Replace(replacement.apply(body)?)),
-            Said::Drop => Ok(Verdict::Drop),
-            Said::Refuse { code, text } => Err(Error::Refused { code, text }),
-        }
+/// What came of an answer, for the metric.
+fn label(verdict: &Result<Verdict, Error>) -> &'static str {
+    match verdict {
+        Ok(Verdict::Pass) => "passed",
+        Ok(Verdict::Replace(_)) => "replaced",
+        Ok(Verdict::Drop) => "dropped",
+        Ok(Verdict::RefuseSome(_)) => "refused_some",
+        Err(_) => "refused",
     }
 }
 

@@ -1,12 +1,17 @@
-//! The body of each request, and what an answer says: the published JSON.
+//! The body of each request, and what an answer says: the published JSON. Here of messages and devices;
+//! [`people`]: of profiles and relations.
+
+mod people;
 
 use backend::{
     domain::{
         AppId, Error, UserId,
+        act::Act,
         callbacks::{
             CallbackCommand, CallbackRecord, CallerPlatform, ConversationRead, Happened, StateChanged, StateReason,
         },
         conversations,
+        hooks::Verdict,
         message::NewMessage,
     },
     store::Store,
@@ -31,14 +36,47 @@ const UNREAD_CONVERSATIONS_MAX: usize = 100;
 /// Codes that an application's server may give for its clients.
 const OWN_CODES: std::ops::RangeInclusive<u32> = 120_001..=130_000;
 
+/// What an application's server is asked about an act with; `None`: it is not asked.
+pub fn question(act: &Act) -> Option<CallbackCommand> {
+    match act {
+        Act::Send(_) => Some(CallbackCommand::BeforeSend),
+        Act::Change(change) => people::question(change),
+    }
+}
+
+/// The same question.
+pub fn before(act: &Act, command: CallbackCommand, now_ms: u64) -> Bytes {
+    to_bytes(&match act {
+        Act::Send(message) => before_send(message, now_ms),
+        Act::Change(change) => people::before(change, command, now_ms),
+    })
+}
+
+/// What the answer says of the act: `None` if it makes no sense.
+pub fn verdict(act: &Act, answer: &[u8]) -> Option<Result<Verdict, Error>> {
+    match act {
+        Act::Send(message) => Some(Said::parse(answer)?.verdict(&message.body)),
+        Act::Change(change) => people::verdict(change, answer),
+    }
+}
+
+/// Why an act that there is no answer about is not carried out.
+pub fn unanswered(act: &Act) -> Error {
+    let text = "the application's server does not answer";
+    match act {
+        Act::Send(_) => Error::Refused { code: 0, text: text.into() },
+        Act::Change(_) => people::unanswered(text),
+    }
+}
+
 /// Asks about a message that is not sent yet: it has no sequence.
-pub fn before_send(message: &NewMessage, now_ms: u64) -> Bytes {
+fn before_send(message: &NewMessage, now_ms: u64) -> Value {
     let NewMessage { from, to, client_message_id, body, treatment, .. } = message;
     let online_only = treatment.online_only;
     let named = Named { from: from.as_str(), to: to.as_str(), seq: 0, time_ms: now_ms, client_message_id, online_only };
     let mut frame = named.frame(CallbackCommand::BeforeSend);
     put_body(&mut frame, body);
-    to_bytes(&frame)
+    frame
 }
 
 /// Tells what has happened; `None`: nothing that this program knows.
@@ -53,6 +91,11 @@ pub async fn after(
         Happened::Sent(message) => sent(store, app, message.clone(), record.time_ms).await?,
         Happened::Read(read) => self::read(store, app, read, record.time_ms).await?,
         Happened::Recalled(message) => recalled(store, app, message.clone(), record.time_ms).await?,
+        Happened::ProfileSet(set) => people::profile_set(set, record.time_ms),
+        Happened::Befriended(befriended) => Some(people::befriended(befriended)),
+        Happened::Parted(pairs) | Happened::Blacklisted(pairs) | Happened::Unblacklisted(pairs) => {
+            Some(people::pairs(what.command(), pairs))
+        }
     };
     Ok(frame.map(|frame| (what.command(), to_bytes(&frame))))
 }
@@ -160,9 +203,15 @@ fn to_bytes(frame: &Value) -> Bytes {
     frame.to_string().into()
 }
 
+/// A text for clients: no longer than they can be told.
+fn bounded(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+    text
+}
+
 /// What an application's server says about a message.
 #[derive(Debug, PartialEq)]
-pub enum Said {
+enum Said {
     /// It may be sent, perhaps with another content.
     Pass(Option<Replacement>),
     /// It is to be dropped without a word.
@@ -173,7 +222,7 @@ pub enum Said {
 
 /// What is put in the place of a message's content.
 #[derive(Debug, PartialEq)]
-pub struct Replacement {
+struct Replacement {
     elements: Option<Vec<Element>>,
     custom_data: Option<String>,
 }
@@ -190,7 +239,7 @@ struct Answer {
 
 impl Said {
     /// Reads an answer; `None` if it makes no sense.
-    pub fn parse(answer: &[u8]) -> Option<Said> {
+    fn parse(answer: &[u8]) -> Option<Said> {
         let Answer { error_code, error_info, msg_body, cloud_custom_data } = serde_json::from_slice(answer).ok()?;
         Some(match error_code {
             0 => {
@@ -202,17 +251,25 @@ impl Said {
             }
             2 => Said::Drop,
             code => {
-                let mut text = error_info;
-                text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+                let text = bounded(error_info);
                 Said::Refuse { code: if OWN_CODES.contains(&code) { code } else { 0 }, text }
             }
         })
+    }
+
+    fn verdict(self, body: &Bytes) -> Result<Verdict, Error> {
+        match self {
+            Said::Pass(None) => Ok(Verdict::Pass),
+            Said::Pass(Some(replacement)) => Ok(Verdict::Replace(replacement.apply(body)?)),
+            Said::Drop => Ok(Verdict::Drop),
+            Said::Refuse { code, text } => Err(Error::Refused { code, text }),
+        }
     }
 }
 
 impl Replacement {
     /// The body with what is replaced.
-    pub fn apply(self, body: &Bytes) -> Result<Bytes, Error> {
+    fn apply(self, body: &Bytes) -> Result<Bytes, Error> {
         let mut body = Body::decode(body.clone()).map_err(|_| Error::MessageInvalid)?;
         if let Some(elements) = self.elements {
             body.elements = elements;

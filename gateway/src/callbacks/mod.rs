@@ -21,7 +21,7 @@ use backend::{
     domain::{
         Error,
         act::Act,
-        callbacks::{CallbackCommand, Caller},
+        callbacks::Caller,
         hooks::{Hooks, Verdict},
     },
     env::Clock,
@@ -106,15 +106,14 @@ impl Callbacks {
 
 impl Hooks for Callbacks {
     fn before(&self, act: &Act, caller: &Caller) -> Option<BoxFuture<'static, Result<Verdict, Error>>> {
-        let Act::Send(message) = act else { return None };
-        let application = self.applications.find(message.app)?;
-        let wants = |callbacks: &backend::domain::callbacks::Callbacks| callbacks.wants(CallbackCommand::BeforeSend);
-        application.settings.callbacks.as_ref().filter(|callbacks| wants(callbacks))?;
-        let (asker, message, caller) = (self.asker.clone(), message.clone(), *caller);
+        let command = frames::question(act)?;
+        let application = self.applications.find(act.app())?;
+        application.settings.callbacks.as_ref().filter(|callbacks| callbacks.wants(command))?;
+        let (asker, act, caller) = (self.asker.clone(), act.clone(), caller.clone());
         let (answer, answered) = oneshot::channel();
         self.runtime.spawn(async move {
             // Whoever asked may be gone meanwhile.
-            let _ = answer.send(asker.ask(&application, message, caller).await);
+            let _ = answer.send(asker.ask(&application, command, act, caller).await);
         });
         Some(Box::pin(async { answered.await.unwrap_or_else(|_| Err(backend::store::StoreError::Busy.into())) }))
     }
@@ -128,4 +127,18 @@ fn describe() {
     describe_counter!("callbacks_dropped_total", "Entries that were given up, by reason.");
     describe_gauge!("callbacks_oldest_seconds", "Age of the oldest entry that is not delivered, by application.");
     describe_counter!("callbacks_asked_total", "Questions before an act, by what came of them.");
+}
+
+#[cfg(test)]
+mod tests {
+    use backend::domain::callbacks::CallbackCommand;
+
+    #[test]
+    fn the_readme_has_every_command() {
+        let readme = include_str!("../../../README.md");
+        for command in CallbackCommand::ALL {
+            let row = format!("\n| `{}` | ", command.name());
+            assert!(readme.contains(&row), "{row}");
+        }
+    }
 }

@@ -74,7 +74,7 @@ pub(super) fn change(connection: &Rc<Connection>, request: u32, asked: impl ToKi
 
 fn submit(connection: &Rc<Connection>, request: u32, act: Act) -> Result<(), Refusal> {
     let origin = Origin::Session { address: connection.core.address(connection.id), request };
-    let caller = connection.with_session(|session| session.caller).unwrap_or_default();
+    let caller = connection.with_session(|session| session.caller.clone()).unwrap_or_default();
     let Some(asking) = connection.core.shared.sends.submit_from(origin, act, caller)? else { return Ok(()) };
     let task = connection.clone();
     connection.core.spawn_for(connection, async move {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use backend::domain::{
     account,
-    callbacks::{Caller, StateReason},
+    callbacks::{Caller, CallerPlatform, StateReason},
 };
 use futures::channel::oneshot;
 use protocol::{
@@ -163,8 +163,10 @@ impl Core {
     fn sign_out(&self, key: &UserKey, asker: Option<Address>, which: &Which) -> SignedOut {
         let Removed { others, own, by } = self.online.borrow_mut().sign_out(key, asker, which, self.now());
         self.tell_signed_out(&others, &by);
+        // Nobody among the user's devices has asked for it: then it was an administrator, through the server API.
+        let platform = asker.map_or(CallerPlatform::RestApi, |_| caller_platform(by.platform()));
         for _ in 0..others.len() + usize::from(own.is_some()) {
-            let caller = Caller { platform: caller_platform(by.platform()), ..Caller::default() };
+            let caller = Caller { platform, ..Caller::default() };
             self.shared.callbacks.states.note(key.0, &key.1, caller, StateReason::Logout, []);
         }
         self.presence_changed(key);

@@ -162,14 +162,14 @@ async fn log_in(connection: &Rc<Connection>, login: &Login) -> Result<(), Refusa
         platform: login.platform(),
         device: login.device.clone(),
         background: login.background,
-        caller,
+        caller: caller.clone(),
         issued_s,
         settings,
         registered,
     };
     core.shared.router.mailbox(home).put(Mail::Register(Box::new(registration)));
     let admission = done.await.map_err(|_| ErrorCode::SERVER_DRAINING)??;
-    let session = Session::new(app, user.clone(), home, caller, admission.send_bucket);
+    let session = Session::new(app, user.clone(), home, caller.clone(), admission.send_bucket);
     if !connection.logged_in(session) {
         core.shared.router.mailbox(home).put(Mail::Unregister {
             app,

@@ -18,6 +18,7 @@ mod applications;
 mod attacks;
 mod bad_input;
 mod callbacks;
+mod callbacks_people;
 mod changes;
 mod churn;
 mod convergence;

@@ -3,7 +3,7 @@
 //!
 //! An entry is written in the transaction of the thing itself, only where the application wants to hear of it;
 //! it holds what happened, not how it is told. Entries stand in lanes: those about one conversation, or about
-//! one user's devices, in the same one, and in their order.
+//! one user's devices, profile and relations, in the same one, and in their order.
 //!
 //! What may not live here: JSON, HTTP.
 
@@ -67,6 +67,20 @@ commands! {
     AfterRead = "C2C.CallbackAfterMsgReport";
     /// Told: a message was taken back.
     AfterRecall = "C2C.CallbackAfterMsgWithDraw";
+    /// Told: a profile was changed.
+    AfterProfile = "Profile.CallbackPortraitSet";
+    /// Asked: before a user asks for friendships.
+    BeforeFriendAdd = "Sns.CallbackPrevFriendAdd";
+    /// Asked: before a user answers a friend request.
+    BeforeFriendAnswer = "Sns.CallbackPrevFriendResponse";
+    /// Told: users have become friends.
+    AfterFriendAdd = "Sns.CallbackFriendAdd";
+    /// Told: users have ceased to be friends.
+    AfterFriendDelete = "Sns.CallbackFriendDelete";
+    /// Told: users were put on a blacklist.
+    AfterBlacklistAdd = "Sns.CallbackBlackListAdd";
+    /// Told: users were taken off a blacklist.
+    AfterBlacklistDelete = "Sns.CallbackBlackListDelete";
 }
 
 /// How an application's server is reached, and what for.
@@ -148,12 +162,14 @@ pub enum OnTimeout {
 }
 
 /// Where an act comes from, as the application's server is told; and whether it is asked and told at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The client's address, if it is known.
     pub ip: Option<IpAddr>,
     /// What it runs on.
     pub platform: CallerPlatform,
+    /// The administrator who calls, if it is one.
+    pub admin: Option<UserId>,
     /// The application's server is asked before.
     pub is_asked: bool,
     /// It is told after.
@@ -162,7 +178,7 @@ pub struct Caller {
 
 impl Default for Caller {
     fn default() -> Self {
-        Caller { ip: None, platform: CallerPlatform::Unknown, is_asked: true, is_told: true }
+        Caller { ip: None, platform: CallerPlatform::Unknown, admin: None, is_asked: true, is_told: true }
     }
 }
 
@@ -213,7 +229,7 @@ pub struct CallbackRecord {
     #[prost(enumeration = "CallerPlatform", tag = "3")]
     pub platform: i32,
     /// What happened.
-    #[prost(oneof = "Happened", tags = "4, 5, 6, 7")]
+    #[prost(oneof = "Happened", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub what: Option<Happened>,
 }
 
@@ -232,6 +248,21 @@ pub enum Happened {
     /// A message was taken back: the protocol's `Message`.
     #[prost(bytes = "bytes", tag = "7")]
     Recalled(Bytes),
+    /// A profile was changed.
+    #[prost(message, tag = "8")]
+    ProfileSet(ProfileSet),
+    /// Users have become friends.
+    #[prost(message, tag = "9")]
+    Befriended(Befriended),
+    /// Users have ceased to be friends: who is no friend of whom any more, on whose side.
+    #[prost(message, tag = "10")]
+    Parted(Pairs),
+    /// Users were put on a blacklist: on whose, and who.
+    #[prost(message, tag = "11")]
+    Blacklisted(Pairs),
+    /// Users were taken off a blacklist.
+    #[prost(message, tag = "12")]
+    Unblacklisted(Pairs),
 }
 
 impl Happened {
@@ -242,6 +273,11 @@ impl Happened {
             Happened::Sent(_) => CallbackCommand::AfterSend,
             Happened::Read(_) => CallbackCommand::AfterRead,
             Happened::Recalled(_) => CallbackCommand::AfterRecall,
+            Happened::ProfileSet(_) => CallbackCommand::AfterProfile,
+            Happened::Befriended(_) => CallbackCommand::AfterFriendAdd,
+            Happened::Parted(_) => CallbackCommand::AfterFriendDelete,
+            Happened::Blacklisted(_) => CallbackCommand::AfterBlacklistAdd,
+            Happened::Unblacklisted(_) => CallbackCommand::AfterBlacklistDelete,
         }
     }
 }
@@ -285,9 +321,80 @@ pub struct ConversationRead {
     pub peer: String,
 }
 
+/// A profile was changed.
+#[derive(Clone, PartialEq, Message)]
+pub struct ProfileSet {
+    /// Whose.
+    #[prost(string, tag = "1")]
+    pub user: String,
+    /// The administrator who has changed it; empty: the user.
+    #[prost(string, tag = "2")]
+    pub admin: String,
+    /// What was changed, as it is now: the protocol's `Profile`.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub profile: Bytes,
+}
+
+/// Users have become friends.
+#[derive(Clone, PartialEq, Message)]
+pub struct Befriended {
+    /// Who has whom as a friend now.
+    #[prost(message, repeated, tag = "1")]
+    pub pairs: Vec<Pair>,
+    /// Who had asked for it.
+    #[prost(string, tag = "2")]
+    pub asked_by: String,
+    /// By an answer to a request; otherwise at once.
+    #[prost(bool, tag = "3")]
+    pub by_answer: bool,
+    /// The administrator who has made them friends; empty: a user.
+    #[prost(string, tag = "4")]
+    pub admin: String,
+    /// Whatever the others allow.
+    #[prost(bool, tag = "5")]
+    pub force: bool,
+}
+
+/// Relations between users.
+#[derive(Clone, PartialEq, Message)]
+pub struct Pairs {
+    /// Each, once.
+    #[prost(message, repeated, tag = "1")]
+    pub pairs: Vec<Pair>,
+}
+
+/// What one user has with another, on the one's side.
+#[derive(Clone, PartialEq, Message)]
+pub struct Pair {
+    /// The one.
+    #[prost(string, tag = "1")]
+    pub from: String,
+    /// The other.
+    #[prost(string, tag = "2")]
+    pub to: String,
+}
+
+impl Pair {
+    pub(crate) fn new(from: &UserId, to: &UserId) -> Self {
+        Pair { from: from.to_string(), to: to.to_string() }
+    }
+}
+
+impl Pairs {
+    /// What one user has with others.
+    pub(crate) fn of<'a>(from: &UserId, others: impl IntoIterator<Item = &'a UserId>) -> Self {
+        Pairs { pairs: others.into_iter().map(|to| Pair::new(from, to)).collect() }
+    }
+}
+
 /// The lane of a conversation.
 fn lane_of(app: AppId, one: &UserId, other: &UserId) -> u16 {
     lane(&Tail::from(Conversation::between(one, other)).head(app))
+}
+
+/// The lane of what concerns one user: devices, profile, relations.
+fn lane_of_user(app: AppId, user: &UserId) -> u16 {
+    lane(&keys::account(app, user))
 }
 
 fn lane(of: &[u8]) -> u16 {
@@ -302,6 +409,15 @@ impl Staging<'_> {
         (one, other): (&UserId, &UserId),
         what: Happened,
     ) -> Result<(), Error> {
+        self.queue_callback(app, lane_of(app, one, other), what).await
+    }
+
+    /// The same for what a user has done, or was done for him, to his profile or relations.
+    pub(crate) async fn tell_application_of(&mut self, app: AppId, user: &UserId, what: Happened) -> Result<(), Error> {
+        self.queue_callback(app, lane_of_user(app, user), what).await
+    }
+
+    async fn queue_callback(&mut self, app: AppId, lane: u16, what: Happened) -> Result<(), Error> {
         let settings = self.settings(app).await?;
         let wants = settings.callbacks.as_ref().is_some_and(|callbacks| callbacks.wants(what.command()));
         if !wants || !self.caller.is_told {
@@ -314,7 +430,7 @@ impl Staging<'_> {
             what: Some(what),
         };
         let stamp = self.next_stamp();
-        queue::append(self.tx, app, lane_of(app, one, other), stamp, &record);
+        queue::append(self.tx, app, lane, stamp, &record);
         Ok(())
     }
 }
@@ -332,6 +448,6 @@ pub struct StateNews {
 
 impl StateNews {
     fn lane(&self) -> u16 {
-        lane(&keys::account(self.app, &self.user))
+        lane_of_user(self.app, &self.user)
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     domain::{
         AppId, Error, USER_BYTES_MAX, UserId, account,
         act::{Answer, Staging},
+        callbacks::{Happened, Pairs},
         damaged, friends,
         keys::{self, Direction, Listed},
         records::ConversationRecord,
@@ -173,6 +174,12 @@ async fn forget(staging: &mut Staging<'_>, change: &Change) -> Result<Option<Era
     }
     let page = some(staging, keys::listed_all(app, Listed::Blacklist, user), CLEARED_TOGETHER).await?;
     page.pairs.iter().for_each(|(key, _)| staging.clear(key));
+    let listed = |(key, _): &(Bytes, Bytes)| keys::listed_user(key).ok_or_else(|| damaged("blacklist key"));
+    let listed = page.pairs.iter().map(listed).collect::<Result<Vec<_>, _>>()?;
+    if !listed.is_empty() {
+        let taken_off = Happened::Unblacklisted(Pairs::of(user, &listed));
+        staging.tell_application_of(app, user, taken_off).await?;
+    }
     Ok(Some(if page.more { Erase::Words } else { Erase::Conversations(Bytes::new()) }))
 }
 

@@ -11,6 +11,7 @@ use crate::{
     domain::{
         AppId, Error, UserId, account,
         act::{Answer, Related, RelationOutcome, Staging},
+        callbacks::{Happened, Pairs},
         damaged,
         friends::Refusal,
         keys::{self, Listed},
@@ -97,12 +98,28 @@ pub(super) async fn update(
             put_relation(staging, app, user, other, &RelationRecord { blacklisted, ..relation });
         }
     }
+    tell_application(staging, change, &added, &removed).await?;
     if !added.is_empty() || !removed.is_empty() {
         let names = |users: Vec<&UserId>| users.into_iter().map(UserId::to_string).collect();
         let event = BlacklistChanged { added: names(added), removed: names(removed) };
         staging.append_stored(app, user, &What::Blacklist(event));
     }
     Ok(if each { Answer::Relations(outcomes) } else { Answer::Done })
+}
+
+async fn tell_application(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    added: &[&UserId],
+    removed: &[&UserId],
+) -> Result<(), Error> {
+    for (others, happened) in [(added, Happened::Blacklisted as fn(Pairs) -> _), (removed, Happened::Unblacklisted)] {
+        if !others.is_empty() {
+            let pairs = Pairs::of(&change.user, others.iter().copied());
+            staging.tell_application_of(change.app, &change.user, happened(pairs)).await?;
+        }
+    }
+    Ok(())
 }
 
 const FULL: Error = Error::ListFull("a blacklist holds at most 1000 users");

@@ -51,6 +51,8 @@ pub struct Change {
     pub by: Author,
     /// What for.
     pub kind: Kind,
+    /// Users named in it whom the application's own server has refused, each with the code it gave.
+    pub refused: Vec<(UserId, u32)>,
 }
 
 /// What is to be changed. `peer` is the other side of the 1:1 conversation.
@@ -95,12 +97,12 @@ impl Kind {
 impl Change {
     /// A change that the user asks for.
     pub fn new(app: AppId, user: UserId, kind: Kind) -> Self {
-        Change { app, user, by: Author::User, kind }
+        Change { app, user, by: Author::User, kind, refused: Vec::new() }
     }
 
     /// A change that an administrator asks for.
     pub fn by_admin(app: AppId, user: UserId, kind: Kind) -> Self {
-        Change { app, user, by: Author::Admin, kind }
+        Change { by: Author::Admin, ..Change::new(app, user, kind) }
     }
 
     /// Everything that can be said without the store.
@@ -250,6 +252,12 @@ impl Change {
     }
 
     pub(super) async fn stage(&self, staging: &mut Staging<'_>) -> Result<Answer, Error> {
+        let answer = self.stage_kind(staging).await?;
+        friends::tell_application(staging, self).await?;
+        Ok(answer)
+    }
+
+    async fn stage_kind(&self, staging: &mut Staging<'_>) -> Result<Answer, Error> {
         match &self.kind {
             Kind::Recall { peer, seq, reason } => message::recall(staging, self, peer, *seq, reason).await,
             Kind::Edit { peer, seq, body, facts } => {

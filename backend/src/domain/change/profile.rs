@@ -13,6 +13,7 @@ use crate::{
     domain::{
         AppId, Error, UserId,
         act::{Answer, Author, Staging},
+        callbacks::{Happened, ProfileSet},
         damaged, friends, keys,
         profile::{self, Chosen, TEXT_BYTES_MAX},
         unfinished::{self, UnfinishedRecord},
@@ -70,7 +71,8 @@ impl ProfileChange {
         /// The usual change of a profile, in the log of a friend.
         const TOLD_BYTES: usize = 2 * TEXT_BYTES_MAX;
         match self {
-            ProfileChange::Set(set) => PROFILE_BYTES + 2 * set.encoded_len(),
+            // Stored, in the user's own log, and for the application's server.
+            ProfileChange::Set(set) => PROFILE_BYTES + 3 * set.encoded_len(),
             ProfileChange::Tell { to, .. } => PROFILE_BYTES + to.len() * TOLD_BYTES,
         }
     }
@@ -115,7 +117,13 @@ async fn set(staging: &mut Staging<'_>, change: &Change, set: &Profile) -> Resul
     let next = next_told(staging, app, user, None, ReadMode::Serializable).await?;
     // From here on it is written.
     staging.set(key, now.encode_to_vec());
-    staging.append_stored(app, user, &What::Profile(changed.told(user, &now)));
+    let told = changed.told(user, &now);
+    if now != before {
+        let admin = staging.caller.admin.as_ref().map(UserId::to_string).unwrap_or_default();
+        let set = ProfileSet { user: user.to_string(), admin, profile: told.encode_to_vec().into() };
+        staging.tell_application_of(app, user, Happened::ProfileSet(set)).await?;
+    }
+    staging.append_stored(app, user, &What::Profile(told));
     if next.is_empty() {
         return Ok(Answer::Done);
     }

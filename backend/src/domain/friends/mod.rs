@@ -84,6 +84,9 @@ pub enum Refusal {
     /// There is no such friend to delete.
     #[error("no such friend to delete")]
     FriendUnknown,
+    /// The application's own server has refused it, with this code.
+    #[error("the application has refused it")]
+    ByApplication(u32),
 }
 
 /// A place in the sequence of a user's friends.

@@ -30,9 +30,11 @@ pub(super) async fn add(
     let mut outcomes = Vec::with_capacity(friends.len());
     for (other, new) in friends {
         let asking = Asking { change, settings: &settings, other, new, one_way, force };
-        let judged = match is_forbidden {
-            true => Err(Refusal::Forbidden),
-            false => asking.ask(staging, book).await?,
+        let refused = change.refused.iter().find(|(refused, _)| refused == other);
+        let judged = match refused {
+            _ if is_forbidden => Err(Refusal::Forbidden),
+            Some((_, code)) => Err(Refusal::ByApplication(*code)),
+            None => asking.ask(staging, book).await?,
         };
         outcomes.push(outcome(other, judged));
     }

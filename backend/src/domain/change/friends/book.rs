@@ -67,6 +67,7 @@ impl Book {
             Some(before) => staging.clear(&keys::friend_change(app, user, before.seq)),
             None => {
                 self.record.friends += 1;
+                staging.note_friendship(user, other, true);
                 self.mark(staging, other, true).await?;
                 staging.set(keys::kept_by(app, other, user), Bytes::new());
             }
@@ -90,6 +91,7 @@ impl Book {
         self.record.friends = self.record.friends.saturating_sub(1);
         self.record.seq += 1;
         self.record.removed += 1;
+        staging.note_friendship(user, other, false);
         self.mark(staging, other, false).await?;
         staging.clear(&keys::kept_by(app, other, user));
         staging.clear(&keys::friend(app, user, other));

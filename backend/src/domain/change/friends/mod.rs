@@ -22,10 +22,11 @@ use smallvec::{SmallVec, smallvec};
 
 pub(super) use book::Book;
 
-use super::Change;
+use super::{Change, Kind};
 use crate::domain::{
     AppId, Error, USER_BYTES_MAX, UserId,
-    act::{Answer, Author, Related, RelationOutcome, Staging},
+    act::{Answer, Author, Friendships, Related, RelationOutcome, Staging},
+    callbacks::{Befriended, Happened, Pairs},
     friends::{FRIENDS_MAX, LIST_BYTES_MAX, REMARK_BYTES_MAX, Refusal, SOURCE_BYTES_MAX, WORDING_BYTES_MAX},
     keys::{self, Direction},
     profile,
@@ -247,6 +248,27 @@ impl FriendsChange {
         book.close(staging).await?;
         Ok(Answer::Relations(outcomes))
     }
+}
+
+/// Tells the application's server which friendships a change has begun and ended, if any. Of imported ones it is told
+/// nothing, as published.
+pub(super) async fn tell_application(staging: &mut Staging<'_>, change: &Change) -> Result<(), Error> {
+    let Friendships { begun: pairs, ended } = staging.take_friendships();
+    let made = match &change.kind {
+        Kind::Friends(FriendsChange::Add { force, .. }) => Some((&change.user, false, *force)),
+        Kind::Friends(FriendsChange::Answer { other, .. }) => Some((other, true, false)),
+        _ => None,
+    };
+    if let Some((asked_by, by_answer, force)) = made.filter(|_| !pairs.is_empty()) {
+        let admin = staging.caller.admin.as_ref().map(UserId::to_string).unwrap_or_default();
+        let befriended = Befriended { pairs, asked_by: asked_by.to_string(), by_answer, admin, force };
+        staging.tell_application_of(change.app, &change.user, Happened::Befriended(befriended)).await?;
+    }
+    if !ended.is_empty() {
+        let parted = Happened::Parted(Pairs { pairs: ended });
+        staging.tell_application_of(change.app, &change.user, parted).await?;
+    }
+    Ok(())
 }
 
 /// Keys that ending what is between two users reads.
