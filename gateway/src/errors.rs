@@ -86,7 +86,8 @@ fn usersig_code(invalid: Invalid) -> ErrorCode {
     }
 }
 
-fn profile_code(invalid: profile::Invalid) -> ErrorCode {
+/// The published code of what is wrong with a profile.
+pub fn profile_code(invalid: profile::Invalid) -> ErrorCode {
     match invalid {
         profile::Invalid::ReadOnly => ErrorCode::PROFILE_READ_ONLY,
         profile::Invalid::Unknown => ErrorCode::PROFILE_FIELD_UNKNOWN,

@@ -224,6 +224,11 @@ impl Chosen {
         Chosen { fields: Field::ALL.to_vec(), custom: None }
     }
 
+    /// None of them.
+    pub fn none() -> Self {
+        Chosen { fields: Vec::new(), custom: Some(Vec::new()) }
+    }
+
     /// What is told of friends when nothing else was asked for.
     pub fn basic() -> Self {
         Chosen { fields: vec![Field::Nick, Field::Image], custom: Some(Vec::new()) }

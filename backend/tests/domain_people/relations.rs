@@ -164,7 +164,8 @@ fn rel_08_the_blacklist_ends_the_friendship_and_bars_another() {
     let invalid = Err(Refusal::Invalid);
     assert_eq!(results, [DONE, invalid, Err(Refusal::UserUnknown), invalid, DONE, invalid]);
     let listed = block_on(blacklist::page(&service.store, APP, &user("anna"), None, PAGE)).unwrap().0;
-    assert_eq!(listed, users(&["ben", "dan"]));
+    assert_eq!(listed.iter().map(|listed| listed.user.clone()).collect::<Vec<_>>(), users(&["ben", "dan"]));
+    assert!(listed.iter().all(|listed| listed.added_ms > 0), "{listed:?}");
     let checked = service.relations("ben", &["anna", "cleo", "eve"], Which::Blacklist);
     assert_eq!(checked, [Some(Relation::Other), Some(Relation::None), None]);
 }
@@ -376,6 +377,16 @@ fn rel_06_rel_14_friends_are_read_in_pages_and_then_what_changed() {
 }
 
 #[test]
+fn rel_02_rel_08_whoever_is_no_account_has_no_relations() {
+    let service = Service::start(Settings::default());
+    let add = || FriendsChange::Add { friends: new_friends(&["ben"]), one_way: false, force: true };
+    let blacklist = || Kind::Blacklist { add: users(&["ben"]), remove: Vec::new(), each: true };
+    for kind in [Kind::Friends(add()), blacklist()] {
+        assert_eq!(service.by_admin("nobody", kind), Err(Error::UserInvalid));
+    }
+}
+
+#[test]
 fn rel_14_who_was_removed_long_ago_is_not_known_any_more() {
     let service = Service::start(Settings::default());
     service.befriend("anna", "cleo");
@@ -392,6 +403,8 @@ fn rel_14_who_was_removed_long_ago_is_not_known_any_more() {
     once();
     let page = service.page("anna", early, None);
     assert!(page.start_over && page.friends.is_empty() && page.count == 1);
+    let not_asked_for = Place { base: 0, ..early };
+    assert!(!service.page("anna", not_asked_for, None).start_over, "who was removed need not be known");
     assert_eq!(service.all_friends("anna").len(), 1);
 }
 

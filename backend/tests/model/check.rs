@@ -98,9 +98,9 @@ impl Server<'_> {
         let mut after = None;
         loop {
             let page = blacklist::page(self.store, self.app, user, after, self.limit());
-            let (names, more) = block_on(page).unwrap();
-            local.blacklist.extend(names.iter().map(UserId::to_string));
-            after = names.last().cloned();
+            let (listed, more) = block_on(page).unwrap();
+            local.blacklist.extend(listed.iter().map(|listed| listed.user.to_string()));
+            after = listed.last().map(|listed| listed.user.clone());
             if !more {
                 self.read_people(user, &mut local);
                 return local;

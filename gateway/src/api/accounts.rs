@@ -1,7 +1,7 @@
 //! `im_open_login_svc`: accounts (ACC-01, ACC-02, ACC-03, ACC-05); and who is online (ACC-04).
 
 use backend::domain::{
-    Error, UserId, account,
+    AppId, Error, UserId, account,
     act::Act,
     admin,
     change::{Change, Kind, account::Erase, profile::ProfileChange},
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     homes,
     mailbox::{HomeMail, Which},
+    shared::Shared,
 };
 
 /// Longest value of a profile's field, in bytes.
@@ -128,19 +129,26 @@ async fn delete_account(call: &Call<'_>, user: &UserId) -> Result<(), codes::Fai
         Err(error) => return Err(of_accounts(&error)),
     };
     // Removing what a big account has left may take longer than a call: the devices are out before.
-    sign_out(call, user, usersigs_from_s).await;
-    let erase = Change::by_admin(call.app, user.clone(), Kind::Erase(Erase::Account));
-    call.start(Act::Change(Box::new(erase))).await.map_err(|error| of_accounts(&error))?;
-    // Whoever came in between has logged in to what is no account any more.
-    sign_out(call, user, usersigs_from_s).await;
-    Ok(())
+    sign_out(shared, call.app, user, usersigs_from_s).await;
+    let (api, app, user) = (call.api.clone(), call.app, user.clone());
+    let erase = Change::by_admin(app, user.clone(), Kind::Erase(Erase::Account));
+    let erased = call.start(Act::Change(Box::new(erase)));
+    // Comes to its end even if the call does not wait for it.
+    let finished = tokio::spawn(async move {
+        let erased = erased.await;
+        // Whoever came in between has logged in to what is no account any more.
+        sign_out(&api.shared, app, &user, usersigs_from_s).await;
+        erased
+    });
+    let erased = finished.await.map_err(|_| codes::TIMED_OUT)?;
+    erased.map(|_| ()).map_err(|error| of_accounts(&error))
 }
 
 /// Signs all devices of a user out, whose UserSigs issued before a time (in seconds) are invalid.
-async fn sign_out(call: &Call<'_>, user: &UserId, usersigs_from_s: u64) {
+async fn sign_out(shared: &Shared, app: AppId, user: &UserId, usersigs_from_s: u64) {
     let (answer, signed_out) = oneshot::channel();
-    let (app, user, which) = (call.app, user.clone(), Which::All { usersigs_from_s });
-    homes::post(&call.shared().router, HomeMail::SignOut { app, user, asker: None, which, answer });
+    let (user, which) = (user.clone(), Which::All { usersigs_from_s });
+    homes::post(&shared.router, HomeMail::SignOut { app, user, asker: None, which, answer });
     // A core that is gone holds no sessions any more.
     let _ = signed_out.await;
 }
@@ -186,7 +194,7 @@ pub async fn kick(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     // First of all durably: what is signed out afterwards can't come back with what it has.
     let invalidated = account::invalidate_usersigs(&shared.store, &shared.clock, app, &user).await;
     let usersigs_from_s = invalidated.map_err(|error| of_accounts(&error))?;
-    sign_out(call, &user, usersigs_from_s).await;
+    sign_out(shared, app, &user, usersigs_from_s).await;
     nothing()
 }
 

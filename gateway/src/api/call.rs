@@ -244,6 +244,8 @@ fn envelope(called: Result<Map<String, Value>, Failure>) -> Value {
     answer.entry("ActionStatus").or_insert_with(|| status.into());
     answer.entry("ErrorCode").or_insert_with(|| code.into());
     answer.entry("ErrorInfo").or_insert_with(|| info.into());
+    // Some services publish it; it says nothing.
+    answer.entry("ErrorDisplay").or_insert_with(|| "".into());
     Value::Object(answer)
 }
 
@@ -329,9 +331,14 @@ mod tests {
     #[test]
     fn the_envelope_says_what_came_of_it() {
         let failed = envelope(Err(codes::TIMED_OUT.into()));
-        assert_eq!(failed, json!({"ActionStatus": "FAIL", "ErrorCode": 60008, "ErrorInfo": codes::TIMED_OUT.1}));
+        assert_eq!(
+            failed,
+            json!({"ActionStatus": "FAIL", "ErrorCode": 60008, "ErrorInfo": codes::TIMED_OUT.1, "ErrorDisplay": ""})
+        );
         let Value::Object(own) = json!({"X": 1, "ActionStatus": "SomeError"}) else { panic!() };
         let partly = envelope(Ok(own));
-        assert_eq!(partly, json!({"X": 1, "ActionStatus": "SomeError", "ErrorCode": 0, "ErrorInfo": ""}));
+        let expected =
+            json!({"X": 1, "ActionStatus": "SomeError", "ErrorCode": 0, "ErrorInfo": "", "ErrorDisplay": ""});
+        assert_eq!(partly, expected);
     }
 }

@@ -4,11 +4,12 @@
 //! one number for all.
 
 use backend::{
-    domain::{Error, usersig::Invalid},
+    domain::{Error, friends::Refusal, usersig::Invalid},
     store::StoreError,
 };
 
 use super::fields::Wrong;
+use crate::errors::{profile_code, relation_code};
 
 /// A published code with its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,19 @@ pub const ACCOUNT_UNKNOWN: Code = Code(70107, "no such account");
 pub const ACCOUNTS_ARGUMENT: Code = Code(70402, "a parameter is missing or invalid");
 const ACCOUNTS_INTERNAL: Code = Code(70500, "internal error, try again");
 pub const PROFILE_VALUE_TOO_LONG: Code = Code(40601, "a value of the profile is longer than 500 bytes");
+
+// Profiles.
+pub const PROFILE_ARGUMENT: Code = Code(40001, "a parameter is missing or invalid");
+pub const PROFILE_ACCOUNT: Code = Code(40003, "no such account");
+const PROFILE_INTERNAL: Code = Code(40006, "internal error, try again");
+
+// Friends and blacklists.
+pub const RELATION_ARGUMENT: Code = Code(30001, "a parameter is missing or invalid");
+pub const RELATION_ACCOUNT: Code = Code(30003, "no such account");
+const RELATION_INTERNAL: Code = Code(30006, "internal error, try again");
+const RELATION_CONFLICT: Code = Code(30008, "too many changes at a time, try again");
+pub const FRIEND_REQUEST_SENT: Code = Code(30539, "the request waits for the other's answer");
+pub const NO_FRIEND_FOR_LIST: Code = Code(32216, "only friends can be on a friend list");
 
 // 1:1 messages.
 pub const BODY_NOT_OBJECT: Code = Code(90001, "the body is not a JSON object");
@@ -142,6 +156,33 @@ pub fn of_accounts(error: &Error) -> Failure {
         Error::Argument(why) => ACCOUNTS_ARGUMENT.because(why),
         error => internal(error, ACCOUNTS_INTERNAL),
     }
+}
+
+/// Of `profile`.
+pub fn of_profile(error: &Error) -> Failure {
+    match error {
+        Error::UserInvalid => PROFILE_ACCOUNT.into(),
+        Error::Argument(why) => PROFILE_ARGUMENT.because(why),
+        Error::Profile(invalid) => Failure { code: profile_code(*invalid).0, info: invalid.to_string() },
+        error => internal(error, PROFILE_INTERNAL),
+    }
+}
+
+/// Of `sns`.
+pub fn of_relations(error: &Error) -> Failure {
+    match error {
+        Error::UserInvalid => RELATION_ACCOUNT.into(),
+        Error::Argument(why) => RELATION_ARGUMENT.because(why),
+        Error::Profile(invalid) => RELATION_ARGUMENT.because(invalid),
+        Error::Relation(refusal) => of_refusal(*refusal),
+        Error::Store(StoreError::Busy | StoreError::Conflict | StoreError::TooOld) => RELATION_CONFLICT.into(),
+        error => internal(error, RELATION_INTERNAL),
+    }
+}
+
+/// Why the relation to one user was not changed.
+pub fn of_refusal(refusal: Refusal) -> Failure {
+    Failure { code: relation_code(refusal).0, info: refusal.to_string() }
 }
 
 /// Of `openim` and `openim_msg_ext_http_svc`.

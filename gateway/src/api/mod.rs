@@ -1,9 +1,11 @@
 //! The server API: what an application's own server asks of the gateway (CON-10). API.md says what is served.
 //!
 //! - [`server`]: HTTPS. [`call`]: who calls, and may they; the answer. [`table`]: which commands there are.
-//! - [`accounts`], [`messages`], [`past`], [`extensions`], [`contacts`], [`config`], [`files`]: what each does.
+//! - [`accounts`], [`profile`], [`sns`], [`messages`], [`past`], [`extensions`], [`contacts`], [`announcements`],
+//!   [`config`], [`files`]: what each does.
 //! - [`elements`]: message bodies as JSON and as the protocol writes them. [`fields`]: reading JSON as the published
-//!   API takes it. [`codes`]: the published error codes. [`msg_key`], [`beijing`]: names of messages, times.
+//!   API takes it; [`tags`]: values with names. [`named`]: a result for each account named. [`codes`]: the published
+//!   error codes. [`msg_key`], [`beijing`]: names of messages, times.
 //!
 //! Runs on threads of its own, never on a core's. What changes something goes through the act queue, as clients'
 //! requests do; what reads awaits the store. Business rules are the domain's.
@@ -22,6 +24,10 @@ pub mod fields;
 mod files;
 mod messages;
 pub mod msg_key;
+mod named;
 mod past;
+mod profile;
 pub mod server;
+mod sns;
 pub mod table;
+mod tags;

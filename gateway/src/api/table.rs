@@ -11,7 +11,8 @@ use super::{
     codes::{self, Code, Failure},
     config, contacts, extensions,
     fields::Fields,
-    files, messages, past,
+    files, messages, past, profile,
+    sns::{blacklist, check, friends, lists, read},
 };
 
 /// What a command comes to: the fields of its answer beside those that every answer has.
@@ -38,9 +39,11 @@ pub struct Row {
 
 /// Bodies that hold a message, or some names.
 const BODY_BYTES: usize = 128 * 1024;
+/// Bodies that hold what is to be kept about up to 1,000 friends.
+const LIST_BYTES: usize = 1 << 20;
 
 macro_rules! rows {
-    ($($service:literal, $not_object:path {
+    ($($service:literal, $not_object:path, $body_bytes_max:path {
         $($command:literal, $handler:path, $items_max:literal, $per_second:literal, $what:literal;)+
     })+) => {
         /// Every command that is served.
@@ -51,21 +54,21 @@ macro_rules! rows {
             what: $what,
             items_max: $items_max,
             per_second: $per_second,
-            body_bytes_max: BODY_BYTES,
+            body_bytes_max: $body_bytes_max,
             not_object: $not_object,
         },)+)+];
     };
 }
 
 rows! {
-    "im_open_login_svc", codes::ACCOUNTS_ARGUMENT {
+    "im_open_login_svc", codes::ACCOUNTS_ARGUMENT, BODY_BYTES {
         "account_import", accounts::import, 1, 200, "creates an account";
         "multiaccount_import", accounts::import_many, 100, 100, "creates accounts";
         "account_delete", accounts::delete, 100, 100, "deletes accounts and what they have left";
         "account_check", accounts::check, 100, 100, "says which accounts exist";
         "kick", accounts::kick, 1, 200, "makes a user's UserSigs invalid, and signs the user out";
     }
-    "openim", codes::BODY_NOT_OBJECT {
+    "openim", codes::BODY_NOT_OBJECT, BODY_BYTES {
         "query_online_status", accounts::query_online_status, 500, 200, "says which users are online";
         "sendmsg", messages::send, 1, 200, "sends a message";
         "batchsendmsg", messages::send_many, 500, 200, "sends a message to several users";
@@ -76,11 +79,32 @@ rows! {
         "admin_set_msg_read", past::set_read, 1, 200, "marks a conversation as read";
         "get_c2c_unread_msg_num", past::unread, 10, 200, "counts unread messages";
     }
-    "openim_msg_ext_http_svc", codes::BODY_NOT_OBJECT {
+    "openim_msg_ext_http_svc", codes::BODY_NOT_OBJECT, BODY_BYTES {
         "get_key_values", extensions::get, 200, 200, "reads the extensions of a message";
         "set_key_values", extensions::set, 20, 200, "changes the extensions of a message";
     }
-    "recentcontact", codes::CONTACT_ARGUMENT {
+    "profile", codes::PROFILE_ARGUMENT, BODY_BYTES {
+        "portrait_set", profile::set, 1, 200, "changes a user's profile";
+        "portrait_get", profile::get, 100, 200, "reads profiles";
+    }
+    "sns", codes::RELATION_ARGUMENT, LIST_BYTES {
+        "friend_add", friends::add, 1000, 200, "asks for friendships, or makes them";
+        "friend_import", friends::import, 1000, 200, "makes others friends of a user, one way, without asking";
+        "friend_update", friends::update, 1000, 200, "changes what a user keeps about friends";
+        "friend_delete", friends::delete, 1000, 200, "ends friendships";
+        "friend_delete_all", friends::delete_all, 1, 200, "ends all friendships of a user";
+        "friend_check", check::friends, 1000, 200, "says who is whose friend";
+        "friend_get", read::page, 500, 200, "reads a user's friends";
+        "friend_get_list", read::chosen, 100, 200, "reads chosen friends, with their profiles";
+        "black_list_add", blacklist::add, 1000, 200, "puts users on a user's blacklist, which ends their friendships";
+        "black_list_delete", blacklist::delete, 1000, 200, "takes users off a user's blacklist";
+        "black_list_get", blacklist::page, 1000, 200, "reads a user's blacklist";
+        "black_list_check", check::blacklist, 1000, 200, "says who is on whose blacklist";
+        "group_add", lists::add, 32, 200, "makes friend lists, and puts friends on them";
+        "group_delete", lists::delete, 32, 200, "deletes friend lists";
+        "group_get", lists::get, 32, 200, "reads friend lists";
+    }
+    "recentcontact", codes::CONTACT_ARGUMENT, BODY_BYTES {
         "get_list", contacts::list, 100, 200, "reads a conversation list";
         "delete", contacts::delete, 1, 200, "takes a conversation off the list";
         "create_contact_group", contacts::create_group, 100, 200, "puts a label on conversations";
@@ -90,7 +114,7 @@ rows! {
         "search_contact_group", contacts::search, 300, 200, "reads labels and marks of conversations";
         "get_contact_group", contacts::groups, 100, 200, "reads all labels and marks";
     }
-    "all_member_push", codes::BODY_NOT_OBJECT {
+    "all_member_push", codes::BODY_NOT_OBJECT, BODY_BYTES {
         "im_push", announcements::push, 1, 100, "tells something to everybody, or to all with some attributes or tags";
         "im_set_attr_name", announcements::set_names, 10, 100, "names the attributes that users may have";
         "im_get_attr_name", announcements::get_names, 10, 100, "says how attributes are named";
@@ -102,44 +126,21 @@ rows! {
         "im_remove_all_tags", announcements::remove_all_tags, 100, 100, "takes all tags off users";
         "im_get_tag", announcements::get_tags, 100, 100, "says which tags users have";
     }
-    "openconfigsvr", codes::CONFIG_NOT_OBJECT {
+    "openconfigsvr", codes::CONFIG_NOT_OBJECT, BODY_BYTES {
         "setnospeaking", config::set_no_speaking, 1, 200, "mutes a user";
         "getnospeaking", config::no_speaking, 1, 200, "says for how long a user is muted";
         "getappinfo", config::app_info, 30, 200, "counts registrations of the last 30 days";
     }
-    "ConfigSvc", codes::CONFIG_NOT_OBJECT {
+    "ConfigSvc", codes::CONFIG_NOT_OBJECT, BODY_BYTES {
         "GetIPList", config::ip_list, 1, 200, "says which address this server has";
     }
-    "open_msg_svc", codes::HISTORY_ARGUMENT {
+    "open_msg_svc", codes::HISTORY_ARGUMENT, BODY_BYTES {
         "get_history", files::history, 1, 10, "makes a file of all messages of an hour";
     }
 }
 
 /// Published commands that are not served yet, by service.
-const NOT_YET: &[(&str, &[&str])] = &[
-    ("profile", &["portrait_get", "portrait_set"]),
-    (
-        "sns",
-        &[
-            "friend_add",
-            "friend_import",
-            "friend_update",
-            "friend_delete",
-            "friend_delete_all",
-            "friend_check",
-            "friend_get",
-            "friend_get_list",
-            "black_list_add",
-            "black_list_delete",
-            "black_list_get",
-            "black_list_check",
-            "group_add",
-            "group_delete",
-            "group_get",
-        ],
-    ),
-    ("group_open_http_svc", &["all of its commands"]),
-];
+const NOT_YET: &[(&str, &[&str])] = &[("group_open_http_svc", &["all of its commands"])];
 
 /// The row of a command.
 pub fn find(service: &str, command: &str) -> Option<&'static Row> {
@@ -185,6 +186,12 @@ those of one application, as published; `api.rate_percent` scales them.
   is put behind that, with its time.
 - `TIMRelayElem` brings its content as `MsgList`, and is told with `JsonMsgKey`, which names that content.
   Notifications (TYPE-09) are a `TIMNotificationElem` with `Topic` and `Data`.
+- Values of custom fields are texts; a whole number is kept as its digits. Fields of profiles that were never set
+  have their defaults; custom fields, and fields of friends, are left out then.
+- `RemarkTime` is not kept. `friend_get` has one sequence for both kinds of data; each kind is left out where the one
+  that the caller has, with `StartIndex` 0, is still the newest.
+- `CurrentSequence` of `black_list_get` differs whenever the list does, and says nothing else.
+- `group_add` fills a list that is there already, with up to 1,000 friends in a call.
 - Conversation groups are the labels that clients know: `GroupId` is a label's number.
 - `get_history`: `MsgTime` is Beijing time, as published. The file is gzip-compressed JSON with a `MsgList`; its link
   holds for `api.link_hours`, and says by its checksums what it holds, even if a message is changed later.

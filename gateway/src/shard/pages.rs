@@ -241,8 +241,8 @@ pub(super) fn blacklist(connection: &Rc<Connection>, request: u32, asked: GetBla
     let limit = page_limit(connection, asked.limit)?;
     let store = connection.core.shared.store.clone();
     answer(connection, request, async move {
-        let (users, more) = blacklist::page(&store, app, &user, after, limit).await?;
-        Ok(GetBlacklistReply { users: users.iter().map(UserId::to_string).collect(), more })
+        let (listed, more) = blacklist::page(&store, app, &user, after, limit).await?;
+        Ok(GetBlacklistReply { users: listed.iter().map(|listed| listed.user.to_string()).collect(), more })
     })
 }
 

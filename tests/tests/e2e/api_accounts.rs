@@ -107,6 +107,22 @@ fn acc_03_a_deleted_account_is_gone_and_begins_empty_when_it_is_made_anew() {
 }
 
 #[test]
+fn acc_03_devices_of_a_deleted_account_are_out_and_can_do_nothing_more() {
+    let gateway = Gateway::start();
+    let api = gateway.api();
+    let mut ben = gateway.login("ben");
+    let mut devices = [gateway.login("anna"), gateway.login("anna")];
+    api.ok(DELETE, json!({ "DeleteItem": [{ "UserID": "anna" }] }));
+    for device in &mut devices {
+        assert!(device.send_as("ben", b"1", text_body("still here")).is_err());
+        assert_eq!(device.closed(), Some((ErrorCode::SIGNED_OUT_BY_OTHER_DEVICE, 0)));
+    }
+    ben.ping();
+    assert_eq!(ben.pushes_waiting(), 0);
+    assert!(ben.history("anna", 0, false, 10).expect("history").messages.is_empty());
+}
+
+#[test]
 fn acc_02_a_kicked_user_is_out_and_comes_back_with_a_fresh_credential_only() {
     let gateway = Gateway::start();
     let api = gateway.api();

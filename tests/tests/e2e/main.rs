@@ -14,6 +14,8 @@ mod api_config;
 mod api_contacts;
 mod api_messages;
 mod api_past;
+mod api_profile;
+mod api_sns;
 mod applications;
 mod attacks;
 mod bad_input;

@@ -55,6 +55,7 @@ pub(super) async fn update(
     each: bool,
 ) -> Result<Answer, Error> {
     let (app, user) = (change.app, &change.user);
+    change.ensure_account(staging, user).await?;
     let (begin, end) = keys::listed_all(app, Listed::Blacklist, user);
     let query = RangeQuery { begin, end, limit: BLACKLIST_MAX + 1, reverse: false, mode: ReadMode::Serializable };
     let mut listed: BTreeSet<Bytes> = staging.tx.range(query).await?.pairs.into_iter().map(|(key, _)| key).collect();
@@ -90,7 +91,7 @@ pub(super) async fn update(
     for (others, blacklisted) in [(&added, true), (&removed, false)] {
         for other in others {
             match blacklisted {
-                true => staging.tx.set(key(other), Bytes::new()),
+                true => staging.tx.set(key(other), Bytes::copy_from_slice(&staging.now_ms.to_be_bytes())),
                 false => staging.tx.clear(&key(other)),
             }
             let relation = relation(staging, app, user, other).await?;
@@ -146,6 +147,21 @@ pub(crate) fn put_relation(
     }
 }
 
+/// A user on a blacklist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blacklisted {
+    /// Who.
+    pub user: UserId,
+    /// Since when, milliseconds since the Unix epoch; 0: not known.
+    pub added_ms: u64,
+}
+
+impl Blacklisted {
+    fn of((key, value): &(Bytes, Bytes)) -> Option<Self> {
+        Some(Blacklisted { user: keys::listed_user(key)?, added_ms: keys::blacklisted_ms(value)? })
+    }
+}
+
 /// A page of the blacklist, by name, behind `after`; and whether it goes on.
 pub async fn page(
     store: &Store,
@@ -153,20 +169,20 @@ pub async fn page(
     user: &UserId,
     after: Option<UserId>,
     limit: PageLimit,
-) -> Result<(Vec<UserId>, bool), Error> {
+) -> Result<(Vec<Blacklisted>, bool), Error> {
     let user = user.clone();
     let entries_max = limit.entries_max.max(1);
-    let read = async move |tx: &Tx| -> Result<(Vec<UserId>, bool), Error> {
+    let read = async move |tx: &Tx| -> Result<(Vec<Blacklisted>, bool), Error> {
         let (mut begin, end) = keys::listed_all(app, Listed::Blacklist, &user);
         if let Some(after) = &after {
             begin = [&keys::listed(app, Listed::Blacklist, &user, after)[..], &[0]].concat().into();
         }
         let query = RangeQuery { begin, end, limit: entries_max + 1, reverse: false, mode: ReadMode::Snapshot };
         let pairs = tx.range(query).await?.pairs;
-        let name = |(key, _): &(Bytes, Bytes)| keys::listed_user(key).ok_or_else(|| damaged("blacklist key"));
-        let mut users = pairs.iter().map(name).collect::<Result<Vec<_>, _>>()?;
+        let listed = |pair: &(Bytes, Bytes)| Blacklisted::of(pair).ok_or_else(|| damaged("blacklist"));
+        let mut users = pairs.iter().map(listed).collect::<Result<Vec<_>, _>>()?;
         let mut budget = Budget::new(limit.bytes_max);
-        let fits = users.iter().take(entries_max).take_while(|user| budget.take(user.as_str().len())).count();
+        let fits = users.iter().take(entries_max).take_while(|listed| budget.take(listed.user.as_str().len())).count();
         let more = fits < users.len();
         users.truncate(fits);
         Ok((users, more))

@@ -215,7 +215,7 @@ impl Change {
                 smallvec![keys::conversation_head(app, Conversation::between(&self.user, peer))]
             }
             Kind::Blacklist { add, remove, .. } => {
-                let accounts = add.iter().map(|other| keys::account(app, other));
+                let accounts = add.iter().chain([&self.user]).map(|other| keys::account(app, other));
                 let relations = add.iter().chain(remove).map(|other| keys::relation(app, &self.user, other));
                 let ended = add.iter().flat_map(|other| friends::reads(app, &self.user, other));
                 accounts.chain(relations).chain(ended).collect()

@@ -91,7 +91,8 @@ pub enum Refusal {
 pub struct Place {
     /// Everything up to this sequence has been read.
     pub after: u64,
-    /// The last sequence when the reading began: who was removed before that had never been told of.
+    /// The last sequence when the reading began: who was removed before that had never been told of. 0: it begins
+    /// now, and who was removed until now is not asked for.
     pub base: u64,
 }
 
@@ -233,6 +234,13 @@ pub async fn lists(store: &Store, app: AppId, user: &UserId) -> Result<Vec<Frien
     Ok(members(store, app, user).await?.into_iter().map(|(name, members)| list(name, members.len())).collect())
 }
 
+/// A number that grows whenever a user's friend lists change, or who is on them.
+pub async fn lists_seq(store: &Store, app: AppId, user: &UserId) -> Result<u64, Error> {
+    let key = keys::book(app, user);
+    let read = async move |tx: &Tx| BookRecord::from_stored(tx.snapshot_get(&key).await?);
+    Ok(store.run(Lane::Read, "friend_lists_seq", read).await?.0.lists_seq)
+}
+
 fn list(name: String, count: usize) -> FriendList {
     FriendList { name, count: u32::try_from(count).unwrap_or(u32::MAX) }
 }
@@ -316,7 +324,7 @@ impl<'a> Reader<'a> {
         limit: PageLimit,
     ) -> Result<FriendsPage, Error> {
         let (seq, count) = (self.book.seq, self.book.friends);
-        let base = if from == Place::default() { seq } else { from.base };
+        let base = if from.base == 0 { seq } else { from.base };
         let Place { after, .. } = from;
         let known = after.max(base);
         if known > seq || known < self.book.floor_seq {

@@ -57,6 +57,9 @@ pub(crate) struct BookRecord {
     /// Incoming requests up to this time are read.
     #[prost(uint64, tag = "9")]
     pub(crate) read_ms: u64,
+    /// Grows with each change of friend lists, or of who may be on them.
+    #[prost(uint64, tag = "10")]
+    pub(crate) lists_seq: u64,
 }
 
 /// A friend list.

@@ -253,6 +253,9 @@ impl Book {
     /// Writes what is left to write, and tells the user's devices. Once nothing is read any more.
     pub(in crate::domain::change) async fn close(mut self, staging: &mut Staging<'_>) -> Result<(), Error> {
         self.forget_removed(staging).await?;
+        if self.record.lists != self.before.lists || !self.changed.is_empty() || !self.removed.is_empty() {
+            self.record.lists_seq += 1;
+        }
         let Book { app, user, record, before, changed, removed, renamed } = self;
         if record.lists != before.lists {
             let lists = record.lists.iter().map(|list| list.name.clone()).collect();

@@ -198,7 +198,7 @@ impl FriendsChange {
     }
 
     pub(super) fn reads(&self, app: AppId, user: &UserId) -> SmallVec<[Bytes; 4]> {
-        let mut keys: SmallVec<[Bytes; 4]> = smallvec![keys::book(app, user)];
+        let mut keys: SmallVec<[Bytes; 4]> = smallvec![keys::account(app, user), keys::book(app, user)];
         match self {
             FriendsChange::Update { .. } | FriendsChange::Lists(_) => {
                 keys.extend(self.others().into_iter().map(|other| keys::friend(app, user, other)));
@@ -216,6 +216,7 @@ impl FriendsChange {
     }
 
     pub(super) async fn stage(&self, staging: &mut Staging<'_>, change: &Change) -> Result<Answer, Error> {
+        change.ensure_account(staging, &change.user).await?;
         let mut book = Book::open(staging, change.app, &change.user).await?;
         let outcomes = match self {
             FriendsChange::Add { friends, one_way, force } => {
