@@ -29,7 +29,7 @@
 //! | `(app, 36, content, index)` | a message inside it, as the protocol's `Message` |
 //! | `(app, 37, user, peer)` | `RelationRecord`: what a user says of another |
 //! | `(app, 38, user)` | `LabelsRecord`: names of the user's labels |
-//! | `(app, 40, user, other)` | when `other` was put on the user's blacklist, in milliseconds (8 bytes) |
+//! | `(app, 40, user, other)` | since when `other` is on the user's blacklist, in milliseconds (8 bytes); empty: not known |
 //! | `(app, 60)` | `AttributeNamesRecord`: names of the attributes that users may have |
 //! | `(app, 61, user)` | `AudienceRecord`: a user's attributes and tags |
 //! | `(app, 62, versionstamp)` | `AnnouncementRecord`: something told to everybody, without its body |

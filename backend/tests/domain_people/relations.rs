@@ -388,6 +388,16 @@ fn rel_06_rel_14_friends_are_read_in_pages_and_then_what_changed() {
 }
 
 #[test]
+fn rel_02_rel_08_whoever_is_no_account_has_no_relations() {
+    let service = Service::start(Settings::default());
+    let add = || FriendsChange::Add { friends: new_friends(&["ben"]), one_way: false, force: true };
+    let blacklist = || Kind::Blacklist { add: users(&["ben"]), remove: Vec::new(), each: true };
+    for kind in [Kind::Friends(add()), blacklist()] {
+        assert_eq!(service.by_admin("nobody", kind), Err(Error::UserInvalid));
+    }
+}
+
+#[test]
 fn rel_14_who_was_removed_long_ago_is_not_known_any_more() {
     let service = Service::start(Settings::default());
     service.befriend("anna", "cleo");
@@ -404,6 +414,8 @@ fn rel_14_who_was_removed_long_ago_is_not_known_any_more() {
     once();
     let page = service.page("anna", early, None);
     assert!(page.start_over && page.friends.is_empty() && page.count == 1);
+    let not_asked_for = Place { base: 0, ..early };
+    assert!(!service.page("anna", not_asked_for, None).start_over, "who was removed need not be known");
     assert_eq!(service.all_friends("anna").len(), 1);
 }
 

@@ -169,14 +169,13 @@ pub(crate) fn put_relation(
 pub struct Blacklisted {
     /// Who.
     pub user: UserId,
-    /// Since when, milliseconds since the Unix epoch.
+    /// Since when, milliseconds since the Unix epoch; 0: not known.
     pub added_ms: u64,
 }
 
 impl Blacklisted {
     fn of((key, value): &(Bytes, Bytes)) -> Option<Self> {
-        let added_ms = u64::from_be_bytes(value[..].try_into().ok()?);
-        Some(Blacklisted { user: keys::listed_user(key)?, added_ms })
+        Some(Blacklisted { user: keys::listed_user(key)?, added_ms: keys::blacklisted_ms(value)? })
     }
 }
 

@@ -124,6 +124,11 @@ impl Parts {
     }
 }
 
+/// Since when a user is on a blacklist; 0 in entries that were written when that was not kept.
+pub(crate) fn blacklisted_ms(value: &[u8]) -> Option<u64> {
+    if value.is_empty() { Some(0) } else { value.try_into().ok().map(u64::from_be_bytes) }
+}
+
 /// Whether the value of a [`Parts::Feature`] is what its subspace holds.
 pub(crate) fn feature_decodes(subspace: u32, key: &[u8], value: &[u8]) -> bool {
     fn is<R: Message + Default>(value: &[u8]) -> bool {
@@ -132,7 +137,8 @@ pub(crate) fn feature_decodes(subspace: u32, key: &[u8], value: &[u8]) -> bool {
     let elements = unpack::<Vec<Element<'_>>>(key).map_or(0, |elements| elements.len());
     match (subspace, elements) {
         (KEPT, _) => is::<ConversationRecord>(value),
-        (ACTIVE | DELETED | MENTION | BLACKLIST, _) => value.is_empty(),
+        (ACTIVE | DELETED | MENTION, _) => value.is_empty(),
+        (BLACKLIST, _) => blacklisted_ms(value).is_some(),
         (AUDIENCE, _) => is::<Audience>(value),
         (ANNOUNCEMENT_BODY, _) => is::<message::Body>(value),
         (ANNOUNCED, _) => value.len() == Versionstamp::LEN,
