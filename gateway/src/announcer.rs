@@ -97,6 +97,8 @@ impl Announcer {
         loop {
             match self.look().await {
                 Ok(watch) => self.tell_arrivals(watch).await,
+                // It is the end of all: the store is closed.
+                Err(_) if !self.shared.ready.load(Ordering::Acquire) => return,
                 Err(error) => {
                     tracing::warn!(%error, "announcements can't be read; another try follows");
                     sleep(PAUSE_MAX).await;
