@@ -329,28 +329,6 @@ pub fn offline_push(info: Fields<'_>) -> Result<OfflinePush, Wrong> {
 /// Parts of an `OfflinePushInfo` that single vendors of push services understand.
 const VENDORS: &[&str] = &["AndroidInfo", "ApnsInfo", "HarmonyInfo"];
 
-/// Writes an `OfflinePushInfo`, as the webhooks' bodies hold it; no answer of a command does.
-#[cfg_attr(not(test), allow(dead_code))]
-pub fn offline_push_to_json(push: &OfflinePush) -> Value {
-    let OfflinePush { disable, title, text, extension, sound, ignore_badge, vendors } = push;
-    let mut info = json!({
-        "PushFlag": u32::from(*disable), "Title": title, "Desc": text, "Ext": text_of(extension),
-    });
-    match serde_json::from_str::<Map<String, Value>>(vendors) {
-        Ok(vendors) => vendors.into_iter().for_each(|(vendor, fields)| info[vendor] = fields),
-        // A client says these two things once for all vendors.
-        Err(_) => {
-            if !sound.is_empty() {
-                info["AndroidInfo"] = json!({ "Sound": sound });
-            }
-            if *ignore_badge || !sound.is_empty() {
-                info["ApnsInfo"] = json!({ "BadgeMode": u32::from(*ignore_badge), "Sound": sound });
-            }
-        }
-    }
-    info
-}
-
 fn download_flag(content: Fields<'_>, field: &'static str) -> Result<u32, Wrong> {
     Ok(content.number_u32(field)?.filter(|flag| *flag != DOWNLOAD_BY_URL).unwrap_or(0))
 }

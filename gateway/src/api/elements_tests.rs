@@ -4,6 +4,27 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 
+/// Writes an `OfflinePushInfo` again, as a caller would have written it.
+fn offline_push_to_json(push: &OfflinePush) -> Value {
+    let OfflinePush { disable, title, text, extension, sound, ignore_badge, vendors } = push;
+    let mut info = json!({
+        "PushFlag": u32::from(*disable), "Title": title, "Desc": text, "Ext": text_of(extension),
+    });
+    match serde_json::from_str::<Map<String, Value>>(vendors) {
+        Ok(vendors) => vendors.into_iter().for_each(|(vendor, fields)| info[vendor] = fields),
+        // A client says these two things once for all vendors.
+        Err(_) => {
+            if !sound.is_empty() {
+                info["AndroidInfo"] = json!({ "Sound": sound });
+            }
+            if *ignore_badge || !sound.is_empty() {
+                info["ApnsInfo"] = json!({ "BadgeMode": u32::from(*ignore_badge), "Sound": sound });
+            }
+        }
+    }
+    info
+}
+
 fn round_trip(element: &Element) -> Element {
     let json = to_json(std::slice::from_ref(element));
     let text = json.to_string();
