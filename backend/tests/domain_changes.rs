@@ -26,7 +26,7 @@ use std::{
 use backend::{
     domain::{
         AppId, Error, UserId, account,
-        act::{Act, Answer, Outcome},
+        act::{Act, Answer, Notice, Outcome},
         applications::{self, NewApplication},
         change::{
             Change, Kind,
@@ -134,7 +134,7 @@ impl Outbox for Router {
             let Ok(outcome) = outcome else { continue };
             let knows = outcome.is_whole().then_some(*origin);
             let each = outcome.notices.iter().cloned();
-            news.extend(each.map(|notice| (To::User(notice.user, knows), Delivery::News(notice.what, false))));
+            news.extend(each.map(|notice| (To::User(of_user(&notice), knows), Delivery::News(notice.what, false))));
         }
         routed.deliveries.extend(news);
         routed.completions.extend(batch);
@@ -143,9 +143,13 @@ impl Outbox for Router {
 
     fn late(&self, acts: Vec<Late>) {
         let notices = acts.into_iter().flat_map(|late| late.notices);
-        let news = notices.map(|notice| (To::User(notice.user, None), Delivery::News(notice.what, false)));
+        let news = notices.map(|notice| (To::User(of_user(&notice), None), Delivery::News(notice.what, false)));
         self.0.0.lock().unwrap().deliveries.extend(news);
     }
+}
+
+fn of_user(notice: &Notice) -> UserId {
+    notice.to.user().expect("there are no groups here").clone()
 }
 
 struct History {

@@ -440,7 +440,7 @@ impl History {
         // As a session does: what is not behind its cursor has been pushed before.
         let mut cursor = Versionstamp::ZERO;
         let mut after_a_crash = HashSet::new();
-        for (crashes, notice) in results.pushes.iter().filter(|(_, notice)| notice.user == *user) {
+        for (crashes, notice) in results.pushes.iter().filter(|(_, notice)| notice.to.user() == Some(user)) {
             let News::Event(position, event) = &notice.what else { panic!("not an event: {notice:?}") };
             let crashes_until_stored = results.crashes.iter().filter(|left| **left < version(*position)).count();
             if *crashes > crashes_until_stored {

@@ -163,7 +163,7 @@ impl Node {
 fn pushed_to(user: &UserId, notice: &Notice) -> Option<(Versionstamp, u64)> {
     let News::Event(position, event) = &notice.what else { panic!("not an event: {notice:?}") };
     let event = Event::decode(event.to_stored()).expect("decodes");
-    (notice.user == *user).then(|| (*position, seq(&event.what.expect("an event"))))
+    (notice.to.user() == Some(user)).then(|| (*position, seq(&event.what.expect("an event"))))
 }
 
 fn seq(what: &What) -> u64 {

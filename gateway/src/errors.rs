@@ -1,7 +1,7 @@
 //! One function from the domain's errors to the codes on the wire.
 
 use backend::{
-    domain::{Error, friends, profile, usersig::Invalid},
+    domain::{Error, friends, groups, profile, usersig::Invalid},
     store::StoreError,
 };
 use protocol::ErrorCode;
@@ -51,6 +51,7 @@ impl From<Error> for Refusal {
             Error::ListFull(_) => ErrorCode::LIST_FULL,
             Error::Profile(invalid) => profile_code(*invalid),
             Error::Relation(refusal) => relation_code(*refusal),
+            Error::Group(refusal) => group_code(*refusal),
             Error::ContentUnknown => ErrorCode::CONTENT_UNKNOWN,
             Error::Argument(_) => ErrorCode::ARGUMENT_INVALID,
             Error::ClientMessageIdReused => ErrorCode::CLIENT_MESSAGE_ID_REUSED,
@@ -114,6 +115,31 @@ pub fn relation_code(refusal: friends::Refusal) -> ErrorCode {
         Refusal::Denied => ErrorCode::FRIENDSHIP_DENIED,
         Refusal::RequestUnknown => ErrorCode::FRIEND_REQUEST_UNKNOWN,
         Refusal::FriendUnknown => ErrorCode::FRIEND_UNKNOWN,
+        Refusal::ByApplication(code) => ErrorCode(code),
+    }
+}
+
+/// The published code of why something was not done in a group.
+pub fn group_code(refusal: groups::Refusal) -> ErrorCode {
+    use groups::Refusal;
+    match refusal {
+        Refusal::RightMissing => ErrorCode::GROUP_RIGHT_MISSING,
+        Refusal::Unknown => ErrorCode::GROUP_UNKNOWN,
+        Refusal::MemberAlready => ErrorCode::GROUP_MEMBER_ALREADY,
+        Refusal::Full => ErrorCode::GROUP_FULL,
+        Refusal::IdInvalid => ErrorCode::GROUP_ID_INVALID,
+        Refusal::Muted => ErrorCode::GROUP_MUTED,
+        Refusal::UserUnknown => ErrorCode::GROUP_USER_UNKNOWN,
+        Refusal::IdTaken => ErrorCode::GROUP_ID_TAKEN,
+        Refusal::IdOwn => ErrorCode::GROUP_ID_OWN,
+        Refusal::RateLimited => ErrorCode::GROUP_RATE_LIMITED,
+        Refusal::MessageUnknown => ErrorCode::GROUP_MESSAGE_UNKNOWN,
+        Refusal::RecallTooLate => ErrorCode::GROUP_RECALL_TOO_LATE,
+        Refusal::MessageRecalled => ErrorCode::GROUP_MESSAGE_RECALLED,
+        Refusal::GroupsFull => ErrorCode::GROUPS_FULL,
+        Refusal::AttributesConflict => ErrorCode::GROUP_ATTRIBUTES_CONFLICT,
+        Refusal::Banned => ErrorCode::GROUP_BANNED,
+        Refusal::ApplicationUnknown => ErrorCode::GROUP_APPLICATION_UNKNOWN,
         Refusal::ByApplication(code) => ErrorCode(code),
     }
 }

@@ -16,7 +16,7 @@ use std::{
 use backend::{
     domain::{
         AppId, Error, UserId,
-        act::{Answer, News},
+        act::{Answer, Audience, News},
         callbacks::{Caller, StateReason},
         settings::Settings,
     },
@@ -153,11 +153,11 @@ pub struct ActAnswer {
     pub outcome: Result<Answer, Error>,
 }
 
-/// Something that a user's devices are told.
+/// Something that devices are told.
 #[derive(Clone)]
 pub struct Published {
     pub app: AppId,
-    pub user: UserId,
+    pub to: Audience,
     pub news: News,
     /// The session that caused it, which learns of it by the answer to its request; none if it was
     /// answered with an error.

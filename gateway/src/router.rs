@@ -9,7 +9,7 @@ use ahash::{AHashMap, RandomState};
 use backend::{
     domain::{
         AppId, Error, UserId,
-        act::{Answer, Notice, Outcome},
+        act::{Answer, Audience, Notice, Outcome},
         send_queue::{Completion, Outbox},
         unsettled::Late,
     },
@@ -182,9 +182,10 @@ impl Router {
         notices: impl IntoIterator<Item = Notice>,
         origin: Option<Address>,
     ) {
-        for Notice { user, what: news } in notices {
-            let home = usize::from(self.home(app, &user));
-            published[home].push(Published { app, user, news, origin });
+        for Notice { to, what: news } in notices {
+            let Audience::User(user) = &to else { continue };
+            let home = usize::from(self.home(app, user));
+            published[home].push(Published { app, to, news, origin });
         }
     }
 }

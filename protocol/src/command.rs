@@ -9,6 +9,8 @@ pub enum Access {
     BeforeLogin,
     /// Only once logged in.
     AfterLogin,
+    /// Once logged in, guests too.
+    ByGuests,
 }
 
 impl Access {
@@ -17,6 +19,7 @@ impl Access {
         match self {
             Access::BeforeLogin => "before login",
             Access::AfterLogin => "after login",
+            Access::ByGuests => "by guests",
         }
     }
 }
@@ -85,6 +88,8 @@ command_table! {
     QueryPresence = 5, "query_presence", AfterLogin, QueryPresence => QueryPresenceReply;
     /// Has changes of users' presence pushed.
     SubscribePresence = 6, "subscribe_presence", AfterLogin, SubscribePresence => SubscribePresenceReply;
+    /// Logs in without an account, to receive in live rooms.
+    GuestLogin = 7, "guest_login", BeforeLogin, GuestLogin => LoginReply;
     /// Stores a message.
     Send = 16, "send", AfterLogin, Send => SendReply;
     /// Reads the event log behind a cursor.
@@ -155,6 +160,56 @@ command_table! {
     GetFriendLists = 99, "get_friend_lists", AfterLogin, GetFriendLists => GetFriendListsReply;
     /// Asks how the user and others stand to each other.
     CheckRelations = 100, "check_relations", AfterLogin, CheckRelations => CheckRelationsReply;
+    /// Makes a group.
+    CreateGroup = 112, "create_group", AfterLogin, CreateGroup => CreateGroupReply;
+    /// Reads groups.
+    GetGroups = 113, "get_groups", ByGuests, GetGroups => GetGroupsReply;
+    /// Changes a group.
+    UpdateGroup = 114, "update_group", AfterLogin, UpdateGroup => Done;
+    /// Dissolves a group.
+    DissolveGroup = 115, "dissolve_group", AfterLogin, DissolveGroup => Done;
+    /// Gives a group another owner.
+    TransferGroup = 116, "transfer_group", AfterLogin, TransferGroup => Done;
+    /// Reads the groups that the user is in.
+    GetJoinedGroups = 117, "get_joined_groups", AfterLogin, GetJoinedGroups => GetJoinedGroupsReply;
+    /// Finds groups.
+    SearchGroups = 118, "search_groups", AfterLogin, SearchGroups => SearchGroupsReply;
+    /// Joins a group, or applies for it.
+    JoinGroup = 119, "join_group", ByGuests, JoinGroup => JoinGroupReply;
+    /// Leaves a group.
+    LeaveGroup = 120, "leave_group", ByGuests, LeaveGroup => Done;
+    /// Brings users into a group.
+    InviteToGroup = 121, "invite_to_group", AfterLogin, InviteToGroup => GroupResults;
+    /// Removes members from a group.
+    RemoveFromGroup = 122, "remove_from_group", AfterLogin, RemoveFromGroup => GroupResults;
+    /// Keeps users out of a group for a time.
+    BanFromGroup = 123, "ban_from_group", AfterLogin, BanFromGroup => GroupResults;
+    /// Reads who is kept out of a group.
+    GetGroupBans = 124, "get_group_bans", AfterLogin, GetGroupBans => GetGroupBansReply;
+    /// Forbids members to write for a time.
+    MuteGroupMembers = 125, "mute_group_members", AfterLogin, MuteGroupMembers => GroupResults;
+    /// Changes what a member is, or is called.
+    UpdateGroupMember = 126, "update_group_member", AfterLogin, UpdateGroupMember => Done;
+    /// Reads the members of a group.
+    GetGroupMembers = 127, "get_group_members", AfterLogin, GetGroupMembers => GetGroupMembersReply;
+    /// Reads chosen members of a group.
+    GetChosenGroupMembers = 128, "get_chosen_group_members", AfterLogin, GetChosenGroupMembers => GetChosenGroupMembersReply;
+    /// Answers an application for a group.
+    AnswerGroupApplication = 129, "answer_group_application", AfterLogin, AnswerGroupApplication => Done;
+    /// Reads open applications for groups.
+    GetGroupApplications = 130, "get_group_applications", AfterLogin, GetGroupApplications => GetGroupApplicationsReply;
+    /// Changes attributes of a group.
+    UpdateGroupAttributes = 131, "update_group_attributes", AfterLogin, UpdateGroupAttributes => GroupAttributes;
+    /// Reads the attributes of a group.
+    GetGroupAttributes = 132, "get_group_attributes", ByGuests, GetGroupAttributes => GroupAttributes;
+    /// Changes a counter of a group.
+    UpdateGroupCounter = 133, "update_group_counter", AfterLogin, UpdateGroupCounter => GroupCounters;
+    /// Reads the counters of a group.
+    GetGroupCounters = 134, "get_group_counters", ByGuests, GetGroupCounters => GroupCounters;
+    /// Reads who has read a message in a group.
+    GetGroupReceipts = 135, "get_group_receipts", AfterLogin, GetGroupReceipts => GetGroupReceiptsReply;
+    /// Asks how many are in a group now.
+    GetGroupOnline = 136, "get_group_online", ByGuests, GetGroupOnline => GetGroupOnlineReply;
 }
 
 /// What a push is about. A client skips topics it doesn't know.
@@ -168,11 +223,13 @@ pub enum Topic {
     Message,
     /// The presence of a followed user changed; payload `Presence`.
     Presence,
+    /// Something of a group that is in no log; payload `GroupPush`.
+    Group,
 }
 
 impl Topic {
     /// Every topic, in the order of the table.
-    pub const ALL: &[Topic] = &[Topic::Event, Topic::Behind, Topic::Message, Topic::Presence];
+    pub const ALL: &[Topic] = &[Topic::Event, Topic::Behind, Topic::Message, Topic::Presence, Topic::Group];
 
     /// The topic of a wire code.
     pub fn from_code(code: u32) -> Option<Topic> {
@@ -186,6 +243,7 @@ impl Topic {
             Topic::Behind => 2,
             Topic::Message => 3,
             Topic::Presence => 4,
+            Topic::Group => 5,
         }
     }
 
@@ -196,6 +254,7 @@ impl Topic {
             Topic::Behind => "behind",
             Topic::Message => "message",
             Topic::Presence => "presence",
+            Topic::Group => "group",
         }
     }
 }

@@ -50,6 +50,22 @@ error_table! {
     // Published codes of the hosted original.
     NOT_LOGGED_IN = 6014, final, "not logged in";
     SIGNED_OUT_BY_OTHER_DEVICE = 6208, final, "signed out by another device of the same account";
+    GROUP_RIGHT_MISSING = 10007, final, "the user has no right to do this in the group";
+    GROUP_UNKNOWN = 10010, final, "no such group";
+    GROUP_MEMBER_ALREADY = 10013, final, "the user is a member already";
+    GROUP_FULL = 10014, final, "the group has as many members as it may have";
+    GROUP_ID_INVALID = 10015, final, "the group's id is none";
+    GROUP_REFUSED = 10016, final, "the application refused it";
+    GROUP_MUTED = 10017, final, "the user may not write in the group";
+    GROUP_USER_UNKNOWN = 10019, final, "no such user";
+    GROUP_ID_TAKEN = 10021, final, "another user has a group with this id";
+    GROUP_RATE_LIMITED = 10023, retry, "too many messages in the group in a short time";
+    GROUP_ID_OWN = 10025, final, "the user has a group with this id already";
+    GROUP_MESSAGE_UNKNOWN = 10030, final, "no such message in the group";
+    GROUP_RECALL_TOO_LATE = 10031, final, "the time in which a message of the group can be recalled is over";
+    GROUP_MESSAGE_RECALLED = 10032, final, "the message of the group was recalled";
+    GROUPS_FULL = 10037, final, "the user is in as many groups, or has as many, as there may be";
+    GROUP_ATTRIBUTES_CONFLICT = 10056, final, "the attributes were changed by someone else meanwhile";
     USER_INVALID = 20003, final, "sender or recipient is invalid or does not exist";
     SEND_REFUSED = 20006, final, "the application refused the message";
     BLACKLISTED = 20007, final, "the recipient has blacklisted the sender";
@@ -118,6 +134,9 @@ error_table! {
     EXTENSION_CONFLICT = 200031, final, "the extension was changed by someone else meanwhile";
     CONTENT_UNKNOWN = 200032, final, "no merged content has this id";
     ELEMENT_INVALID = 200033, final, "an element of the message has a field missing or out of range";
+    GROUP_BANNED = 200034, final, "the user is kept out of the group for a time";
+    GROUP_APPLICATION_UNKNOWN = 200035, final, "no such application for the group";
+    GUESTS_MAY_NOT = 200036, final, "guests may only receive";
 
     // The server.
     BUSY = 200040, retry, "the server is busy";

@@ -109,6 +109,11 @@ impl EncodedPush {
         EncodedPush { topic: Topic::Message, payload: encoded }
     }
 
+    /// Something of a group that is in no log.
+    pub fn group(push: &message::GroupPush) -> Self {
+        EncodedPush { topic: Topic::Group, payload: prost::Message::encode_to_vec(push).into() }
+    }
+
     /// A user's presence.
     pub fn presence(presence: &message::Presence) -> Self {
         EncodedPush { topic: Topic::Presence, payload: prost::Message::encode_to_vec(presence).into() }

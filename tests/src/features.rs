@@ -18,7 +18,7 @@ use crate::{Answer, Client, unique_id};
 
 /// The 1:1 conversation with a user.
 pub fn user(name: &str) -> Option<Conversation> {
-    Some(Conversation { user: name.to_owned() })
+    Some(Conversation { user: name.to_owned(), ..Default::default() })
 }
 
 /// A body with elements of these kinds.

@@ -10,16 +10,16 @@ use bytes::Bytes;
 use prost::Message as _;
 use protocol::{
     EncodedEvent, EncodedPush,
-    message::{ConversationState, Extension, Message, event::What},
+    message::{ConversationState, Extension, GroupAttributes, GroupCounters, Message, event::What},
 };
 use smallvec::SmallVec;
 
 use super::{
-    AppId, Error, UserId, applications,
+    AppId, Error, GroupId, UserId, applications,
     callbacks::{Caller, Pair},
     change::Change,
     friends::Refusal,
-    keys,
+    groups, keys,
     message::NewMessage,
     records::{EventKind, EventRecord},
     settings::Settings,
@@ -113,6 +113,19 @@ pub enum Answer {
     Extensions(Vec<(Extension, ExtensionOutcome)>),
     /// What became of the relation to each user named.
     Relations(Vec<RelationOutcome>),
+    /// A group was made.
+    GroupCreated(GroupId),
+    /// A group was joined, or applied for.
+    GroupJoined {
+        /// The application waits for an answer.
+        applied: bool,
+    },
+    /// What became of each user named, in a group.
+    GroupUsers(Vec<(UserId, Result<(), groups::Refusal>)>),
+    /// A group's attributes, as they are now.
+    GroupAttributes(Box<GroupAttributes>),
+    /// A group's counters that were changed, as they are now.
+    GroupCounters(Box<GroupCounters>),
     /// It is not done yet: another act goes on with it, and is answered.
     Underway,
     /// It was done.
@@ -178,20 +191,56 @@ impl Outcome {
     }
 }
 
-/// Something that a user's devices are told at once.
+/// Something that devices are told at once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notice {
     /// Whose devices.
-    pub user: UserId,
+    pub to: Audience,
     /// What.
     pub what: News,
+}
+
+/// Whose devices are told.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Audience {
+    /// A user's.
+    User(UserId),
+    /// Those of all members of a group who receive from it: the sessions that [`News::Entered`] has put there.
+    Group(GroupId),
+}
+
+impl Audience {
+    /// The user, if it is one.
+    pub fn user(&self) -> Option<&UserId> {
+        match self {
+            Audience::User(user) => Some(user),
+            Audience::Group(_) => None,
+        }
+    }
+}
+
+impl From<UserId> for Audience {
+    fn from(user: UserId) -> Self {
+        Audience::User(user)
+    }
+}
+
+impl From<GroupId> for Audience {
+    fn from(group: GroupId) -> Self {
+        Audience::Group(group)
+    }
 }
 
 /// What devices are told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum News {
-    /// A new entry of the user's event log, and where it stands.
+    /// A new entry of the user's event log, and where it stands: for a group, of the log of each of its members, in the
+    /// same place, or of the group's own.
     Event(Versionstamp, EncodedEvent),
+    /// From here on the user receives what the group is told. To users, never to groups.
+    Entered(GroupId),
+    /// From here on the user does not. To users, never to groups.
+    Left(GroupId),
     /// Something that is in no log.
     Push(EncodedPush),
     /// Something may be in the log that was not told: to be read.
@@ -202,7 +251,7 @@ pub enum News {
 pub(super) fn first_position(notices: &[Notice]) -> Option<Versionstamp> {
     notices.iter().find_map(|notice| match notice.what {
         News::Event(position, _) => Some(position),
-        News::Push(_) | News::Behind => None,
+        News::Push(_) | News::Entered(_) | News::Left(_) | News::Behind => None,
     })
 }
 
@@ -219,7 +268,7 @@ pub(crate) struct Staged {
 
 #[derive(Clone, Debug)]
 pub(crate) struct StagedNotice {
-    pub(crate) user: UserId,
+    pub(crate) to: Audience,
     pub(crate) what: StagedNews,
 }
 
@@ -253,16 +302,16 @@ impl Staged {
         if let Answer::Sent { duplicate, .. } = &mut self.answer {
             *duplicate = false;
         }
-        let settled = |Notice { user, what }| StagedNotice { user, what: StagedNews::Settled(what) };
+        let settled = |Notice { to, what }| StagedNotice { to, what: StagedNews::Settled(what) };
         self.notices = notices.into_iter().map(settled).collect();
         self.is_recovered = true;
     }
 
     /// What it came to, once the transaction has been committed.
     pub(crate) fn committed(self, committed: Committed) -> Outcome {
-        let settle = |StagedNotice { user, what }| match what {
-            StagedNews::Event(stamp, event) => Notice { user, what: News::Event(committed.stamp(stamp), event) },
-            StagedNews::Settled(what) => Notice { user, what },
+        let settle = |StagedNotice { to, what }| match what {
+            StagedNews::Event(stamp, event) => Notice { to, what: News::Event(committed.stamp(stamp), event) },
+            StagedNews::Settled(what) => Notice { to, what },
         };
         Outcome { answer: self.answer, notices: self.notices.into_iter().map(settle).collect() }
     }
@@ -367,7 +416,36 @@ impl<'a> Staging<'a> {
         let stamp = self.next_stamp();
         let record = EventRecord { kind: Some(kind) };
         self.tx.append_versionstamped(&keys::event_prefix(app, user), stamp, &[], record.encode_to_vec());
-        self.notices.push(StagedNotice { user: user.clone(), what: StagedNews::Event(stamp, event) });
+        self.notices.push(StagedNotice { to: user.clone().into(), what: StagedNews::Event(stamp, event) });
+    }
+
+    /// Writes an entry into the logs of all members of a group, or into the group's own, as one event in one place, and
+    /// has it pushed to the group. `members`: who has a log of his own to write it into; `None`: the group is large.
+    pub(crate) fn append_to_group(
+        &mut self,
+        app: AppId,
+        group: &GroupId,
+        members: Option<&[UserId]>,
+        kind: EventKind,
+        event: EncodedEvent,
+    ) {
+        let stamp = self.next_stamp();
+        let record = Bytes::from(EventRecord { kind: Some(kind) }.encode_to_vec());
+        match members {
+            // The same stamp in each: they are different keys.
+            Some(members) => members.iter().for_each(|member| {
+                self.tx.append_versionstamped(&keys::event_prefix(app, member), stamp, &[], record.clone());
+            }),
+            None => self.tx.append_versionstamped(&keys::group_event_prefix(app, group), stamp, &[], record),
+        }
+        self.notices.push(StagedNotice { to: group.clone().into(), what: StagedNews::Event(stamp, event) });
+    }
+
+    /// Has a user's sessions receive what a group is told from here on, or not any more.
+    pub(crate) fn note_membership(&mut self, user: &UserId, group: &GroupId, has_entered: bool) {
+        let group = group.clone();
+        let news = if has_entered { News::Entered(group) } else { News::Left(group) };
+        self.notices.push(StagedNotice { to: user.clone().into(), what: StagedNews::Settled(news) });
     }
 
     /// The same for what has no record of its own: the entry holds it.
@@ -377,8 +455,8 @@ impl<'a> Staging<'a> {
     }
 
     /// Has something pushed that is in no log.
-    pub(crate) fn push(&mut self, user: &UserId, push: EncodedPush) {
-        self.notices.push(StagedNotice { user: user.clone(), what: StagedNews::Settled(News::Push(push)) });
+    pub(crate) fn push(&mut self, to: impl Into<Audience>, push: EncodedPush) {
+        self.notices.push(StagedNotice { to: to.into(), what: StagedNews::Settled(News::Push(push)) });
     }
 
     /// Has another change go on with the act, once this one is durable; it is answered in its place.

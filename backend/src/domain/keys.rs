@@ -52,11 +52,27 @@
 //! | `(app, 50, lane, versionstamp)` | `CallbackRecord`: what the application's server is to be told |
 //! | `(app, 51, lane)` | `LaneClaim`: which process tells it |
 //! | `(app, 52)` | how much there was to tell so far, u64 little-endian |
+//! | `(app, 70, group)` | `GroupRecord`: a group |
+//! | `(app, 71, group, user)` | `MemberRecord`: what a group knows of a member |
+//! | `(app, 72, user, group)` | `JoinedRecord`: a group that the user is in |
+//! | `(app, 73, user, group)` | `FormerRecord`: what the user may still see of a group that the user has left |
+//! | `(app, 74, group, user)` | `GroupApplicationRecord`: somebody who wants to join |
+//! | `(app, 75, group, user)` | `GroupBanRecord`: somebody who is kept out |
+//! | `(app, 76, group)` | `GroupAttributesRecord` |
+//! | `(app, 77, group)` | `GroupCountersRecord` |
+//! | `(app, 78, group, seq)` | how many have read a message, u32 little-endian |
+//! | `(app, 78, group, seq, user)` | when the member has read the message, milliseconds, u64 little-endian |
+//! | `(app, 79, group, user, seq)` | which of the member's messages it is, of those that count as unread, u64 little-endian |
+//! | `(app, 80, word, group)` | empty: a word of a group's name, in lower case |
+//! | `(app, 81, user)` | `GroupsOfUserRecord`: how many groups the user is in, and owns |
+//! | `(app, 82, hour, group, sender, client_message_id)` | `RoomSentRecord`: what a send to a live room was answered |
 //! | `(0, 39)` | which store this is: 8 random bytes |
 //! | `(0, 28)` | how often applications have changed, u64 little-endian |
 //! | `(0, 27, app)` | `RemovalRecord`: an application that was deleted and may have left data |
 //! | `(0, 25, time_ms)` | a moment: the version that the store had at that time, u64 big-endian |
 //!
+//! Where a key has `1, user, user`, or `1, peer` behind a user, a group's conversation has `2, group`. The event log
+//! of a large group is `(app, 6, group, versionstamp)` and its floor `(app, 22, group)`, with the group as bytes.
 //! The two users of a 1:1 conversation stand in byte order. A subspace's number is never used again
 //! for something else. What stands behind a conversation's subspace (`1, user, user`: its kind and who
 //! is in it) is its [`Tail`]: the same in all of its keys, so that retention need not know the kinds.
@@ -69,6 +85,7 @@ mod audience;
 mod callbacks;
 mod expiry;
 mod features;
+mod groups;
 mod parts;
 mod people;
 mod server_api;
@@ -78,11 +95,12 @@ pub(crate) use audience::*;
 pub(crate) use callbacks::*;
 pub(crate) use expiry::*;
 pub use features::*;
+pub use groups::*;
 pub(crate) use parts::*;
 pub use people::*;
 pub(crate) use server_api::*;
 
-use super::{AppId, UserId};
+use super::{AppId, GroupId, Peer, UserId};
 use crate::store::Versionstamp;
 
 const APPLICATION: u32 = 1;
@@ -132,6 +150,19 @@ const HISTORY_CHUNK: u32 = 57;
 const CALLBACK: u32 = 50;
 const CALLBACK_CLAIM: u32 = 51;
 const CALLBACKS_VERSION: u32 = 52;
+const GROUP: u32 = 70;
+const GROUP_MEMBER: u32 = 71;
+const GROUP_JOINED: u32 = 72;
+const GROUP_FORMER: u32 = 73;
+const GROUP_APPLICATION: u32 = 74;
+const GROUP_BAN: u32 = 75;
+const GROUP_ATTRIBUTES: u32 = 76;
+const GROUP_COUNTERS: u32 = 77;
+const GROUP_RECEIPT: u32 = 78;
+const GROUP_SENT: u32 = 79;
+const GROUP_WORD: u32 = 80;
+const GROUPS_OF_USER: u32 = 81;
+const ROOM_SENT: u32 = 82;
 
 /// The subspaces by name, for people.
 pub(crate) const SUBSPACES: &[(u32, &str)] = &[
@@ -182,13 +213,27 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (CALLBACK, "callbacks"),
     (CALLBACK_CLAIM, "claims of callbacks"),
     (CALLBACKS_VERSION, "version of callbacks"),
+    (GROUP, "groups"),
+    (GROUP_MEMBER, "group members"),
+    (GROUP_JOINED, "groups of users"),
+    (GROUP_FORMER, "former groups of users"),
+    (GROUP_APPLICATION, "applications for groups"),
+    (GROUP_BAN, "bans from groups"),
+    (GROUP_ATTRIBUTES, "group attributes"),
+    (GROUP_COUNTERS, "group counters"),
+    (GROUP_RECEIPT, "receipts in groups"),
+    (GROUP_SENT, "messages of group members"),
+    (GROUP_WORD, "words of group names"),
+    (GROUPS_OF_USER, "group counts of users"),
+    (ROOM_SENT, "answers to sends to live rooms"),
 ];
 
 /// No application: what concerns the deployment.
 const DEPLOYMENT: AppId = 0;
 
-/// Kind of a conversation, inside its keys.
+/// Kinds of conversations, inside their keys.
 const ONE_TO_ONE: u32 = 1;
+const IN_GROUP: u32 = 2;
 
 /// The tuple layer's type code of a versionstamp.
 const VERSIONSTAMP_TYPE: u8 = 0x33;
@@ -218,7 +263,27 @@ impl From<Conversation<'_>> for Tail {
     }
 }
 
+impl From<&GroupId> for Tail {
+    fn from(group: &GroupId) -> Self {
+        Tail(key(&(IN_GROUP, group.as_str())))
+    }
+}
+
 impl Tail {
+    /// The conversation that `user` has with `peer`.
+    pub(crate) fn of(user: &UserId, peer: &Peer) -> Self {
+        match peer {
+            Peer::User(other) => Conversation::between(user, other).into(),
+            Peer::Group(group) => group.into(),
+        }
+    }
+
+    /// The group whose conversation it is.
+    pub(crate) fn group(&self) -> Option<GroupId> {
+        let (kind, group): (u32, String) = unpack(&self.0).ok()?;
+        (kind == IN_GROUP).then(|| GroupId::new(&group))?
+    }
+
     /// The users of a 1:1 conversation, each with the other one.
     pub(crate) fn sides(&self) -> Option<[(UserId, UserId); 2]> {
         let (kind, low, high): (u32, String, String) = unpack(&self.0).ok()?;

@@ -36,6 +36,7 @@ pub mod conversations;
 pub mod deployment;
 pub mod elements;
 pub mod friends;
+pub mod groups;
 pub mod history;
 pub mod hooks;
 pub mod hourly;
@@ -86,7 +87,79 @@ impl UserId {
 impl UserId {
     /// The 1:1 conversation with this user, as the wire names it.
     pub fn to_conversation(&self) -> protocol::message::Conversation {
-        protocol::message::Conversation { user: self.to_string() }
+        protocol::message::Conversation { user: self.to_string(), ..Default::default() }
+    }
+}
+
+/// Longest group id, in bytes.
+pub const GROUP_BYTES_MAX: usize = 48;
+
+/// A group's id: 1 to [`GROUP_BYTES_MAX`] bytes of printable ASCII. Clones share the bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(Arc<str>);
+
+impl GroupId {
+    /// Checks an id; `None` if it is not one.
+    pub fn new(id: &str) -> Option<Self> {
+        let printable = id.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
+        ((1..=GROUP_BYTES_MAX).contains(&id.len()) && printable).then(|| GroupId(id.into()))
+    }
+
+    /// The id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Who a user's conversation is with.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Peer {
+    /// Another user, or the user himself.
+    User(UserId),
+    /// The members of a group.
+    Group(GroupId),
+}
+
+impl From<UserId> for Peer {
+    fn from(user: UserId) -> Self {
+        Peer::User(user)
+    }
+}
+
+impl From<GroupId> for Peer {
+    fn from(group: GroupId) -> Self {
+        Peer::Group(group)
+    }
+}
+
+impl Peer {
+    /// The conversation with this peer, as the wire names it.
+    pub fn to_conversation(&self) -> protocol::message::Conversation {
+        match self {
+            Peer::User(user) => user.to_conversation(),
+            Peer::Group(group) => protocol::message::Conversation { group: group.to_string(), ..Default::default() },
+        }
+    }
+
+    /// The peer that the wire names; `None` if it names none, or two.
+    pub fn of_conversation(conversation: &protocol::message::Conversation) -> Option<Self> {
+        match (conversation.user.as_str(), conversation.group.as_str()) {
+            (user, "") => UserId::new(user).map(Peer::User),
+            ("", group) => GroupId::new(group).map(Peer::Group),
+            _ => None,
+        }
     }
 }
 
@@ -164,6 +237,9 @@ pub enum Error {
     /// A relation between users is not as the request supposes.
     #[error(transparent)]
     Relation(#[from] friends::Refusal),
+    /// It is not so in the group as the request supposes.
+    #[error(transparent)]
+    Group(#[from] groups::Refusal),
     /// The application's own server refused it: says why, in its words.
     #[error("{text}")]
     Refused {

@@ -166,7 +166,7 @@ async fn push_only(staging: &mut Staging<'_>, new: &NewMessage, relation: &Relat
     let sent = Happened::Sent(message.clone());
     staging.tell_application(new.app, (&new.from, &new.to), sent).await?;
     if is_heard(new, relation) {
-        staging.push(&new.to, EncodedPush::message(message));
+        staging.push(new.to.clone(), EncodedPush::message(message));
     }
     Ok(Answer::Sent { seq: 0, time_ms, duplicate: false })
 }

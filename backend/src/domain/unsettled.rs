@@ -59,7 +59,7 @@ impl Fresh {
     pub(super) fn notices(self, new: &NewMessage) -> SmallVec<[Notice; 2]> {
         let event = EncodedEvent::message(self.message);
         let notice =
-            |user: &UserId, position| Notice { user: user.clone(), what: News::Event(position, event.clone()) };
+            |user: &UserId, position| Notice { to: user.clone().into(), what: News::Event(position, event.clone()) };
         let to = self.position_to.filter(|_| new.from != new.to);
         let from = self.position_from.map(|position| notice(&new.from, position));
         from.into_iter().chain(to.map(|position| notice(&new.to, position))).collect()
@@ -155,7 +155,7 @@ impl Batch {
 impl Late {
     /// A change that may have left entries in logs which nobody was told of: they are to be read.
     fn behind(change: &Change) -> Self {
-        let behind = |user: &UserId| Notice { user: user.clone(), what: News::Behind };
+        let behind = |user: &UserId| Notice { to: user.clone().into(), what: News::Behind };
         Late {
             act: Act::Change(Box::new(change.clone())),
             notices: change.concerned().into_iter().map(behind).collect(),

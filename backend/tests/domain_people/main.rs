@@ -73,7 +73,7 @@ impl Outbox for Answers {
                 for notice in &outcome.notices {
                     let News::Event(_, event) = &notice.what else { continue };
                     let what = Event::decode(event.to_stored()).unwrap().what.unwrap();
-                    self.told.lock().unwrap().push((notice.user.clone(), what));
+                    self.told.lock().unwrap().push((notice.to.user().unwrap().clone(), what));
                 }
             }
             *self.parts.lock().unwrap() += 1;

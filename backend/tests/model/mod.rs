@@ -154,6 +154,11 @@ impl Local {
             }
             What::FriendRequestsRead(read) => self.requests_read_ms = read.read_ms,
             What::FriendLists(changed) => self.friend_lists = changed.lists,
+            What::GroupEntered(_)
+            | What::GroupLeft(_)
+            | What::GroupApplication(_)
+            | What::GroupReceipts(_)
+            | What::GroupNotification(_) => panic!("there are no groups here"),
             What::Label(rename) => {
                 for labels in self.conversations.values_mut().map(|kept| &mut kept.state.labels) {
                     labels
@@ -271,7 +276,7 @@ impl Device {
                     self.cursor = position;
                 }
             }
-            Some(Delivery::News(News::Push(_), _)) => {}
+            Some(Delivery::News(News::Push(_) | News::Entered(_) | News::Left(_), _)) => {}
         }
     }
 

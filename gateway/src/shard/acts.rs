@@ -13,15 +13,15 @@ use protocol::{
     ErrorCode,
     connection::ServerConnection,
     message::{
-        Conversation, Delete, Done, Edit, ExtensionResult, MessageReply, Pin, Priority, Recall, RenameLabel, Send,
-        SendReceipts, SendReply, SetExtensions, SetExtensionsReply, UpdateBlacklist, UpdateConversation,
-        UpdateConversationReply,
+        Conversation, CreateGroupReply, Delete, Done, Edit, ExtensionResult, JoinGroupReply, MessageReply, Pin,
+        Priority, Recall, RenameLabel, Send, SendReceipts, SendReply, SetExtensions, SetExtensionsReply,
+        UpdateBlacklist, UpdateConversation, UpdateConversationReply,
     },
 };
 
 use super::{
     connection::Connection,
-    people,
+    groups, people,
     requests::{identity, invalid, user_id},
     session::Session,
 };
@@ -101,6 +101,13 @@ pub(super) fn respond(protocol: &mut ServerConnection, request: u32, answer: Ans
             protocol.respond(request, &SetExtensionsReply { results });
         }
         Answer::Relations(outcomes) => protocol.respond(request, &people::results(outcomes)),
+        Answer::GroupCreated(group) => protocol.respond(request, &CreateGroupReply { group: group.to_string() }),
+        Answer::GroupJoined { applied } => {
+            protocol.respond(request, &JoinGroupReply { applied, ..JoinGroupReply::default() });
+        }
+        Answer::GroupUsers(outcomes) => protocol.respond(request, &groups::results(outcomes)),
+        Answer::GroupAttributes(attributes) => protocol.respond(request, &*attributes),
+        Answer::GroupCounters(counters) => protocol.respond(request, &*counters),
         Answer::Done => protocol.respond(request, &Done {}),
         // Another act goes on with it: the router waits for its answer.
         Answer::Underway => {}

@@ -14,6 +14,7 @@ mod acts;
 mod connection;
 mod devices;
 mod followers;
+mod groups;
 mod listener;
 mod online;
 mod pages;
@@ -35,7 +36,10 @@ use std::{
 };
 
 use ahash::AHashMap;
-use backend::domain::{AppId, act::News};
+use backend::domain::{
+    AppId,
+    act::{Audience, News},
+};
 use futures::{FutureExt, task::AtomicWaker};
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle, timer::Timer};
 use protocol::{ErrorCode, connection::Millis};
@@ -235,13 +239,14 @@ impl Core {
         let cores = self.shared.router.mailboxes().len();
         let mut by_core: Vec<Vec<Delivery>> = (0..cores).map(|_| Vec::new()).collect();
         let online = self.online.borrow();
-        for Published { app, user, news, origin } in news {
+        for Published { app, to, news, origin } in news {
+            let Audience::User(user) = to else { continue };
             for address in online.addresses(app, &user) {
                 let what = match (&news, Some(address) == origin) {
                     (News::Event(position, event), false) => Delivered::Event(*position, event.clone()),
                     (News::Event(position, _), true) => Delivered::OwnEvent(*position),
                     (News::Push(push), false) => Delivered::Push(push.clone()),
-                    (News::Push(_), true) => continue,
+                    (News::Push(_), true) | (News::Entered(_) | News::Left(_), _) => continue,
                     (News::Behind, _) => Delivered::Behind,
                 };
                 by_core[usize::from(address.core)].push(Delivery { connection: address.connection, what });

@@ -99,6 +99,7 @@ pub(super) fn handle(connection: &Rc<Connection>, request: u32, command: Command
         Command::SubscribePresence => {
             decode(payload).and_then(|wish| presence::start_subscribe(connection, request, &wish))
         }
+        _ => Err(ErrorCode::COMMAND_UNKNOWN.into()),
     };
     if let Err(refusal) = result {
         connection.refuse(request, refusal);

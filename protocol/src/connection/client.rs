@@ -10,7 +10,7 @@ use crate::{
     ErrorCode, VERSION_MAX, VERSION_MIN,
     command::{Command, Topic},
     frame::{self, Decoder, Frame, FrameError, Kind, Prefix},
-    message::{self, Device, EventPush, Failure, GoAway, Hello, Pong, Presence, Welcome},
+    message::{self, Device, EventPush, Failure, GoAway, GroupPush, Hello, Pong, Presence, Welcome},
 };
 
 /// Until the welcome names one, a client waits this long for the server.
@@ -60,6 +60,8 @@ pub enum ClientEvent {
     OnlineMessage(message::Message),
     /// The presence of a followed user changed.
     Presence(Presence),
+    /// Something of a group that is in no log.
+    Group(GroupPush),
     /// The server dropped pushes: sync from the last cursor.
     Behind,
     /// The answer to a ping.
@@ -291,6 +293,10 @@ impl ClientConnection {
             Some(Topic::Presence) => {
                 let presence = Presence::decode(payload).map_err(|_| FrameError::Invalid)?;
                 self.events.push_back(ClientEvent::Presence(presence));
+            }
+            Some(Topic::Group) => {
+                let push = GroupPush::decode(payload).map_err(|_| FrameError::Invalid)?;
+                self.events.push_back(ClientEvent::Group(push));
             }
             None => {} // from a newer server
         }

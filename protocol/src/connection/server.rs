@@ -117,6 +117,8 @@ pub struct ServerConnection {
     login_failures: u32,
     /// The id of a login that is unanswered.
     login: Option<u32>,
+    /// Logged in without an account.
+    is_guest: bool,
     /// The client will send nothing more.
     ended: bool,
     started: Millis,
@@ -141,6 +143,7 @@ impl ServerConnection {
             frames_before_login: 0,
             login_failures: 0,
             login: None,
+            is_guest: false,
             ended: false,
         }
     }
@@ -220,6 +223,12 @@ impl ServerConnection {
             self.state = State::Open;
             self.deadline = now.saturating_add(self.silence_ms_max());
         }
+    }
+
+    /// A login without an account: the client may do what guests may. Called like [`Self::logged_in`].
+    pub fn guest_logged_in(&mut self, now: Millis) {
+        self.is_guest = true;
+        self.logged_in(now);
     }
 
     /// The login was wrong; after a few the connection is closed, once the last one is refused. Called
@@ -426,7 +435,7 @@ impl ServerConnection {
         match checked {
             Ok((command, payload)) => {
                 self.in_flight = self.in_flight.saturating_add(1);
-                if command == Command::Login {
+                if matches!(command, Command::Login | Command::GuestLogin) {
                     self.login = Some(id);
                 }
                 self.events.push_back(ServerEvent::Request { id, command, payload });
@@ -440,7 +449,8 @@ impl ServerConnection {
         let command = Command::from_code(code).ok_or(ErrorCode::COMMAND_UNKNOWN)?;
         match (command.access(), self.state) {
             (Access::BeforeLogin, State::Open) => Err(ErrorCode::ALREADY_LOGGED_IN),
-            (Access::AfterLogin, state) if state != State::Open => Err(ErrorCode::NOT_LOGGED_IN),
+            (Access::AfterLogin | Access::ByGuests, state) if state != State::Open => Err(ErrorCode::NOT_LOGGED_IN),
+            (Access::AfterLogin, _) if self.is_guest => Err(ErrorCode::GUESTS_MAY_NOT),
             _ if self.in_flight >= self.limits.in_flight_max => Err(ErrorCode::TOO_MANY_IN_FLIGHT),
             _ => Ok(command),
         }

@@ -181,7 +181,9 @@ impl Seen {
             }
             ClientEvent::Closing { code, .. } => self.closing = Some(code),
             ClientEvent::Failed { id, code, .. } => panic!("{id} failed: {code}"),
-            ClientEvent::OnlineMessage(_) | ClientEvent::Presence(_) => panic!("nothing of the kind was pushed"),
+            ClientEvent::OnlineMessage(_) | ClientEvent::Presence(_) | ClientEvent::Group(_) => {
+                panic!("nothing of the kind was pushed")
+            }
         }
     }
 }

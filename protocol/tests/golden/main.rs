@@ -131,6 +131,7 @@ fn message_name(vector: &FrameVector) -> Option<&'static str> {
             Topic::Behind => None,
             Topic::Message => Some("Message"),
             Topic::Presence => Some("Presence"),
+            Topic::Group => Some("GroupPush"),
         },
         "pong" => Some("Pong"),
         "goaway" => Some("GoAway"),

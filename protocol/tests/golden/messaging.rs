@@ -36,7 +36,7 @@ pub(crate) fn both(
 }
 
 fn with_bob() -> Option<Conversation> {
-    Some(Conversation { user: "bob".into() })
+    Some(Conversation { user: "bob".into(), ..Default::default() })
 }
 
 pub(crate) fn strings(names: &[&str]) -> Vec<String> {
@@ -227,7 +227,7 @@ fn reading() -> Vec<FrameVector> {
     let pinned = vec![Pinned { message: Some(full_message()), by: "bob".into(), time_ms: TIME_MS }];
     let sources = vec![
         MergeSource { conversation: with_bob(), seqs: vec![3, 4, 9] },
-        MergeSource { conversation: Some(Conversation { user: "eve".into() }), seqs: vec![1] },
+        MergeSource { conversation: Some(Conversation { user: "eve".into(), ..Default::default() }), seqs: vec![1] },
     ];
     let copy = |from: &str, text: &str| Message {
         from: from.into(),
@@ -284,10 +284,15 @@ fn conversations() -> Vec<FrameVector> {
         peer_read_seq: 9,
         state: Some(state()),
     };
-    let silent = ConversationEntry { conversation: Some(Conversation { user: "eve".into() }), ..Default::default() };
+    let silent = ConversationEntry {
+        conversation: Some(Conversation { user: "eve".into(), ..Default::default() }),
+        ..Default::default()
+    };
     let list = Conversations { from: Bytes::from_static(&[0xff, 0]), limit: 20, label: "work".into() };
     let page = ConversationsReply { conversations: vec![entry.clone()], next: Bytes::from_static(&[0xff, 1]) };
-    let chosen = GetConversations { conversations: vec![with_bob().unwrap(), Conversation { user: "eve".into() }] };
+    let chosen = GetConversations {
+        conversations: vec![with_bob().unwrap(), Conversation { user: "eve".into(), ..Default::default() }],
+    };
     let answer = GetConversationsReply { conversations: vec![entry, silent] };
     let update = UpdateConversation {
         conversation: with_bob(),

@@ -142,6 +142,12 @@ impl Device {
             | What::FriendRequest(_)
             | What::FriendRequestsRead(_)
             | What::FriendLists(_) => {}
+            // Nor are there groups.
+            What::GroupEntered(_)
+            | What::GroupLeft(_)
+            | What::GroupApplication(_)
+            | What::GroupReceipts(_)
+            | What::GroupNotification(_) => {}
         }
     }
 

@@ -85,7 +85,7 @@ fn fill(folder: &Path) -> Vec<Bytes> {
         let message = NewMessage::new(APP, anna.clone(), ben.clone(), id, text_body(text));
         queue.submit((), Act::Send(message)).expect("taken over");
         let sent = answers.recv().expect("an answer").outcome.expect("sent");
-        let to_ben = sent.notices.iter().find(|notice| notice.user == ben).expect("ben is told");
+        let to_ben = sent.notices.iter().find(|notice| notice.to == ben.clone().into()).expect("ben is told");
         match to_ben.what {
             News::Event(position, _) => Bytes::copy_from_slice(&position.0),
             _ => panic!("not an event: {to_ben:?}"),

@@ -15,6 +15,7 @@ pub mod blacklist;
 pub mod conversation;
 pub mod extension;
 pub mod friends;
+pub mod group;
 pub(crate) mod label;
 mod message;
 pub mod pin;
@@ -84,6 +85,8 @@ pub enum Kind {
     Friends(friends::FriendsChange),
     /// Deletes the account.
     Erase(account::Erase),
+    /// Changes a group, or who is in it.
+    Group(Box<group::GroupChange>),
 }
 
 impl Kind {
@@ -132,6 +135,7 @@ impl Change {
             Kind::Blacklist { add, remove, each } => blacklist::check(&self.user, add, remove, *each),
             Kind::Profile(change) => change.check(self.by),
             Kind::Friends(change) => change.check(self.by),
+            Kind::Group(_) => Err(Error::NotAllowed),
             Kind::Erase(_) if self.by == Author::User => Err(Error::NotAllowed),
             Kind::Erase(_) => Ok(()),
             Kind::Recall { .. } | Kind::Pin { .. } => Ok(()),
@@ -149,6 +153,7 @@ impl Change {
             Kind::Profile(change) => change.bytes(),
             Kind::Friends(change) => change.bytes(),
             Kind::Erase(erase) => erase.bytes(),
+            Kind::Group(_) => REASON_BYTES_MAX,
             Kind::Conversation { update, .. } => update.encoded_len(),
             Kind::Recall { .. } | Kind::Pin { .. } | Kind::RenameLabel { .. } => REASON_BYTES_MAX,
         }
@@ -174,6 +179,7 @@ impl Change {
             Kind::Profile(change) => change.written_bytes(),
             Kind::Friends(change) => change.written_bytes(),
             Kind::Erase(erase) => erase.written_bytes(),
+            Kind::Group(_) => 4 * NOTE_BYTES,
             Kind::Conversation { .. } | Kind::RenameLabel { .. } => CONVERSATION_BYTES,
             Kind::Recall { .. } | Kind::Pin { .. } => 4 * NOTE_BYTES,
         }
@@ -225,6 +231,7 @@ impl Change {
             Kind::Profile(change) => change.reads(app, &self.user),
             Kind::Friends(change) => change.reads(app, &self.user),
             Kind::Erase(erase) => erase.reads(app, &self.user),
+            Kind::Group(_) => SmallVec::new(),
         }
     }
 
@@ -273,6 +280,7 @@ impl Change {
             Kind::Profile(change) => change.stage(staging, self).await,
             Kind::Friends(change) => change.stage(staging, self).await,
             Kind::Erase(erase) => erase.stage(staging, self).await,
+            Kind::Group(_) => Err(Error::NotAllowed),
         }
     }
 
@@ -290,6 +298,7 @@ impl Change {
             Kind::Profile(change) => change.others().iter().chain([&self.user]).collect(),
             Kind::Friends(change) => change.others().into_iter().chain([&self.user]).collect(),
             Kind::Erase(erase) => erase.others().iter().chain([&self.user]).collect(),
+            Kind::Group(_) => smallvec![&self.user],
         }
     }
 

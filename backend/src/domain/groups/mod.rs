@@ -1,0 +1,64 @@
+//! Groups (GRP): what they are, and reading them. Changes are in [`super::change::group`].
+//!
+//! What may not live here: who is online, and who is in a live room now; that is the gateway's.
+
+pub(crate) mod records;
+
+/// Why something was not done in or with a group. Each has a published code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The user has no right to do it; or the group's type does not have it.
+    #[error("no right to do this in the group")]
+    RightMissing,
+    /// There is no such group, as far as the user may know.
+    #[error("no such group")]
+    Unknown,
+    /// The user is a member already.
+    #[error("a member already")]
+    MemberAlready,
+    /// The group has as many members as it may have.
+    #[error("the group is full")]
+    Full,
+    /// The id is none.
+    #[error("no group id")]
+    IdInvalid,
+    /// The user may not write in the group, or nobody may.
+    #[error("muted in the group")]
+    Muted,
+    /// No account has this name; or no member of the group.
+    #[error("no such user")]
+    UserUnknown,
+    /// Somebody else has a group with this id.
+    #[error("the id is taken")]
+    IdTaken,
+    /// The user has a group with this id already.
+    #[error("the user has this group already")]
+    IdOwn,
+    /// Too many messages in a short time.
+    #[error("too many messages in the group")]
+    RateLimited,
+    /// No such message in the group, as far as the user may know.
+    #[error("no such message in the group")]
+    MessageUnknown,
+    /// It is too late to recall it.
+    #[error("too late to recall")]
+    RecallTooLate,
+    /// The message was recalled.
+    #[error("the message was recalled")]
+    MessageRecalled,
+    /// The user is in, or has, as many groups as there may be.
+    #[error("too many groups")]
+    GroupsFull,
+    /// The attributes were changed by somebody else.
+    #[error("the attributes were changed meanwhile")]
+    AttributesConflict,
+    /// The user is kept out for a time.
+    #[error("kept out of the group")]
+    Banned,
+    /// There is no such application.
+    #[error("no such application")]
+    ApplicationUnknown,
+    /// The application's own server refused this user, with this code.
+    #[error("refused by the application")]
+    ByApplication(u32),
+}
