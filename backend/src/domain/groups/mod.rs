@@ -2,7 +2,29 @@
 //!
 //! What may not live here: who is online, and who is in a live room now; that is the gateway's.
 
+pub(crate) mod access;
 pub(crate) mod records;
+pub mod table;
+
+use std::fmt::Write as _;
+
+use protocol::message::GroupType;
+
+use super::GroupId;
+use crate::env::Rng;
+
+/// What the ids of groups begin with that this server makes; chosen ones do not.
+pub const GENERATED_PREFIX: &str = "@TGS#";
+
+/// An id that no group has.
+pub fn generated_id(kind: GroupType, rng: &dyn Rng) -> GroupId {
+    let mut id = String::from(GENERATED_PREFIX);
+    if kind == GroupType::Avchatroom {
+        id.push('a');
+    }
+    let _ = write!(id, "{:016X}{:016X}", rng.next_u64(), rng.next_u64());
+    GroupId::new(&id).unwrap_or_else(|| unreachable!("an id of hexadecimal digits"))
+}
 
 /// Why something was not done in or with a group. Each has a published code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,0 +1,120 @@
+//! What every act on a group begins with: the group, who asks, and whether that is allowed.
+
+use bytes::Bytes;
+use prost::Message as _;
+use protocol::message::{GroupRole, GroupType};
+
+use super::{
+    Refusal,
+    records::{GroupRecord, MemberRecord},
+    table::{self, Rules, Who},
+};
+use crate::{
+    domain::{
+        AppId, Error, GroupId, UserId,
+        act::{Author, Staging},
+        damaged, keys,
+    },
+    store::{RangeQuery, ReadMode, Tx},
+};
+
+/// Members whose rows are read at a time.
+const PAGE: usize = 1_000;
+
+pub(crate) fn decode_group(stored: Bytes) -> Result<GroupRecord, Error> {
+    GroupRecord::decode(stored).map_err(|_| damaged("group record"))
+}
+
+pub(crate) fn decode_member(stored: Bytes) -> Result<MemberRecord, Error> {
+    MemberRecord::decode(stored).map_err(|_| damaged("group member record"))
+}
+
+impl GroupRecord {
+    /// What its type allows.
+    pub(crate) fn rules(&self) -> Result<&'static Rules, Error> {
+        let kind = GroupType::try_from(self.kind).unwrap_or_default();
+        table::rules(kind).ok_or_else(|| damaged("group type"))
+    }
+}
+
+impl MemberRecord {
+    /// What the member is in the group.
+    pub(crate) fn role(&self) -> GroupRole {
+        GroupRole::try_from(self.role).unwrap_or_default()
+    }
+}
+
+/// A group; the transaction fails if it changes until the commit.
+pub(crate) async fn load(staging: &mut Staging<'_>, app: AppId, group: &GroupId) -> Result<GroupRecord, Error> {
+    let stored = staging.get(&keys::group(app, group)).await?;
+    decode_group(stored.ok_or(Refusal::Unknown)?)
+}
+
+/// What a group knows of a user, if it does.
+pub(crate) async fn member(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    user: &UserId,
+) -> Result<Option<MemberRecord>, Error> {
+    staging.get(&keys::member(app, group, user)).await?.map(decode_member).transpose()
+}
+
+/// The role that a user has in a group.
+pub(crate) async fn role(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    user: &UserId,
+) -> Result<GroupRole, Error> {
+    Ok(member(staging, app, group, user).await?.map_or(GroupRole::None, |member| member.role()))
+}
+
+/// Refuses who is not among `who`: administrators of the application as such, users by their role.
+pub(crate) fn ensure(who: Who, by: Author, role: GroupRole) -> Result<(), Error> {
+    let may = match by {
+        Author::Admin => who.app_admin,
+        Author::User => who.includes(role),
+    };
+    if may { Ok(()) } else { Err(Refusal::RightMissing.into()) }
+}
+
+/// All members of a group with what it knows of them, by name.
+pub(crate) async fn members(
+    tx: &Tx,
+    app: AppId,
+    group: &GroupId,
+    mode: ReadMode,
+) -> Result<Vec<(UserId, MemberRecord)>, Error> {
+    let (mut begin, end) = keys::members(app, group);
+    let mut members = Vec::new();
+    loop {
+        let query = RangeQuery { begin, end: end.clone(), limit: PAGE, reverse: false, mode };
+        let page = tx.range(query).await?;
+        for (key, stored) in &page.pairs {
+            let name = keys::two_names(key).and_then(|(_, user)| UserId::new(&user));
+            members.push((name.ok_or_else(|| damaged("group member key"))?, decode_member(stored.clone())?));
+        }
+        match page.pairs.last() {
+            Some((last, _)) if page.more => begin = [&last[..], &[0]].concat().into(),
+            _ => return Ok(members),
+        }
+    }
+}
+
+/// Who has what happens in the group written into a log of his own: all who receive from it, and `actor`, whoever
+/// acts. `None`: the group is large, and has one log for all.
+pub(crate) async fn receivers(
+    staging: &Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    record: &GroupRecord,
+    actor: Option<&UserId>,
+) -> Result<Option<Vec<UserId>>, Error> {
+    if record.is_large {
+        return Ok(None);
+    }
+    let all = members(staging.tx, app, group, ReadMode::Serializable).await?;
+    let receives = |(user, member): (UserId, MemberRecord)| (!member.deaf || Some(&user) == actor).then_some(user);
+    Ok(Some(all.into_iter().filter_map(receives).collect()))
+}
