@@ -83,7 +83,7 @@ pub async fn states(
         let labels = label::decode(tx.snapshot_get(&keys::labels(app, &user)).await?)?;
         let (mut begin, end) = keys::all_kept(app, &user);
         if let Some(after) = &after {
-            begin = [&keys::kept(app, &user, after)[..], &[0]].concat().into();
+            begin = [&keys::kept(app, &user, &after.clone().into())[..], &[0]].concat().into();
         }
         let query = RangeQuery { begin, end, limit, reverse: false, mode: ReadMode::Snapshot };
         let page = tx.range(query).await?;

@@ -6,14 +6,15 @@ use prost::Message as _;
 use protocol::message::{ConversationEntry, Pinned, ReceiveOption};
 
 use super::{
-    AppId, Error, UserId,
+    AppId, Error, Peer, UserId,
     change::{conversation, label},
     damaged,
+    groups::access,
     history::View,
-    keys::{self, Conversation},
+    keys::{self, Tail},
     records::{ConversationRecord, Head, LabelsRecord, PinRecord},
     sync::{Budget, PageLimit, decode_message},
-    unread::unread,
+    unread,
 };
 use crate::store::{Lane, RangeQuery, ReadMode, Store, Tx};
 
@@ -69,8 +70,12 @@ impl Mark {
 }
 
 /// A number that stands for a name, from 1 to 2^31 - 1.
-fn mark_of(peer: &UserId) -> u32 {
-    (xxhash_rust::xxh3::xxh3_64(peer.as_str().as_bytes()) as u32 & 0x7fff_ffff).max(1)
+fn mark_of(peer: &Peer) -> u32 {
+    let name = match peer {
+        Peer::User(user) => user.as_str(),
+        Peer::Group(group) => group.as_str(),
+    };
+    (xxhash_rust::xxh3::xxh3_64(name.as_bytes()) as u32 & 0x7fff_ffff).max(1)
 }
 
 /// Reads the list of `user` from `from` on; and where the next page begins.
@@ -102,7 +107,7 @@ pub async fn chosen(
     store: &Store,
     app: AppId,
     user: &UserId,
-    peers: Vec<UserId>,
+    peers: Vec<Peer>,
 ) -> Result<Vec<ConversationEntry>, Error> {
     let user = user.clone();
     let read = async move |tx: &Tx| -> Result<Vec<ConversationEntry>, Error> {
@@ -153,23 +158,29 @@ pub async fn total_unread(store: &Store, app: AppId, user: &UserId, conversation
 }
 
 /// The pinned messages of a conversation, by sequence.
-pub async fn pinned(store: &Store, app: AppId, user: &UserId, peer: &UserId) -> Result<Vec<Pinned>, Error> {
+pub async fn pinned(store: &Store, app: AppId, user: &UserId, peer: &Peer) -> Result<Vec<Pinned>, Error> {
     let (user, peer) = (user.clone(), peer.clone());
     let read = async move |tx: &Tx| -> Result<Vec<Pinned>, Error> {
-        let conversation = Conversation::between(&user, &peer);
-        let (begin, end) = keys::pins(app, conversation);
+        let tail = Tail::of(&user, &peer);
+        let (begin, end) = tail.pins(app);
         let limit = super::change::pin::PINS_MAX;
         let query = RangeQuery { begin, end, limit, reverse: false, mode: ReadMode::Snapshot };
         let kept = conversation::snapshot(tx, app, &user, &peer).await?;
+        let spans = match &peer {
+            Peer::User(_) => None,
+            Peer::Group(group) => Some(access::spans(tx, app, group, &user, u64::MAX).await?),
+        };
+        let sees =
+            |seq| spans.as_ref().is_none_or(|spans| spans.iter().any(|span| (span.first..=span.last).contains(&seq)));
         let mut pinned = Vec::new();
         for (key, record) in tx.range(query).await?.pairs {
             let seq = keys::last_seq(&key).ok_or_else(|| damaged("pin key"))?;
             let PinRecord { by, time_ms } = PinRecord::decode(record).map_err(|_| damaged("pin"))?;
             let deleted = tx.snapshot_get(&keys::deleted(app, &user, &peer, seq)).await?;
-            if seq <= kept.cleared_seq || deleted.is_some() {
+            if seq <= kept.cleared_seq || deleted.is_some() || !sees(seq) {
                 continue; // gone for this user, pinned or not
             }
-            if let Some(stored) = tx.snapshot_get(&keys::message(app, conversation, seq)).await? {
+            if let Some(stored) = tx.snapshot_get(&tail.message(app, seq)).await? {
                 pinned.push(Pinned { message: Some(decode_message(stored)?), by, time_ms });
             }
         }
@@ -244,9 +255,9 @@ impl<'a> Reader<'a> {
     }
 
     /// Peers behind a place in the list, each with its own place; and where to go on.
-    async fn peers(&self, from: Option<&Bytes>, limit: usize) -> Result<(Vec<(UserId, Bytes)>, Option<Bytes>), Error> {
+    async fn peers(&self, from: Option<&Bytes>, limit: usize) -> Result<(Vec<(Peer, Bytes)>, Option<Bytes>), Error> {
         /// No place is longer: it names an hour and a user.
-        const PLACE_BYTES_MAX: usize = 64;
+        const PLACE_BYTES_MAX: usize = 80;
         if from.is_some_and(|place| place.len() > PLACE_BYTES_MAX) {
             return Err(Error::Argument("from is not of this server's making"));
         }
@@ -268,24 +279,36 @@ impl<'a> Reader<'a> {
         Ok((peers, next))
     }
 
-    async fn parts(&self, peer: &UserId) -> Result<(Head, ConversationRecord), Error> {
-        let conversation = Conversation::between(self.user, peer);
-        let head = conversation::snapshot_head(self.tx, self.app, conversation);
+    async fn parts(&self, peer: &Peer) -> Result<(Head, ConversationRecord), Error> {
+        let tail = Tail::of(self.user, peer);
+        let head = conversation::snapshot_head(self.tx, self.app, &tail);
         let kept = conversation::snapshot(self.tx, self.app, self.user, peer);
         futures::try_join!(head, kept)
     }
 
-    async fn unread(&self, peer: &UserId) -> Result<Unread, Error> {
+    async fn unread(&self, peer: &Peer) -> Result<Unread, Error> {
         let (head, kept) = self.parts(peer).await?;
         if kept.receive != i32::from(ReceiveOption::Notify) || head.last_seq <= kept.removed_seq {
             return Ok(Unread::default());
         }
-        let messages = unread(self.user, peer, &head, &kept);
+        let messages = self.unread_messages(peer, &head, &kept).await?;
         Ok(Unread { messages, marked: u32::from(kept.marked_unread && messages == 0) })
     }
 
+    async fn unread_messages(&self, peer: &Peer, head: &Head, kept: &ConversationRecord) -> Result<u64, Error> {
+        if let Peer::Group(group) = peer {
+            // What goes on in a group that the user has left is nothing to read.
+            let member = self.tx.snapshot_get(&keys::member(self.app, group, self.user)).await?;
+            if member.is_none() {
+                return Ok(0);
+            }
+        }
+        let counts = unread::counts(self.tx, self.app, self.user, peer, head).await?;
+        Ok(unread::unread(counts, kept))
+    }
+
     /// The entry, if it is to be in the list.
-    async fn listed_entry(&self, peer: &UserId, label: Option<&str>) -> Result<Option<ConversationEntry>, Error> {
+    async fn listed_entry(&self, peer: &Peer, label: Option<&str>) -> Result<Option<ConversationEntry>, Error> {
         let (head, kept) = self.parts(peer).await?;
         let is_removed = head.last_seq <= kept.removed_seq;
         let has_label =
@@ -296,34 +319,45 @@ impl<'a> Reader<'a> {
         self.entry_of(peer, head, kept).await.map(Some)
     }
 
-    async fn entry(&self, peer: &UserId) -> Result<ConversationEntry, Error> {
+    async fn entry(&self, peer: &Peer) -> Result<ConversationEntry, Error> {
         let (head, kept) = self.parts(peer).await?;
         self.entry_of(peer, head, kept).await
     }
 
-    async fn entry_of(&self, peer: &UserId, head: Head, kept: ConversationRecord) -> Result<ConversationEntry, Error> {
+    async fn entry_of(&self, peer: &Peer, head: Head, kept: ConversationRecord) -> Result<ConversationEntry, Error> {
         let view = View::of(self.tx, self.app, self.user, peer, &head, &kept).await?;
         let newest = view.newest(head.last_seq, |message| !message.exclude_from_last_message);
-        let peer_kept = conversation::snapshot(self.tx, self.app, peer, self.user);
-        let (last_message, peer_kept, mentions) = futures::try_join!(
+        let (last_message, peer_read_seq, mentions, unread) = futures::try_join!(
             newest,
-            peer_kept,
-            self.mentions(peer, kept.read_seq.saturating_add(1).max(view.first()))
+            self.peer_read_seq(peer),
+            self.mentions(peer, kept.read_seq.saturating_add(1).max(view.first())),
+            self.unread_messages(peer, &head, &kept)
         )?;
         Ok(ConversationEntry {
             conversation: Some(peer.to_conversation()),
             last_message,
-            unread: unread(self.user, peer, &head, &kept),
+            unread,
             mentions,
-            head_seq: head.seq,
+            head_seq: view.head(),
             active_ms: head.active_ms,
-            peer_read_seq: if peer == self.user { 0 } else { peer_kept.shown_seq },
+            peer_read_seq,
             state: Some(conversation::state(&kept, &self.labels)),
         })
     }
 
+    /// How far the other side of a 1:1 conversation has read.
+    async fn peer_read_seq(&self, peer: &Peer) -> Result<u64, Error> {
+        match peer {
+            Peer::User(other) if other != self.user => {
+                let own = Peer::User(self.user.clone());
+                Ok(conversation::snapshot(self.tx, self.app, other, &own).await?.shown_seq)
+            }
+            _ => Ok(0),
+        }
+    }
+
     /// Sequences of messages that mention the user, from `first` on.
-    async fn mentions(&self, peer: &UserId, first: u64) -> Result<Vec<u64>, Error> {
+    async fn mentions(&self, peer: &Peer, first: u64) -> Result<Vec<u64>, Error> {
         let begin = keys::mention(self.app, self.user, peer, first);
         let end = keys::mention(self.app, self.user, peer, u64::MAX >> 1);
         let query = RangeQuery { begin, end, limit: MENTIONS_MAX, reverse: false, mode: ReadMode::Snapshot };

@@ -4,10 +4,11 @@ use bytes::Bytes;
 use protocol::message::Message;
 
 use super::{
-    AppId, Error, UserId,
+    AppId, Error, GroupId, Peer, UserId,
     change::conversation,
     damaged,
-    keys::{self, Conversation},
+    groups::access,
+    keys::{self, Tail},
     records::{ConversationRecord, Head},
     sync::{Budget, PageLimit, decode_message, floor_of},
 };
@@ -59,7 +60,7 @@ pub async fn page(
     store: &Store,
     app: AppId,
     user: &UserId,
-    peer: &UserId,
+    peer: &Peer,
     query: HistoryQuery,
 ) -> Result<HistoryPage, Error> {
     let (user, peer) = (user.clone(), peer.clone());
@@ -67,34 +68,68 @@ pub async fn page(
     Ok(store.run(Lane::Read, "history", read).await?.0)
 }
 
+/// Reads the conversation of a group, as an administrator sees it.
+pub async fn page_of_group(
+    store: &Store,
+    app: AppId,
+    group: &GroupId,
+    query: HistoryQuery,
+) -> Result<HistoryPage, Error> {
+    let group = group.clone();
+    let read = async move |tx: &Tx| View::of_group(tx, app, &group).await?.page(query).await;
+    Ok(store.run(Lane::Read, "group_history", read).await?.0)
+}
+
 /// A conversation, as one of its users sees it.
 pub(super) struct View<'a> {
     tx: &'a Tx,
     app: AppId,
-    user: &'a UserId,
-    peer: &'a UserId,
+    tail: Tail,
+    /// Whose marks of deleted messages hold; an administrator has none.
+    eyes: Option<(&'a UserId, &'a Peer)>,
     /// The first sequence that the user can read, and the newest one.
     first: u64,
     head: u64,
+    /// Of a group: what the user can read between the two, oldest first.
+    spans: Option<Vec<access::Span>>,
 }
 
 impl<'a> View<'a> {
-    pub(super) async fn open(tx: &'a Tx, app: AppId, user: &'a UserId, peer: &'a UserId) -> Result<Self, Error> {
-        let head = conversation::snapshot_head(tx, app, Conversation::between(user, peer)).await?;
+    pub(super) async fn open(tx: &'a Tx, app: AppId, user: &'a UserId, peer: &'a Peer) -> Result<Self, Error> {
+        let head = conversation::snapshot_head(tx, app, &Tail::of(user, peer)).await?;
         let kept = conversation::snapshot(tx, app, user, peer).await?;
         View::of(tx, app, user, peer, &head, &kept).await
+    }
+
+    async fn of_group(tx: &'a Tx, app: AppId, group: &GroupId) -> Result<Self, Error> {
+        if tx.snapshot_get(&keys::group(app, group)).await?.is_none() {
+            return Err(access::unknown());
+        }
+        let tail = Tail::from(group);
+        let head = conversation::snapshot_head(tx, app, &tail).await?.seq;
+        let first = floor_of(tx, app, &tail).await?;
+        Ok(View { tx, app, tail, eyes: None, first, head, spans: None })
     }
 
     pub(super) async fn of(
         tx: &'a Tx,
         app: AppId,
         user: &'a UserId,
-        peer: &'a UserId,
+        peer: &'a Peer,
         head: &Head,
         kept: &ConversationRecord,
     ) -> Result<Self, Error> {
-        let floor = floor_of(tx, app, &Conversation::between(user, peer).into()).await?;
-        Ok(View { tx, app, user, peer, first: floor.max(kept.cleared_seq + 1), head: head.seq })
+        let tail = Tail::of(user, peer);
+        let floor = floor_of(tx, app, &tail).await?.max(kept.cleared_seq + 1);
+        let spans = match peer {
+            Peer::User(_) => None,
+            Peer::Group(group) => Some(access::spans(tx, app, group, user, head.seq).await?),
+        };
+        let (first, last) = spans.as_ref().map_or((floor, head.seq), |spans| {
+            let ends = (spans.first().map_or(1, |span| span.first), spans.last().map_or(0, |span| span.last));
+            (ends.0.max(floor), ends.1)
+        });
+        Ok(View { tx, app, tail, eyes: Some((user, peer)), first, head: last, spans })
     }
 
     /// The first sequence that the user can read.
@@ -102,8 +137,9 @@ impl<'a> View<'a> {
         self.first
     }
 
-    fn conversation(&self) -> Conversation<'_> {
-        Conversation::between(self.user, self.peer)
+    /// The newest sequence that the user can read.
+    pub(super) fn head(&self) -> u64 {
+        self.head
     }
 
     async fn page(&self, query: HistoryQuery) -> Result<HistoryPage, Error> {
@@ -203,7 +239,7 @@ impl<'a> View<'a> {
         Ok((messages, if query.forward { first } else { last }))
     }
 
-    /// Some messages, each with its length and whether the user has deleted it.
+    /// Some messages, each with its length and whether the user does not see it.
     async fn chunk(
         &self,
         first: u64,
@@ -221,8 +257,8 @@ impl<'a> View<'a> {
         let decode = |(_, stored): (Bytes, Bytes)| {
             let bytes = stored.len();
             let message = decode_message(stored)?;
-            let is_deleted = deleted.contains(&message.seq);
-            Ok((message, bytes, is_deleted))
+            let is_hidden = deleted.contains(&message.seq) || !self.is_in_view(message.seq);
+            Ok((message, bytes, is_hidden))
         };
         pairs.into_iter().map(decode).collect()
     }
@@ -231,8 +267,9 @@ impl<'a> View<'a> {
     async fn deleted(&self, pairs: &[(Bytes, Bytes)]) -> Result<Vec<u64>, Error> {
         let seqs = pairs.iter().filter_map(|(key, _)| keys::last_seq(key));
         let (Some(low), Some(high)) = (seqs.clone().min(), seqs.max()) else { return Err(damaged("message key")) };
-        let begin = keys::deleted(self.app, self.user, self.peer, low);
-        let end = keys::deleted(self.app, self.user, self.peer, high + 1);
+        let Some((user, peer)) = self.eyes else { return Ok(Vec::new()) };
+        let begin = keys::deleted(self.app, user, peer, low);
+        let end = keys::deleted(self.app, user, peer, high + 1);
         // As many as there may be, and not as there are messages: some of those may be gone for good.
         let limit = usize::try_from(high - low).unwrap_or(usize::MAX).saturating_add(1);
         let query = RangeQuery { begin, end, limit, reverse: false, mode: ReadMode::Snapshot };
@@ -241,7 +278,10 @@ impl<'a> View<'a> {
     }
 
     fn keys(&self, first: u64, last: u64) -> (Bytes, Bytes) {
-        let conversation = self.conversation();
-        (keys::message(self.app, conversation, first), keys::message(self.app, conversation, last + 1))
+        (self.tail.message(self.app, first), self.tail.message(self.app, last + 1))
+    }
+
+    fn is_in_view(&self, seq: u64) -> bool {
+        self.spans.as_ref().is_none_or(|spans| spans.iter().any(|span| (span.first..=span.last).contains(&seq)))
     }
 }

@@ -306,14 +306,30 @@ impl Tail {
         joined(&(app, MESSAGE), &self.0, &(seq,))
     }
 
-    /// Where the extensions of a message begin, and those of the ones before it end.
-    pub(crate) fn extensions(&self, app: AppId, seq: u64) -> Bytes {
+    /// The last version that an extension of a message was given. Here its extensions begin, and those of the
+    /// messages before it end.
+    pub(crate) fn extension_counter(&self, app: AppId, seq: u64) -> Bytes {
         joined(&(app, EXTENSION), &self.0, &(seq,))
+    }
+
+    /// An extension of a message.
+    pub(crate) fn extension(&self, app: AppId, seq: u64, name: &str) -> Bytes {
+        joined(&(app, EXTENSION), &self.0, &(seq, name))
+    }
+
+    /// All extensions of a message.
+    pub(crate) fn extensions(&self, app: AppId, seq: u64) -> (Bytes, Bytes) {
+        behind(&self.extension_counter(app, seq))
     }
 
     /// A pinned message.
     pub(crate) fn pin(&self, app: AppId, seq: u64) -> Bytes {
         joined(&(app, PIN), &self.0, &(seq,))
+    }
+
+    /// All pinned messages.
+    pub(crate) fn pins(&self, app: AppId) -> (Bytes, Bytes) {
+        behind(&joined(&(app, PIN), &self.0, &()))
     }
 
     /// Says that the conversation has messages of an hour.
@@ -372,8 +388,12 @@ pub fn event_position(key: &[u8]) -> Option<Versionstamp> {
 
 /// The range of all keys that begin with a tuple and go on.
 fn children(tuple: &impl TuplePack) -> (Bytes, Bytes) {
-    let prefix = pack(tuple);
-    let with = |last: u8| [&prefix[..], &[last]].concat().into();
+    behind(&pack(tuple))
+}
+
+/// The range of all keys that begin with these bytes and go on.
+fn behind(prefix: &[u8]) -> (Bytes, Bytes) {
+    let with = |last: u8| [prefix, &[last]].concat().into();
     (with(0x00), with(0xff))
 }
 

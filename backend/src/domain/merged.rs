@@ -7,13 +7,14 @@ use prost::Message as _;
 use protocol::message::Message;
 
 use super::{
-    AppId, Error, UserId,
+    AppId, Error, Peer, UserId,
     act::{Author, Staging},
     applications,
     change::conversation,
     damaged,
     elements::{self, CONTENT_ID_BYTES, Facts, MERGED_MAX},
-    keys::{self, Conversation},
+    groups::access,
+    keys::{self, Tail},
     records::MergedRecord,
     retention::hour_of,
     sync::{Budget, PageLimit},
@@ -23,8 +24,8 @@ use crate::store::{Lane, RangeQuery, ReadMode, Reading, Store, Tx};
 /// Bytes of all messages inside a merged one, at the most: they are stored in one transaction.
 const CONTENT_BYTES_MAX: usize = 8_000_000;
 
-/// Where a message to be merged is: the other side of its conversation, and its sequence.
-pub type Source = (UserId, u64);
+/// Where a message to be merged is: whom its conversation is with, and its sequence.
+pub type Source = (Peer, u64);
 
 /// Everything that can be said without the store.
 pub fn check(content_id: &[u8], sources: &[Source]) -> Result<(), Error> {
@@ -127,13 +128,16 @@ async fn write(
 async fn read_sources(tx: &Tx, app: AppId, user: &UserId, sources: &[Source]) -> Result<Vec<Message>, Error> {
     type Reads = (Reading<Option<Bytes>>, Reading<Option<Bytes>>, Reading<Option<Bytes>>);
     let start = |(peer, seq): &Source| -> Reads {
-        let message = keys::message(app, Conversation::between(user, peer), *seq);
+        let message = Tail::of(user, peer).message(app, *seq);
         let deleted = keys::deleted(app, user, peer, *seq);
         (tx.snapshot_get(&message), tx.snapshot_get(&deleted), tx.snapshot_get(&keys::kept(app, user, peer)))
     };
     let readings: Vec<Reads> = sources.iter().map(start).collect();
     let mut copies = Vec::with_capacity(sources.len());
-    for ((_, seq), (message, deleted, kept)) in sources.iter().zip(readings) {
+    for ((peer, seq), (message, deleted, kept)) in sources.iter().zip(readings) {
+        if let Peer::Group(group) = peer {
+            access::ensure_sees(tx, app, group, user, *seq).await?;
+        }
         let gone = deleted.await?.is_some() || conversation::decode(kept.await?)?.cleared_seq >= *seq;
         let stored = message.await?.filter(|_| !gone).ok_or(Error::MessageUnknown)?;
         let message = Message::decode(stored).map_err(|_| damaged("message"))?;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use protocol::message::Priority;
 
 use super::{
-    AppId, Error, UserId,
+    AppId, Error, Peer, UserId,
     act::Author,
     elements::{self, Facts},
 };
@@ -17,12 +17,12 @@ pub const MESSAGE_BYTES_MAX_DEFAULT: usize = 12 * 1024;
 /// A message on its way into the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewMessage {
-    /// The application of both users.
+    /// The application.
     pub app: AppId,
     /// Who sends it.
     pub from: UserId,
-    /// Who is to get it.
-    pub to: UserId,
+    /// Whom it is for.
+    pub to: Peer,
     /// The sender's own id of it.
     pub client_message_id: Bytes,
     /// An encoded [`Body`](protocol::message::Body), kept byte for byte.
@@ -61,7 +61,8 @@ pub struct Treatment {
 
 impl NewMessage {
     /// A message that is treated as usual.
-    pub fn new(app: AppId, from: UserId, to: UserId, client_message_id: Bytes, body: Bytes) -> Self {
+    pub fn new(app: AppId, from: UserId, to: impl Into<Peer>, client_message_id: Bytes, body: Bytes) -> Self {
+        let to = to.into();
         let (treatment, by) = (Treatment::default(), Author::User);
         NewMessage { app, from, to, client_message_id, body, treatment, facts: None, by }
     }

@@ -69,13 +69,23 @@ pub async fn get(store: &Store, clock: &Arc<dyn Clock>, app: AppId, user: &UserI
 
 /// Refuses a user who may not write in 1:1 conversations.
 pub(crate) async fn ensure_may_speak(staging: &mut Staging<'_>, app: AppId, user: &UserId) -> Result<(), Error> {
-    if !staging.has_mutes(app).await? {
-        return Ok(());
-    }
-    let record = decode(staging.tx.snapshot_get(&keys::mute(app, user)).await?)?;
+    let record = record(staging, app, user).await?;
     match left(staging.now_ms / 1000, record.one_to_one_until_s) {
         0 => Ok(()),
         _ => Err(Error::Muted),
+    }
+}
+
+/// Whether a user may not write in groups, whichever they are.
+pub(crate) async fn is_muted_in_groups(staging: &mut Staging<'_>, app: AppId, user: &UserId) -> Result<bool, Error> {
+    let record = record(staging, app, user).await?;
+    Ok(left(staging.now_ms / 1000, record.groups_until_s) > 0)
+}
+
+async fn record(staging: &mut Staging<'_>, app: AppId, user: &UserId) -> Result<MuteRecord, Error> {
+    match staging.has_mutes(app).await? {
+        true => decode(staging.tx.snapshot_get(&keys::mute(app, user)).await?),
+        false => Ok(MuteRecord::default()),
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
-use super::{Error, UserId, damaged};
+use super::{Error, GroupId, Peer, UserId, damaged, keys::Tail};
 
 /// An application.
 #[derive(Clone, PartialEq, Message)]
@@ -113,6 +113,12 @@ pub(crate) struct SentRecord {
     /// It is not in the sender's log.
     #[prost(bool, tag = "5")]
     pub(crate) hidden: bool,
+    /// The group it was sent to; `to` is empty then.
+    #[prost(string, tag = "6")]
+    pub(crate) group: String,
+    /// It stands in the group's own log.
+    #[prost(bool, tag = "7")]
+    pub(crate) is_in_group_log: bool,
 }
 
 /// An entry of an event log: points to what happened.
@@ -215,6 +221,9 @@ pub(crate) struct ConversationRecord {
     /// The protocol's marks, a bit each.
     #[prost(uint64, tag = "11")]
     pub(crate) marks: u64,
+    /// In a group: messages of the user that count as unread, up to `read_seq`. `read_count` is everybody's then.
+    #[prost(uint64, tag = "12")]
+    pub(crate) read_own: u64,
 }
 
 /// A user's labels.
@@ -328,15 +337,40 @@ pub(crate) enum EventKind {
     Stored(Bytes),
 }
 
-/// A message of a 1:1 conversation, seen from the log's owner.
+/// A message, seen from the log's owner.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct MessageRef {
-    /// The other side.
+    /// The other side; empty: a group's.
     #[prost(string, tag = "1")]
     pub(crate) peer: String,
     /// The message's sequence.
     #[prost(uint64, tag = "2")]
     pub(crate) seq: u64,
+    /// The group.
+    #[prost(string, tag = "3")]
+    pub(crate) group: String,
+}
+
+impl MessageRef {
+    pub(crate) fn new(peer: &Peer, seq: u64) -> Self {
+        match peer {
+            Peer::User(user) => MessageRef { peer: user.to_string(), seq, group: String::new() },
+            Peer::Group(group) => MessageRef { peer: String::new(), seq, group: group.to_string() },
+        }
+    }
+
+    /// Whom the conversation is with; `None`: that can't be read.
+    pub(crate) fn peer(&self) -> Option<Peer> {
+        match self.peer.is_empty() {
+            true => GroupId::new(&self.group).map(Peer::Group),
+            false => UserId::new(&self.peer).map(Peer::User),
+        }
+    }
+
+    /// The conversation, seen from `owner`.
+    pub(crate) fn tail(&self, owner: &UserId) -> Result<Tail, Error> {
+        self.peer().map(|peer| Tail::of(owner, &peer)).ok_or_else(|| damaged("event peer"))
+    }
 }
 
 #[cfg(test)]

@@ -33,10 +33,11 @@ use prost::Message as _;
 use protocol::message::Message;
 
 use super::{
-    AppId, Error, UserId,
+    AppId, Error, GroupId, Peer, UserId,
+    act::Author,
     applications::{next_application, remove_portion},
-    damaged,
-    keys::{self, Conversation, EventPlace, Tail},
+    damaged, elements,
+    keys::{self, EventPlace, Tail},
     merged,
     records::{EventPass, RetentionClaim},
 };
@@ -83,8 +84,8 @@ pub(crate) fn hour_of(time_ms: UnixMillis) -> u32 {
 
 /// Notes that the conversation has a message of this time. To be called with every message whose hour
 /// is not that of the message before it.
-pub(crate) fn note_hour(tx: &Tx, app: AppId, conversation: Conversation<'_>, time_ms: UnixMillis) {
-    tx.set(Tail::from(conversation).hour(app, hour_of(time_ms)), Bytes::new());
+pub(crate) fn note_hour(tx: &Tx, app: AppId, conversation: &Tail, time_ms: UnixMillis) {
+    tx.set(conversation.hour(app, hour_of(time_ms)), Bytes::new());
 }
 
 /// The first sequence that a conversation may still have, from its stored form.
@@ -309,6 +310,7 @@ async fn remove_messages(
     metrics::gauge!("retention_behind_hours").set(0.0);
     while let Some(next) = next_application(tx, app).await? {
         app = next;
+        remove_room_answers(tx, app, now_ms).await?;
         // Serialisable: an hour that is noted again meanwhile must not go unseen.
         let (begin, end) = keys::hours_before(app, hour_of(cutoff_ms));
         let begin = settled.get(&app).cloned().unwrap_or(begin);
@@ -331,6 +333,15 @@ async fn remove_messages(
         settled.insert(app, end);
     }
     Ok(portion)
+}
+
+/// Removes what sends to live rooms were answered, once nobody repeats them any more.
+async fn remove_room_answers(tx: &Tx, app: AppId, now_ms: u64) -> Result<(), Error> {
+    let (begin, end) = keys::room_sent_before(app, hour_of(now_ms).saturating_sub(1));
+    if !page(tx, (begin.clone(), end.clone()), 1, ReadMode::Snapshot).await?.pairs.is_empty() {
+        tx.clear_range(&begin, &end);
+    }
+    Ok(())
 }
 
 /// Removes the oldest messages of a conversation, up to the first that has not expired.
@@ -358,6 +369,7 @@ async fn cut_conversation(tx: &Tx, app: AppId, tail: &Tail, cutoff_ms: u64, left
             if let Some(sender) = UserId::new(&message.from) {
                 tx.clear(&keys::sent(app, &sender, &message.client_message_id));
             }
+            clear_group_marks(tx, app, &message).await?;
             cut.removed += 1;
             seq = message.seq + 1;
         }
@@ -367,16 +379,41 @@ async fn cut_conversation(tx: &Tx, app: AppId, tail: &Tail, cutoff_ms: u64, left
     }
     if seq > floor {
         tx.clear_range(&tail.message(app, floor), &tail.message(app, seq));
-        tx.clear_range(&tail.extensions(app, floor), &tail.extensions(app, seq));
+        tx.clear_range(&tail.extension_counter(app, floor), &tail.extension_counter(app, seq));
         tx.clear_range(&tail.pin(app, floor), &tail.pin(app, seq));
-        for (user, peer) in tail.sides().iter().flatten() {
+        for (user, peer) in tail.sides().into_iter().flatten() {
+            let peer = Peer::User(peer);
             for mark in [keys::deleted, keys::mention] {
-                tx.clear_range(&mark(app, user, peer, floor), &mark(app, user, peer, seq));
+                tx.clear_range(&mark(app, &user, &peer, floor), &mark(app, &user, &peer, seq));
             }
+        }
+        if let Some(group) = tail.group() {
+            let (begin, end) = keys::group_receipts_before(app, &group, seq);
+            tx.clear_range(&begin, &end);
         }
         tx.set(tail.floor(app), seq.to_le_bytes().to_vec());
     }
     Ok(cut)
+}
+
+/// Clears what is kept of a group's message for single members: who has sent it, and whom it mentions by name. Marks
+/// of messages that members have deleted for themselves, or that mention everybody, go when they read on or clear.
+async fn clear_group_marks(tx: &Tx, app: AppId, message: &Message) -> Result<(), Error> {
+    let Some(group) = GroupId::new(&message.group) else { return Ok(()) };
+    if let Some(sender) = UserId::new(&message.from) {
+        // The newest of a member's says how many there were before it.
+        let (begin, end) =
+            (keys::group_sent(app, &group, &sender, message.seq + 1), keys::all_group_sent(app, &group, &sender).1);
+        let query = RangeQuery { begin, end, limit: 1, reverse: false, mode: ReadMode::Snapshot };
+        if !tx.range(query).await?.pairs.is_empty() {
+            tx.clear(&keys::group_sent(app, &group, &sender, message.seq));
+        }
+    }
+    let facts = elements::check(&message.body, Author::Admin).unwrap_or_default();
+    for user in facts.iter().flat_map(|facts| &facts.mentions) {
+        tx.clear(&keys::mention(app, user, &group.clone().into(), message.seq));
+    }
+    Ok(())
 }
 
 /// Looks at contents of merged messages that may have expired, of the first application that has some.

@@ -517,8 +517,8 @@ async fn recover<Origin>(tx: &Tx, jobs: &[Job<Origin>], outcomes: &mut [Result<S
         }
     }
     let fresh = find_stored(tx, &stored).await?;
-    for ((staged, fresh), (message, _)) in found.into_iter().zip(fresh).zip(stored) {
-        fresh.into_iter().for_each(|fresh| staged.recover(fresh.notices(message)));
+    for (staged, fresh) in found.into_iter().zip(fresh) {
+        fresh.into_iter().for_each(|fresh| staged.recover(fresh.notices()));
     }
     Ok(())
 }

@@ -16,6 +16,14 @@ use super::{
 const FRIENDS_MAX: u32 = 10_000;
 const FRIEND_LISTS_MAX: u32 = 100;
 const FRIEND_REQUESTS_MAX: u32 = 1_000;
+const GROUP_MEMBERS_MAX: u32 = 6_000;
+const GROUP_FANOUT_MAX: u32 = 500;
+const GROUPS_OF_USER_MAX: u32 = 2_000;
+
+/// Custom fields of groups, or of their members, at the most (the hosted original allows 10 and 5).
+const GROUP_FIELDS_MAX: usize = 10;
+/// Longest name of such a field, in bytes.
+const GROUP_FIELD_NAME_BYTES_MAX: usize = 16;
 
 /// Longest time setting, in seconds: a hundred years.
 const SECONDS_MAX: u64 = 100 * 366 * 86_400;
@@ -62,6 +70,21 @@ pub struct Settings {
     pub profile_custom_fields: Vec<String>,
     /// Names of the custom fields that users keep about friends: `Tag_SNS_Custom_…` (REL-10).
     pub friend_custom_fields: Vec<String>,
+    /// Members a group may have, by its type (GRP-01); a single group can be given another limit.
+    pub group_members_max: GroupMembersMax,
+    /// Members up to which what happens in a group is written into each one's log; in larger groups it is written
+    /// once.
+    pub group_fanout_max: u32,
+    /// Groups one user may be in.
+    pub groups_joined_max: u32,
+    /// Groups one user may own.
+    pub groups_owned_max: u32,
+    /// Messages in one group each second, on average, and at once.
+    pub group_sends_per_second: u32,
+    /// Names of the custom fields of groups (GRP-21).
+    pub group_custom_fields: Vec<String>,
+    /// Names of the custom fields that groups keep about members (GRP-21).
+    pub group_member_custom_fields: Vec<String>,
     /// How the application's own server is asked and told (CON-06).
     pub callbacks: Option<Callbacks>,
 }
@@ -87,6 +110,13 @@ impl Default for Settings {
             friend_requests_max: 100,
             profile_custom_fields: Vec::new(),
             friend_custom_fields: Vec::new(),
+            group_members_max: GroupMembersMax::default(),
+            group_fanout_max: 200,
+            groups_joined_max: 500,
+            groups_owned_max: 500,
+            group_sends_per_second: 40,
+            group_custom_fields: Vec::new(),
+            group_member_custom_fields: Vec::new(),
             callbacks: None,
         }
     }
@@ -172,6 +202,12 @@ impl Settings {
             return Err("settings.sends_burst must be at least 1".to_owned());
         }
         let counts = [
+            ("group_members_max.work", self.group_members_max.work, GROUP_MEMBERS_MAX),
+            ("group_members_max.public", self.group_members_max.public, GROUP_MEMBERS_MAX),
+            ("group_members_max.meeting", self.group_members_max.meeting, GROUP_MEMBERS_MAX),
+            ("group_fanout_max", self.group_fanout_max, GROUP_FANOUT_MAX),
+            ("groups_joined_max", self.groups_joined_max, GROUPS_OF_USER_MAX),
+            ("groups_owned_max", self.groups_owned_max, GROUPS_OF_USER_MAX),
             ("friends_max", self.friends_max, FRIENDS_MAX),
             ("friend_lists_max", self.friend_lists_max, FRIEND_LISTS_MAX),
             ("friend_requests_max", self.friend_requests_max, FRIEND_REQUESTS_MAX),
@@ -181,8 +217,29 @@ impl Settings {
         }
         check_custom_fields("profile_custom_fields", profile::CUSTOM_PREFIX, &self.profile_custom_fields)?;
         check_custom_fields("friend_custom_fields", friends::CUSTOM_PREFIX, &self.friend_custom_fields)?;
+        check_group_fields("group_custom_fields", &self.group_custom_fields)?;
+        check_group_fields("group_member_custom_fields", &self.group_member_custom_fields)?;
         self.callbacks.as_ref().map_or(Ok(()), Callbacks::check)
     }
+}
+
+/// Names of custom fields of groups or their members: few, each once, a word.
+fn check_group_fields(setting: &str, names: &[String]) -> Result<(), String> {
+    if names.len() > GROUP_FIELDS_MAX {
+        return Err(format!("settings.{setting} must name at most {GROUP_FIELDS_MAX} fields"));
+    }
+    for (index, name) in names.iter().enumerate() {
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        if !(1..=GROUP_FIELD_NAME_BYTES_MAX).contains(&name.len()) || !name.bytes().all(is_word) {
+            return Err(format!(
+                "settings.{setting}: {name:?} must be 1 to {GROUP_FIELD_NAME_BYTES_MAX} letters, digits or underscores"
+            ));
+        }
+        if names.iter().take(index).any(|other| other == name) {
+            return Err(format!("settings.{setting}: {name:?} is named twice"));
+        }
+    }
+    Ok(())
 }
 
 /// Names of custom fields: few, each once, a prefix and a word.
@@ -232,6 +289,22 @@ fn unknown(given: &Value, taken: &Value) -> Option<String> {
         None => Some(name.clone()),
         Some(taken) => unknown(value, taken).map(|inner| format!("{name}.{inner}")),
     })
+}
+
+/// Members that groups of a type may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs)]
+pub struct GroupMembersMax {
+    pub work: u32,
+    pub public: u32,
+    pub meeting: u32,
+}
+
+impl Default for GroupMembersMax {
+    fn default() -> Self {
+        GroupMembersMax { work: 200, public: 200, meeting: 200 }
+    }
 }
 
 /// Which platforms may be logged in beside each other.

@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use futures::future::try_join_all;
 use prost::Message as _;
 use protocol::message::{self, Message, event::What};
 
 use super::{
-    AppId, Error, UserId, damaged,
-    keys::{self, Conversation, Tail},
+    AppId, Error, GroupId, UserId, damaged,
+    groups::records::{FormerRecord, JoinedRecord},
+    keys::{self, Tail},
     records::{EventKind, EventRecord},
     retention::{event_floor, floor_seq},
 };
@@ -87,14 +89,20 @@ async fn read_events(
     cursor: Versionstamp,
     limit: PageLimit,
 ) -> Result<Option<SyncPage>, Error> {
-    let (begin, end) = keys::events_after(app, user, cursor);
     // One more than the page holds tells whether the log goes on.
     let entries_max = limit.entries_max.max(1);
-    let query = RangeQuery { begin, end, limit: entries_max + 1, reverse: false, mode: ReadMode::Snapshot };
-    let floor = tx.snapshot_get(&keys::event_floor(app, user));
-    let entries = tx.range(query).await?.pairs;
-    if cursor < event_floor(floor.await?)? {
-        return Ok(None); // something behind the cursor has expired
+    let own = Source::own(app, user, cursor);
+    let own = own.read(tx, entries_max + 1);
+    let groups = large_groups(tx, app, user, cursor).await?;
+    let others = try_join_all(groups.iter().map(|group| group.read(tx, entries_max + 1))).await?;
+    let Some(mut entries) = own.await? else { return Ok(None) };
+    for other in others {
+        let Some(other) = other else { return Ok(None) };
+        entries.extend(other);
+    }
+    if !groups.is_empty() {
+        // Positions are those of one store: together they are one log.
+        entries.sort_by_key(|(position, _)| *position);
     }
     let mut page = SyncPage { events: Vec::new(), cursor, more: entries.len() > entries_max, start_over: false };
     let mut budget = Budget::new(limit.bytes_max);
@@ -105,8 +113,7 @@ async fn read_events(
             let entry = start_resolving(tx, app, user, value);
             (key, entry)
         }));
-        let Some((key, entry)) = started.pop_front() else { break };
-        let position = keys::event_position(&key).ok_or_else(|| damaged("event key"))?;
+        let Some((position, entry)) = started.pop_front() else { break };
         if let Some(what) = entry?.resolve(tx, app).await? {
             if !budget.take(what.encoded_len() + Versionstamp::LEN) {
                 page.more = true;
@@ -117,6 +124,117 @@ async fn read_events(
         page.cursor = position;
     }
     Ok(Some(page))
+}
+
+/// A log that a page is read from.
+struct Source {
+    range: (Bytes, Bytes),
+    /// Where the log begins, if something was removed.
+    floor: Bytes,
+    cursor: Versionstamp,
+    /// Of a group's log: which of its messages concern the user.
+    span: Option<(u64, u64)>,
+}
+
+impl Source {
+    fn own(app: AppId, user: &UserId, cursor: Versionstamp) -> Self {
+        let (range, floor) = (keys::events_after(app, user, cursor), keys::event_floor(app, user));
+        Source { range, floor, cursor, span: None }
+    }
+
+    /// A group's log, of the messages from `first_seq` up to `last_seq`; what is not behind `from_version` does not
+    /// concern the user.
+    fn of_group(app: AppId, group: &GroupId, cursor: Versionstamp, from_version: u64, span: (u64, u64)) -> Self {
+        let cursor = cursor.max(Versionstamp::new(from_version, u16::MAX, u16::MAX));
+        let (range, floor) = (keys::group_events_after(app, group, cursor), keys::group_event_floor(app, group));
+        Source { range, floor, cursor, span: Some(span) }
+    }
+
+    /// The entries behind the cursor, with their positions; `None`: something behind it has expired.
+    async fn read(&self, tx: &Tx, limit: usize) -> Result<Option<Vec<(Versionstamp, Bytes)>>, Error> {
+        /// Read at a time of the log of a group that the user has left: mostly there is nothing any more.
+        const LEFT_CHUNK: usize = 16;
+        let (mut begin, end) = self.range.clone();
+        let has_left = self.span.is_some_and(|(_, last)| last < u64::MAX);
+        let chunk = if has_left { LEFT_CHUNK } else { limit };
+        let floor = tx.snapshot_get(&self.floor);
+        let mut entries = Vec::new();
+        'reading: loop {
+            let mode = ReadMode::Snapshot;
+            let page = tx.range(RangeQuery { begin, end: end.clone(), limit: chunk, reverse: false, mode }).await?;
+            let last = page.pairs.last().map(|(key, _)| key.clone());
+            for (key, value) in page.pairs {
+                let position = keys::event_position(&key).ok_or_else(|| damaged("event key"))?;
+                match self.concerns(&value)? {
+                    Concern::Users => entries.push((position, value)),
+                    Concern::Nothing => {}
+                    Concern::Behind => break 'reading,
+                }
+            }
+            match last {
+                Some(last) if page.more && entries.len() < limit => begin = [&last[..], &[0]].concat().into(),
+                _ => break,
+            }
+        }
+        // Read at the same version: what was removed before is not among them.
+        let is_whole = self.cursor >= event_floor(floor.await?)?;
+        Ok(is_whole.then_some(entries))
+    }
+
+    /// Whether an entry is about something that was said while the user was in the group.
+    fn concerns(&self, value: &Bytes) -> Result<Concern, Error> {
+        let Some((first, last)) = self.span else { return Ok(Concern::Users) };
+        let record = EventRecord::decode(value.clone()).map_err(|_| damaged("event"))?;
+        Ok(match record.kind {
+            // What was said later is told later.
+            Some(EventKind::Message(target)) if target.seq > last => Concern::Behind,
+            Some(EventKind::Message(target) | EventKind::Changed(target)) if target.seq < first => Concern::Nothing,
+            _ => Concern::Users,
+        })
+    }
+}
+
+/// Whom an entry of a group's log concerns.
+enum Concern {
+    Users,
+    /// Not this user.
+    Nothing,
+    /// Nor does anything behind it.
+    Behind,
+}
+
+/// The logs of large groups that the user is in, or was in.
+async fn large_groups(tx: &Tx, app: AppId, user: &UserId, cursor: Versionstamp) -> Result<Vec<Source>, Error> {
+    /// More groups than this nobody is in, nor has left.
+    const GROUPS_MAX: usize = 4_096;
+    let all = |(begin, end): (Bytes, Bytes)| RangeQuery {
+        begin,
+        end,
+        limit: GROUPS_MAX,
+        reverse: false,
+        mode: ReadMode::Snapshot,
+    };
+    let (joined, former) =
+        (tx.range(all(keys::joined_groups(app, user))), tx.range(all(keys::former_groups(app, user))));
+    let group_of = |key: &[u8]| keys::two_names(key).and_then(|(_, group)| GroupId::new(&group));
+    let mut sources = Vec::new();
+    for (key, stored) in joined.await?.pairs {
+        let joined = JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))?;
+        if joined.is_large && !joined.deaf {
+            let group = group_of(&key).ok_or_else(|| damaged("joined group key"))?;
+            let span = (joined.first_seq, u64::MAX);
+            sources.push(Source::of_group(app, &group, cursor, joined.from_version, span));
+        }
+    }
+    for (key, stored) in former.await?.pairs {
+        let former = FormerRecord::decode(stored).map_err(|_| damaged("former group"))?;
+        let group = group_of(&key).ok_or_else(|| damaged("former group key"))?;
+        for span in former.spans.iter().filter(|span| span.is_large) {
+            let seqs = (span.first_seq, span.last_seq);
+            sources.push(Source::of_group(app, &group, cursor, span.from_version, seqs));
+        }
+    }
+    Ok(sources)
 }
 
 /// Messages whose reading is started before the first is needed: where each is a round trip, a page
@@ -142,8 +260,7 @@ fn start_resolving(tx: &Tx, app: AppId, user: &UserId, value: Bytes) -> Result<E
         Some(EventKind::Stored(event)) => return Ok(Entry::Stored(event)),
         None => return Err(damaged("event kind")),
     };
-    let peer = UserId::new(&target.peer).ok_or_else(|| damaged("event peer"))?;
-    let tail = Tail::from(Conversation::between(user, &peer));
+    let tail = target.tail(user)?;
     let message = tx.snapshot_get(&tail.message(app, target.seq));
     Ok(Entry::Message(tail, target.seq, message, is_change))
 }

@@ -8,39 +8,81 @@ use prost::Message as _;
 use protocol::message::{Message, ReceiveOption};
 
 use super::{
-    AppId, Error, UserId, damaged,
-    keys::{self, Conversation},
+    AppId, Error, GroupId, Peer, UserId, damaged,
+    keys::{self, Tail},
     records::{ConversationRecord, Head},
 };
 use crate::store::{RangeQuery, ReadMode, Tx};
 
-/// Messages of `peer` that `user` has not read; of a conversation that is not received, none.
-pub(crate) fn unread(user: &UserId, peer: &UserId, head: &Head, kept: &ConversationRecord) -> u64 {
+/// How many messages of others, and of the user, count as unread up to somewhere in a conversation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Of the other side; in a group of everybody.
+    pub(crate) others: u64,
+    /// In a group, of the user.
+    pub(crate) own: u64,
+}
+
+/// Messages that `user` has not read, of a conversation that stands at `now`; of one that is not received, none.
+pub(crate) fn unread(now: Counts, kept: &ConversationRecord) -> u64 {
     if kept.receive == i32::from(ReceiveOption::Refuse) {
         return 0;
     }
-    head.count_of(peer, user).saturating_sub(kept.read_count)
+    let own = now.own.saturating_sub(kept.read_own);
+    now.others.saturating_sub(kept.read_count).saturating_sub(own)
 }
 
-/// Messages of `peer` that count as unread, up to `seq`.
-pub(crate) async fn count_at(
+/// Where a conversation stands.
+pub(crate) async fn counts(tx: &Tx, app: AppId, user: &UserId, peer: &Peer, head: &Head) -> Result<Counts, Error> {
+    match peer {
+        Peer::User(other) => Ok(Counts { others: head.count_of(other, user), own: 0 }),
+        Peer::Group(group) => {
+            Ok(Counts { others: head.count_low, own: own_count(tx, app, group, user, u64::MAX >> 1).await? })
+        }
+    }
+}
+
+/// Where it stood at `seq`.
+pub(crate) async fn counts_at(
     tx: &Tx,
     app: AppId,
     user: &UserId,
-    peer: &UserId,
+    peer: &Peer,
     head: &Head,
     seq: u64,
-) -> Result<u64, Error> {
-    if seq >= head.seq || user == peer {
-        return Ok(head.count_of(peer, user));
+) -> Result<Counts, Error> {
+    if seq >= head.seq || *peer == Peer::User(user.clone()) {
+        return counts(tx, app, user, peer, head).await;
     }
     // The message itself, or the next one that is still there.
-    let conversation = Conversation::between(user, peer);
-    let (begin, end) = (keys::message(app, conversation, seq), keys::message(app, conversation, head.seq + 1));
+    let tail = Tail::of(user, peer);
+    let (begin, end) = (tail.message(app, seq), tail.message(app, head.seq + 1));
     let query = RangeQuery { begin, end, limit: 1, reverse: false, mode: ReadMode::Snapshot };
-    let page = tx.range(query).await?.pairs;
-    let Some((_, stored)) = page.into_iter().next() else { return Ok(head.count_of(peer, user)) };
-    peer_count(stored, peer, seq)
+    let Some((_, stored)) = tx.range(query).await?.pairs.into_iter().next() else {
+        return counts(tx, app, user, peer, head).await;
+    };
+    match peer {
+        Peer::User(other) => Ok(Counts { others: peer_count(stored, other, seq)?, own: 0 }),
+        Peer::Group(group) => {
+            Ok(Counts { others: group_count(stored, seq)?, own: own_count(tx, app, group, user, seq).await? })
+        }
+    }
+}
+
+/// Messages of a member that count as unread, up to `seq`: the index of the member's messages says it.
+async fn own_count(tx: &Tx, app: AppId, group: &GroupId, user: &UserId, seq: u64) -> Result<u64, Error> {
+    let begin = keys::group_sent(app, group, user, 0);
+    let end = keys::group_sent(app, group, user, seq.saturating_add(1));
+    let query = RangeQuery { begin, end, limit: 1, reverse: true, mode: ReadMode::Snapshot };
+    let Some((_, count)) = tx.range(query).await?.pairs.pop() else { return Ok(0) };
+    count[..].try_into().map(u64::from_le_bytes).map_err(|_| damaged("count of a member's messages"))
+}
+
+fn group_count(stored: Bytes, seq: u64) -> Result<u64, Error> {
+    let message = Message::decode(stored).map_err(|_| damaged("message"))?;
+    // A later message is not read yet: it does not count.
+    let itself = message.seq > seq && !message.exclude_from_unread;
+    Ok(message.other_count.saturating_sub(u64::from(itself)))
 }
 
 fn peer_count(stored: Bytes, peer: &UserId, seq: u64) -> Result<u64, Error> {
@@ -81,16 +123,17 @@ mod tests {
 
     #[test]
     fn nothing_is_unread_that_is_not_received_or_was_read() {
-        let (anna, ben) = (user("anna"), user("ben"));
-        let head = Head { seq: 9, count_low: 2, count_high: 6, ..Head::default() };
         let kept = |read_count, receive: ReceiveOption| ConversationRecord {
             read_count,
             receive: receive.into(),
             ..ConversationRecord::default()
         };
-        assert_eq!(unread(&anna, &ben, &head, &kept(4, ReceiveOption::Notify)), 2);
-        assert_eq!(unread(&ben, &anna, &head, &kept(0, ReceiveOption::Silent)), 2);
-        assert_eq!(unread(&anna, &ben, &head, &kept(4, ReceiveOption::Refuse)), 0);
-        assert_eq!(unread(&anna, &ben, &head, &kept(7, ReceiveOption::Notify)), 0);
+        let others = |others| Counts { others, own: 0 };
+        assert_eq!(unread(others(6), &kept(4, ReceiveOption::Notify)), 2);
+        assert_eq!(unread(others(2), &kept(0, ReceiveOption::Silent)), 2);
+        assert_eq!(unread(others(6), &kept(4, ReceiveOption::Refuse)), 0);
+        assert_eq!(unread(others(6), &kept(7, ReceiveOption::Notify)), 0);
+        let own = ConversationRecord { read_count: 4, read_own: 1, ..ConversationRecord::default() };
+        assert_eq!(unread(Counts { others: 9, own: 3 }, &own), 3, "five came, two of them the user's own");
     }
 }

@@ -25,10 +25,10 @@ use protocol::EncodedEvent;
 use smallvec::SmallVec;
 
 use super::{
-    AppId, Error, UserId,
-    act::{Act, News, Notice, Staged},
+    AppId, Error, GroupId, Peer, UserId,
+    act::{Act, Audience, News, Notice, Staged},
     change::Change,
-    keys::{self, Conversation},
+    keys::{self, Tail},
     message::NewMessage,
     records::{EventKind, EventRecord, SentRecord},
 };
@@ -48,21 +48,21 @@ pub(super) struct Try {
 pub(super) struct Fresh {
     /// The message, encoded as the protocol's `Message`.
     message: Bytes,
-    /// Where it stands in the sender's event log, if it is there.
-    position_from: Option<Versionstamp>,
-    /// Where it stands in the recipient's event log, if it is there.
-    position_to: Option<Versionstamp>,
+    /// Who is to be told, each with where it stands in the log; the sender first.
+    places: SmallVec<[(Audience, Versionstamp); 2]>,
 }
 
 impl Fresh {
     /// Who is to be told.
-    pub(super) fn notices(self, new: &NewMessage) -> SmallVec<[Notice; 2]> {
+    pub(super) fn notices(self) -> SmallVec<[Notice; 2]> {
         let event = EncodedEvent::message(self.message);
-        let notice =
-            |user: &UserId, position| Notice { to: user.clone().into(), what: News::Event(position, event.clone()) };
-        let to = self.position_to.filter(|_| new.from != new.to);
-        let from = self.position_from.map(|position| notice(&new.from, position));
-        from.into_iter().chain(to.map(|position| notice(&new.to, position))).collect()
+        let notice = |(to, position)| Notice { to, what: News::Event(position, event.clone()) };
+        self.places.into_iter().map(notice).collect()
+    }
+
+    /// Where it stands first.
+    fn position(&self) -> Option<Versionstamp> {
+        self.places.first().map(|(_, position)| *position)
     }
 }
 
@@ -140,9 +140,9 @@ impl Batch {
         }
         let fresh = find_stored(tx, &stored).await?;
         let mut found: Vec<_> = stored.into_iter().zip(fresh).collect();
-        found.sort_by_key(|(_, fresh)| fresh.as_ref().and_then(|fresh| fresh.position_from.or(fresh.position_to)));
+        found.sort_by_key(|(_, fresh)| fresh.as_ref().and_then(Fresh::position));
         let sends = found.into_iter().filter_map(|((message, _), fresh)| {
-            Some(Late { act: Act::Send(message.clone()), notices: fresh?.notices(message) })
+            Some(Late { act: Act::Send(message.clone()), notices: fresh?.notices() })
         });
         let changes = self.0.iter().filter_map(|tried| match &tried.act {
             Act::Send(_) => None,
@@ -155,7 +155,7 @@ impl Batch {
 impl Late {
     /// A change that may have left entries in logs which nobody was told of: they are to be read.
     fn behind(change: &Change) -> Self {
-        let behind = |user: &UserId| Notice { to: user.clone().into(), what: News::Behind };
+        let behind = |to| Notice { to, what: News::Behind };
         Late {
             act: Act::Change(Box::new(change.clone())),
             notices: change.concerned().into_iter().map(behind).collect(),
@@ -184,61 +184,101 @@ fn forestall(tx: &Tx, key: &[u8]) {
 /// What is to be pushed of messages that were stored lately, given with what their senders were answered.
 /// `None`: the log does not have it any more, or holds what can't be read, which must not stop all other sends.
 pub(super) async fn find_stored(tx: &Tx, stored: &[(&NewMessage, SentRecord)]) -> Result<Vec<Option<Fresh>>, Error> {
-    let mut logs: HashMap<(AppId, &UserId), HashSet<(&str, u64)>> = HashMap::new();
+    let mut wanted: HashMap<(AppId, Log), HashSet<(Peer, u64)>> = HashMap::new();
     for (message, sent) in stored {
-        // Where it is not, the whole log would be searched for it.
-        let told = [!sent.hidden, !sent.unreceived];
-        for ((user, peer), _) in sides(message).into_iter().zip(told).filter(|(_, told)| *told) {
-            logs.entry((message.app, user)).or_default().insert((peer.as_str(), sent.seq));
+        for place in places(message, sent) {
+            wanted.entry((message.app, place.log)).or_default().insert((place.peer, sent.seq));
         }
     }
     let mut positions = HashMap::new();
-    for ((app, user), wanted) in logs {
-        find_positions(tx, app, user, wanted, &mut positions).await?;
+    for ((app, log), wanted) in wanted {
+        let found = find_positions(tx, app, &log, wanted).await?;
+        positions.insert((app, log), found);
     }
     let mut all = Vec::with_capacity(stored.len());
-    for (message, SentRecord { seq, hidden, .. }) in stored {
-        let conversation = Conversation::between(&message.from, &message.to);
-        let bytes = tx.snapshot_get(&keys::message(message.app, conversation, *seq)).await?;
-        let [from, to] =
-            sides(message).map(|(user, peer)| positions.get(&(message.app, user, peer.as_str(), *seq)).copied());
-        let is_there = *hidden || from.is_some();
-        let fresh = |message: Bytes| is_there.then_some(Fresh { message, position_from: from, position_to: to });
+    for (message, sent) in stored {
+        let tail = Tail::of(&message.from, &message.to);
+        let bytes = tx.snapshot_get(&tail.message(message.app, sent.seq)).await?;
+        let place = |Place { log, peer, audience }| {
+            let position = positions.get(&(message.app, log))?.get(&(peer, sent.seq))?;
+            Some((audience, *position))
+        };
+        let wanted = places(message, sent);
+        let is_first_wanted = !sent.hidden;
+        let found: SmallVec<[Option<(Audience, Versionstamp)>; 2]> = wanted.into_iter().map(place).collect();
+        let is_there = !is_first_wanted || found.first().is_some_and(Option::is_some);
+        let fresh = |message: Bytes| is_there.then(|| Fresh { message, places: found.into_iter().flatten().collect() });
         all.push(bytes.and_then(fresh));
     }
     Ok(all)
 }
 
-/// Whose logs a message is in, and who the peer is there.
-fn sides(message: &NewMessage) -> [(&UserId, &UserId); 2] {
-    [(&message.from, &message.to), (&message.to, &message.from)]
+/// An event log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Log {
+    User(UserId),
+    Group(GroupId),
 }
 
-/// Looks through a user's event log, newest first, until everything wanted has been found.
-async fn find_positions<'a>(
+/// Where a message stands in a log, and who is told of it there.
+struct Place {
+    log: Log,
+    /// Whom the conversation is with, for the log's owner.
+    peer: Peer,
+    audience: Audience,
+}
+
+/// Where a message was written: the sender's place first, if he is told. Where it is not, the whole log would be
+/// searched for it.
+fn places(message: &NewMessage, sent: &SentRecord) -> SmallVec<[Place; 2]> {
+    let of_user = |user: &UserId, peer: &Peer| Place {
+        log: Log::User(user.clone()),
+        peer: peer.clone(),
+        audience: user.clone().into(),
+    };
+    let from = &message.from;
+    match &message.to {
+        Peer::User(to) => {
+            let own = (!sent.hidden).then(|| of_user(from, &message.to));
+            let others = (!sent.unreceived && from != to).then(|| of_user(to, &Peer::User(from.clone())));
+            own.into_iter().chain(others).collect()
+        }
+        // It stands in the same place in every member's log.
+        Peer::Group(group) if !sent.hidden => {
+            let log = if sent.is_in_group_log { Log::Group(group.clone()) } else { Log::User(from.clone()) };
+            SmallVec::from_iter([Place { log, peer: message.to.clone(), audience: group.clone().into() }])
+        }
+        Peer::Group(_) => SmallVec::new(),
+    }
+}
+
+/// Looks through an event log, newest first, until everything wanted has been found.
+async fn find_positions(
     tx: &Tx,
     app: AppId,
-    user: &'a UserId,
-    mut wanted: HashSet<(&'a str, u64)>,
-    positions: &mut HashMap<(AppId, &'a UserId, &'a str, u64), Versionstamp>,
-) -> Result<(), Error> {
+    log: &Log,
+    mut wanted: HashSet<(Peer, u64)>,
+) -> Result<HashMap<(Peer, u64), Versionstamp>, Error> {
     const PAGE: usize = 64;
-    let (begin, mut end) = keys::events_after(app, user, Versionstamp::ZERO);
+    let mut positions = HashMap::new();
+    let (begin, mut end) = match log {
+        Log::User(user) => keys::events_after(app, user, Versionstamp::ZERO),
+        Log::Group(group) => keys::group_events_after(app, group, Versionstamp::ZERO),
+    };
     while !wanted.is_empty() {
         let (begin, mode) = (begin.clone(), ReadMode::Snapshot);
         let page = tx.range(RangeQuery { begin, end, limit: PAGE, reverse: true, mode }).await?;
-        let Some((oldest, _)) = page.pairs.last() else { return Ok(()) };
+        let Some((oldest, _)) = page.pairs.last() else { break };
         end = oldest.clone();
         for (key, value) in page.pairs {
             let Ok(EventRecord { kind: Some(EventKind::Message(event)) }) = EventRecord::decode(value) else {
                 continue;
             };
-            let found = wanted.iter().copied().find(|(peer, seq)| *peer == event.peer && *seq == event.seq);
-            if let (Some((peer, seq)), Some(position)) = (found, keys::event_position(&key)) {
-                wanted.remove(&(peer, seq));
-                positions.insert((app, user, peer, seq), position);
+            let found = event.peer().map(|peer| (peer, event.seq)).filter(|found| wanted.remove(found));
+            if let (Some(found), Some(position)) = (found, keys::event_position(&key)) {
+                positions.insert(found, position);
             }
         }
     }
-    Ok(())
+    Ok(positions)
 }

@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     AppId, Error, UserId,
     act::Staging,
-    keys::{self, Conversation, Tail},
+    keys::{self, Tail},
 };
 
 /// Lanes of an application's queue.
@@ -388,8 +388,8 @@ impl Pairs {
 }
 
 /// The lane of a conversation.
-fn lane_of(app: AppId, one: &UserId, other: &UserId) -> u16 {
-    lane(&Tail::from(Conversation::between(one, other)).head(app))
+fn lane_of(app: AppId, conversation: &Tail) -> u16 {
+    lane(&conversation.head(app))
 }
 
 /// The lane of what concerns one user: devices, profile, relations.
@@ -402,14 +402,14 @@ fn lane(of: &[u8]) -> u16 {
 }
 
 impl Staging<'_> {
-    /// Queues what happened in the conversation of two users, if the application wants to hear of it.
+    /// Queues what happened in a conversation, if the application wants to hear of it.
     pub(crate) async fn tell_application(
         &mut self,
         app: AppId,
-        (one, other): (&UserId, &UserId),
+        conversation: &Tail,
         what: Happened,
     ) -> Result<(), Error> {
-        self.queue_callback(app, lane_of(app, one, other), what).await
+        self.queue_callback(app, lane_of(app, conversation), what).await
     }
 
     /// The same for what a user has done, or was done for him, to his profile or relations.

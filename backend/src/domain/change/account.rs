@@ -21,7 +21,7 @@ use crate::{
         keys::{self, Direction, Listed},
         records::ConversationRecord,
         unfinished::{self, UnfinishedRecord},
-        unread,
+        unread::{self, Counts},
     },
     store::{RangePage, RangeQuery, ReadMode, Versionstamp},
 };
@@ -198,9 +198,11 @@ async fn clear_conversations(
         let head = change.head(staging, &peer).await?;
         let kept = keys::kept(app, user, &peer);
         let before = conversation::decode(staging.get(&kept).await?)?;
+        let Counts { others, own } = unread::counts(staging.tx, app, user, &peer, &head).await?;
         let now = ConversationRecord {
             read_seq: head.seq,
-            read_count: unread::count_at(staging.tx, app, user, &peer, &head, head.seq).await?,
+            read_count: others,
+            read_own: own,
             cleared_seq: head.seq,
             removed_seq: head.seq,
             shown_seq: before.shown_seq,

@@ -14,13 +14,17 @@ use super::{
 };
 use crate::{
     domain::{
-        AppId, Error, UserId,
+        AppId, Error, GroupId, Peer, UserId,
         act::{Answer, Staging},
         callbacks::{ConversationRead, Happened},
         damaged,
-        keys::{self, Conversation},
+        groups::{
+            access,
+            records::{JoinedRecord, MemberRecord},
+        },
+        keys::{self, Tail},
         records::{ConversationRecord, Head, LabelsRecord, RelationRecord},
-        unread,
+        unread::{self, Counts},
     },
     store::{RangeQuery, ReadMode, Tx},
 };
@@ -41,16 +45,18 @@ pub(super) fn check(update: &UpdateConversation) -> Result<(), Error> {
 pub(super) async fn update(
     staging: &mut Staging<'_>,
     change: &Change,
-    peer: &UserId,
+    peer: &Peer,
     update: &UpdateConversation,
 ) -> Result<Answer, Error> {
     let (app, user) = (change.app, &change.user);
     let key = keys::kept(app, user, peer);
     let before = decode(staging.get(&key).await?)?;
     let head = change.head(staging, peer).await?;
-    if head.seq == 0 {
-        change.ensure_account(staging, peer).await?;
-    }
+    let membership = match peer {
+        Peer::User(other) if head.seq == 0 => change.ensure_account(staging, other).await.map(|()| None)?,
+        Peer::User(_) => None,
+        Peer::Group(group) => membership(staging, change, group, head.seq).await?,
+    };
     let labels_before = label::read(staging, app, user).await?;
     let mut labels = labels_before.clone();
     let mut now = before.clone();
@@ -62,8 +68,8 @@ pub(super) async fn update(
     let is_heard_again = is_refused(&before) && !is_refused(&now);
     let read_seq = if is_end || is_heard_again { head.seq } else { read_by_hand };
     if read_seq > now.read_seq {
-        now.read_count = unread::count_at(staging.tx, app, user, peer, &head, read_seq).await?;
-        now.read_seq = read_seq;
+        let Counts { others, own } = unread::counts_at(staging.tx, app, user, peer, &head, read_seq).await?;
+        (now.read_count, now.read_own, now.read_seq) = (others, own, read_seq);
     }
     now.shown_seq = now.shown_seq.max(read_by_hand);
     if update.read_seq > 0 && update.marked_unread.is_none() {
@@ -80,24 +86,40 @@ pub(super) async fn update(
         staging.set(keys::labels(app, user), labels.encode_to_vec());
     }
     if now != before || staging.again {
-        put(staging, app, user, peer, &before, &now).await?;
+        put(staging, app, user, peer, &before, &now, membership).await?;
         let state = Some(state(&now, &labels));
         let changed = ConversationChanged { conversation: Some(peer.to_conversation()), state };
         staging.append_stored(app, user, &What::Conversation(changed));
         let is_shown = read_by_hand > before.shown_seq
             // An earlier run may have written it without telling anybody.
             || staging.again && read_by_hand > 0 && read_by_hand == before.shown_seq;
-        if is_shown && peer != user {
-            let read = ConversationRead { by: user.to_string(), peer: peer.to_string() };
-            staging.tell_application(app, (user, peer), Happened::Read(read)).await?;
+        // Who has read how far in a group is told to nobody: receipts say it message by message.
+        if let Peer::User(other) = peer
+            && is_shown
+            && other != user
+        {
+            let read = ConversationRead { by: user.to_string(), peer: other.to_string() };
+            staging.tell_application(app, &Tail::of(user, peer), Happened::Read(read)).await?;
             let conversation = Some(user.to_conversation());
-            staging.append_stored(app, peer, &What::PeerRead(PeerRead { conversation, read_seq: now.shown_seq }));
+            staging.append_stored(app, other, &What::PeerRead(PeerRead { conversation, read_seq: now.shown_seq }));
         }
     }
     Ok(Answer::Conversation(Box::new(state(&now, &labels))))
 }
 
-fn is_refused(record: &ConversationRecord) -> bool {
+/// What a group knows of the user, if he is in it; refuses who never was.
+async fn membership(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    group: &GroupId,
+    head: u64,
+) -> Result<Option<MemberRecord>, Error> {
+    access::spans(staging.tx, change.app, group, &change.user, head).await?;
+    access::member(staging, change.app, group, &change.user).await
+}
+
+/// Whether the user does not receive what is said there.
+pub(crate) fn is_refused(record: &ConversationRecord) -> bool {
     record.receive == i32::from(ReceiveOption::Refuse)
 }
 
@@ -117,15 +139,14 @@ async fn put(
     staging: &mut Staging<'_>,
     app: AppId,
     user: &UserId,
-    peer: &UserId,
+    peer: &Peer,
     before: &ConversationRecord,
     now: &ConversationRecord,
+    membership: Option<MemberRecord>,
 ) -> Result<(), Error> {
     staging.set(keys::kept(app, user, peer), now.encode_to_vec());
     if now.receive != before.receive {
-        // Where a send looks for it.
-        let relation = relation(staging, app, user, peer).await?;
-        put_relation(staging, app, user, peer, &RelationRecord { deaf: is_refused(now), ..relation });
+        put_deaf(staging, app, user, peer, membership, is_refused(now)).await?;
     }
     if now.read_seq > before.read_seq {
         let read = keys::mention(app, user, peer, now.read_seq + 1);
@@ -134,6 +155,34 @@ async fn put(
     if now.cleared_seq > before.cleared_seq {
         let cleared = keys::deleted(app, user, peer, now.cleared_seq + 1);
         clear_some(staging.tx, keys::deleted(app, user, peer, 0), cleared).await?;
+    }
+    Ok(())
+}
+
+/// Notes whether the user receives from the peer, where a send looks for it.
+async fn put_deaf(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    user: &UserId,
+    peer: &Peer,
+    membership: Option<MemberRecord>,
+    deaf: bool,
+) -> Result<(), Error> {
+    match (peer, membership) {
+        (Peer::User(other), _) => {
+            let relation = relation(staging, app, user, other).await?;
+            put_relation(staging, app, user, other, &RelationRecord { deaf, ..relation });
+        }
+        (Peer::Group(group), Some(member)) => {
+            let key = keys::joined_group(app, user, group);
+            if let Some(stored) = staging.get(&key).await? {
+                let joined = JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))?;
+                staging.set(key, JoinedRecord { deaf, ..joined }.encode_to_vec());
+            }
+            staging.set(keys::member(app, group, user), MemberRecord { deaf, ..member }.encode_to_vec());
+            staging.note_membership(user, group, !deaf);
+        }
+        (Peer::Group(_), None) => {}
     }
     Ok(())
 }
@@ -173,11 +222,11 @@ pub(crate) fn state(record: &ConversationRecord, labels: &LabelsRecord) -> Conve
 }
 
 /// What a user keeps, read without changing it.
-pub(crate) async fn snapshot(tx: &Tx, app: AppId, user: &UserId, peer: &UserId) -> Result<ConversationRecord, Error> {
+pub(crate) async fn snapshot(tx: &Tx, app: AppId, user: &UserId, peer: &Peer) -> Result<ConversationRecord, Error> {
     decode(tx.snapshot_get(&keys::kept(app, user, peer)).await?)
 }
 
 /// A conversation's newest message, read without changing it.
-pub(crate) async fn snapshot_head(tx: &Tx, app: AppId, conversation: Conversation<'_>) -> Result<Head, Error> {
-    Head::from_stored(tx.snapshot_get(&keys::conversation_head(app, conversation)).await?)
+pub(crate) async fn snapshot_head(tx: &Tx, app: AppId, conversation: &Tail) -> Result<Head, Error> {
+    Head::from_stored(tx.snapshot_get(&conversation.head(app)).await?)
 }

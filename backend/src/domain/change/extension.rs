@@ -8,10 +8,11 @@ use protocol::message::{Extension, ExtensionChange, ExtensionsChanged, event::Wh
 use super::Change;
 use crate::{
     domain::{
-        AppId, Error, UserId,
+        AppId, Error, Peer, UserId,
         act::{Answer, Author, ExtensionOutcome, Staging},
         damaged,
-        keys::{self, Conversation},
+        groups::access,
+        keys::{self, Tail},
         records::ExtensionRecord,
         sync::Budget,
     },
@@ -47,16 +48,16 @@ pub(super) fn check(changes: &[ExtensionChange]) -> Result<(), Error> {
 pub(super) async fn change(
     staging: &mut Staging<'_>,
     change: &Change,
-    peer: &UserId,
+    peer: &Peer,
     seq: u64,
     changes: &[ExtensionChange],
 ) -> Result<Answer, Error> {
     let mut message = change.present_message(staging, peer, seq).await?;
     change.ensure_welcome(staging, peer).await?;
-    let conversation = Conversation::between(&change.user, peer);
-    let mut present = read(staging.tx, ReadMode::Serializable, change.app, conversation, seq).await?;
+    let tail = Tail::of(&change.user, peer);
+    let mut present = read(staging.tx, ReadMode::Serializable, change.app, &tail, seq).await?;
     // The counter stays when the extensions go: a version is never given twice.
-    let counter_key = keys::extension_counter(change.app, conversation, seq);
+    let counter_key = tail.extension_counter(change.app, seq);
     let mut version = counter(staging.get(&counter_key).await?)?;
     let mut changed = Vec::new();
     let mut results = Vec::with_capacity(changes.len());
@@ -74,7 +75,7 @@ pub(super) async fn change(
         if outcome == ExtensionOutcome::Changed {
             version += 1;
             index.map(|index| present.swap_remove(index));
-            let key = keys::extension(change.app, conversation, seq, &wanted.key);
+            let key = tail.extension(change.app, seq, &wanted.key);
             let now = put(staging.tx, key, wanted, version);
             present.extend((now.version > 0).then(|| now.clone()));
             changed.push(now);
@@ -87,13 +88,13 @@ pub(super) async fn change(
         if !message.extended {
             message.extended = true;
             message.revision += 1;
-            staging.set(keys::message(change.app, conversation, seq), message.encode_to_vec());
+            staging.set(tail.message(change.app, seq), message.encode_to_vec());
         }
-        for (user, other) in change.sides(peer) {
-            let conversation = Some(other.to_conversation());
-            let event = ExtensionsChanged { conversation, seq, extensions: changed.clone() };
-            staging.append_stored(change.app, user, &What::Extensions(event));
-        }
+        let event = |peer: &Peer| {
+            let conversation = Some(peer.to_conversation());
+            What::Extensions(ExtensionsChanged { conversation, seq, extensions: changed.clone() })
+        };
+        change.tell_stored(staging, peer, event).await?;
     }
     Ok(Answer::Extensions(results))
 }
@@ -131,13 +132,18 @@ pub async fn page(
     store: &Store,
     app: AppId,
     user: &UserId,
-    peer: &UserId,
+    peer: &Peer,
     seq: u64,
     after: String,
     bytes_max: usize,
 ) -> Result<(Vec<Extension>, bool), Error> {
     let (user, peer) = (user.clone(), peer.clone());
-    let read = async move |tx: &Tx| read(tx, ReadMode::Snapshot, app, Conversation::between(&user, &peer), seq).await;
+    let read = async move |tx: &Tx| {
+        if let Peer::Group(group) = &peer {
+            access::ensure_sees(tx, app, group, &user, seq).await?;
+        }
+        read(tx, ReadMode::Snapshot, app, &Tail::of(&user, &peer), seq).await
+    };
     let mut left = store.run(Lane::Read, "extensions", read).await?.0;
     left.retain(|extension| after.is_empty() || extension.key > after);
     let mut budget = Budget::new(bytes_max);
@@ -148,14 +154,8 @@ pub async fn page(
 }
 
 /// All extensions of a message, by key.
-async fn read(
-    tx: &Tx,
-    mode: ReadMode,
-    app: AppId,
-    conversation: Conversation<'_>,
-    seq: u64,
-) -> Result<Vec<Extension>, Error> {
-    let (begin, end) = keys::extensions(app, conversation, seq);
+async fn read(tx: &Tx, mode: ReadMode, app: AppId, tail: &Tail, seq: u64) -> Result<Vec<Extension>, Error> {
+    let (begin, end) = tail.extensions(app, seq);
     let query = RangeQuery { begin, end, limit: EXTENSIONS_MAX, reverse: false, mode };
     let decode = |(key, value): (Bytes, Bytes)| {
         let record = ExtensionRecord::decode(value).map_err(|_| damaged("extension"))?;

@@ -4,16 +4,17 @@ use bytes::Bytes;
 use prost::Message as _;
 use protocol::{
     EncodedEvent,
-    message::{Message, MessagesDeleted, Recalled, event::What},
+    message::{GroupRole, Message, MessagesDeleted, Recalled, event::What},
 };
 
 use super::Change;
 use crate::domain::{
-    Error, UserId,
+    Error, GroupId, Peer,
     act::{Answer, Author, Staging},
     callbacks::Happened,
     elements::Facts,
-    keys::{self, Conversation},
+    groups::{Refusal, access},
+    keys::{self, Tail},
     merged,
     records::{EventKind, MessageRef},
     send::mentioned,
@@ -24,38 +25,64 @@ use crate::domain::{
 pub(super) async fn recall(
     staging: &mut Staging<'_>,
     change: &Change,
-    peer: &UserId,
+    peer: &Peer,
     seq: u64,
     reason: &str,
 ) -> Result<Answer, Error> {
     let mut message = change.message(staging, peer, seq).await?;
-    ensure_sender(change, &message)?;
+    let leads = match peer {
+        Peer::User(_) => ensure_sender(change, &message).map(|()| false)?,
+        Peer::Group(group) => ensure_may_recall(staging, change, group, &message).await?,
+    };
     let by = change.user.to_string();
-    match &message.recalled {
-        Some(recalled) if staging.again && recalled.by == by => {}
-        Some(_) => return Err(Error::MessageRecalled),
-        None => {
+    match (&message.recalled, peer) {
+        (Some(recalled), _) if staging.again && recalled.by == by => {}
+        (Some(_), Peer::User(_)) => return Err(Error::MessageRecalled),
+        (Some(_), Peer::Group(_)) => return Err(Refusal::MessageRecalled.into()),
+        (None, _) => {
             let window_ms = staging.settings(change.app).await?.recall_seconds * 1000;
-            ensure_in_time(staging, change, &message, window_ms)?;
+            if !leads {
+                ensure_in_time(staging, change, peer, &message, window_ms)?;
+            }
             message.recalled = Some(Recalled { by, time_ms: staging.now_ms, reason: reason.to_owned() });
             message.body = Bytes::new();
             message.revision += 1;
         }
     }
     // What is no longer said mentions nobody.
-    for (user, other) in change.sides(peer) {
-        staging.tx.clear(&keys::mention(change.app, user, other, seq));
+    if let Peer::User(other) = peer {
+        for (user, other) in change.sides(other) {
+            staging.tx.clear(&keys::mention(change.app, user, &other.clone().into(), seq));
+        }
     }
     let recalled = Happened::Recalled(message.encode_to_vec().into());
-    staging.tell_application(change.app, (&change.user, peer), recalled).await?;
-    Ok(put_changed(staging, change, peer, message))
+    staging.tell_application(change.app, &Tail::of(&change.user, peer), recalled).await?;
+    put_changed(staging, change, peer, message).await
+}
+
+/// Whether the user leads the group, and so may take anybody's message back at any time; refuses who may take
+/// back only what he has said himself, and has not said this. In a live room nothing is taken back.
+async fn ensure_may_recall(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    group: &GroupId,
+    message: &Message,
+) -> Result<bool, Error> {
+    let record = access::load(staging, change.app, group).await?;
+    if record.rules()?.is_room() {
+        return Err(Refusal::RightMissing.into());
+    }
+    let role = access::role(staging, change.app, group, &change.user).await?;
+    let leads = change.by == Author::Admin || matches!(role, GroupRole::Owner | GroupRole::Admin);
+    let is_own = message.from == change.user.as_str() && role != GroupRole::None;
+    if leads || is_own { Ok(leads) } else { Err(Refusal::RightMissing.into()) }
 }
 
 /// Replaces the body of a message.
 pub(super) async fn edit(
     staging: &mut Staging<'_>,
     change: &Change,
-    peer: &UserId,
+    peer: &Peer,
     seq: u64,
     body: &Bytes,
     facts: Option<&Facts>,
@@ -66,49 +93,65 @@ pub(super) async fn edit(
     let settings = staging.settings(change.app).await?;
     settings.check_message_bytes(body.len())?;
     if settings.edit_seconds > 0 {
-        ensure_in_time(staging, change, &message, settings.edit_seconds * 1000)?;
+        ensure_in_time(staging, change, peer, &message, settings.edit_seconds * 1000)?;
     }
     merged::ensure_known(staging, change.app, facts).await?;
     merged::note_use(staging, change.app, facts).await?;
-    let is_mention = mentioned(facts, peer) && *peer != change.user && !relation.deaf;
-    let is_seen = is_mention && staging.get(&keys::deleted(change.app, peer, &change.user, seq)).await?.is_none();
+    if let Peer::User(other) = peer {
+        let own: Peer = change.user.clone().into();
+        let is_mention = mentioned(facts, other) && *other != change.user && !relation.deaf;
+        let is_seen = is_mention && staging.get(&keys::deleted(change.app, other, &own, seq)).await?.is_none();
+        let key = keys::mention(change.app, other, &own, seq);
+        match is_seen {
+            true => staging.tx.set(key, Bytes::new()),
+            false => staging.tx.clear(&key),
+        }
+    }
     message.body = body.clone();
     message.edited_ms = staging.now_ms;
     message.revision += 1;
-    let key = keys::mention(change.app, peer, &change.user, seq);
-    match is_seen {
-        true => staging.tx.set(key, Bytes::new()),
-        false => staging.tx.clear(&key),
-    }
-    Ok(put_changed(staging, change, peer, message))
+    put_changed(staging, change, peer, message).await
 }
 
 fn ensure_sender(change: &Change, message: &Message) -> Result<(), Error> {
     if message.from == change.user.as_str() { Ok(()) } else { Err(Error::NotAllowed) }
 }
 
-fn ensure_in_time(staging: &Staging<'_>, change: &Change, message: &Message, window_ms: u64) -> Result<(), Error> {
+fn ensure_in_time(
+    staging: &Staging<'_>,
+    change: &Change,
+    peer: &Peer,
+    message: &Message,
+    window_ms: u64,
+) -> Result<(), Error> {
     let in_time = change.by == Author::Admin || staging.now_ms.saturating_sub(message.time_ms) <= window_ms;
-    if in_time { Ok(()) } else { Err(Error::TooLate) }
+    match (in_time, peer) {
+        (true, _) => Ok(()),
+        (false, Peer::User(_)) => Err(Error::TooLate),
+        (false, Peer::Group(_)) => Err(Refusal::RecallTooLate.into()),
+    }
 }
 
-/// Writes a message as it is now, and tells both sides.
-fn put_changed(staging: &mut Staging<'_>, change: &Change, peer: &UserId, message: Message) -> Answer {
-    let key = keys::message(change.app, Conversation::between(&change.user, peer), message.seq);
+/// Writes a message as it is now, and tells everybody in the conversation.
+async fn put_changed(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    peer: &Peer,
+    message: Message,
+) -> Result<Answer, Error> {
+    let key = Tail::of(&change.user, peer).message(change.app, message.seq);
     staging.set(key, message.encode_to_vec());
     let event = EncodedEvent::of(&What::Changed(message.clone()));
-    for (user, other) in change.sides(peer) {
-        let target = MessageRef { peer: other.to_string(), seq: message.seq };
-        staging.append(change.app, user, EventKind::Changed(target), event.clone());
-    }
-    Answer::Message(Box::new(message))
+    let told = |peer: &Peer| (EventKind::Changed(MessageRef::new(peer, message.seq)), event.clone());
+    change.tell(staging, peer, told).await?;
+    Ok(Answer::Message(Box::new(message)))
 }
 
 /// Deletes messages for the user alone, on all devices (MSG-12).
 pub(super) async fn delete(
     staging: &mut Staging<'_>,
     change: &Change,
-    peer: &UserId,
+    peer: &Peer,
     seqs: &[u64],
 ) -> Result<Answer, Error> {
     let head = change.head(staging, peer).await?;
@@ -116,8 +159,10 @@ pub(super) async fn delete(
     if first == 0 || last > head.seq {
         return Err(Error::MessageUnknown);
     }
-    let conversation = Conversation::between(&change.user, peer).into();
-    let floor = floor_of(staging.tx, change.app, &conversation).await?;
+    if let Peer::Group(group) = peer {
+        access::spans(staging.tx, change.app, group, &change.user, head.seq).await?;
+    }
+    let floor = floor_of(staging.tx, change.app, &Tail::of(&change.user, peer)).await?;
     // Of those that have expired nothing is noted: nobody would ever remove it.
     for seq in seqs.iter().filter(|seq| **seq >= floor) {
         staging.set(keys::deleted(change.app, &change.user, peer, *seq), Bytes::new());
@@ -132,9 +177,12 @@ pub(super) async fn delete(
 pub(super) async fn receipts(
     staging: &mut Staging<'_>,
     change: &Change,
-    peer: &UserId,
+    peer: &Peer,
     seqs: &[u64],
 ) -> Result<Answer, Error> {
+    if let Peer::Group(group) = peer {
+        return super::receipts::note(staging, change, group, seqs).await;
+    }
     let mut read = Vec::with_capacity(seqs.len());
     for seq in seqs {
         let message = change.present_message(staging, peer, *seq).await?;
@@ -153,7 +201,7 @@ pub(super) async fn receipts(
             message.revision += 1;
         }
         if is_new || staging.again {
-            put_changed(staging, change, peer, message);
+            put_changed(staging, change, peer, message).await?;
         }
     }
     Ok(Answer::Done)

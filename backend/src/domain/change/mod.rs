@@ -20,20 +20,25 @@ pub(crate) mod label;
 mod message;
 pub mod pin;
 pub mod profile;
+pub(crate) mod receipts;
 
 use bytes::Bytes;
 use prost::Message as _;
-use protocol::message::{ExtensionChange, Message, UpdateConversation};
+use protocol::{
+    EncodedEvent,
+    message::{ExtensionChange, Message, UpdateConversation, event::What},
+};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    AppId, Error, UserId, account as accounts,
-    act::{Answer, Author, Staging},
+    AppId, Error, Peer, UserId, account as accounts,
+    act::{Answer, Audience, Author, Staging},
     damaged,
     elements::Facts,
-    keys::{self, Conversation},
+    groups::{self, access},
+    keys::{self, Tail},
     message::MESSAGE_BYTES_MAX_DEFAULT,
-    records::{Head, RelationRecord},
+    records::{EventKind, Head, RelationRecord},
 };
 
 /// Messages that are deleted or given a receipt in one change, at the most.
@@ -56,24 +61,24 @@ pub struct Change {
     pub refused: Vec<(UserId, u32)>,
 }
 
-/// What is to be changed. `peer` is the other side of the 1:1 conversation.
+/// What is to be changed. `peer` is whom the conversation is with.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub enum Kind {
     /// Takes one's own message back.
-    Recall { peer: UserId, seq: u64, reason: String },
+    Recall { peer: Peer, seq: u64, reason: String },
     /// Replaces the body of one's own message.
-    Edit { peer: UserId, seq: u64, body: Bytes, facts: Option<Box<Facts>> },
+    Edit { peer: Peer, seq: u64, body: Bytes, facts: Option<Box<Facts>> },
     /// Deletes messages for the user alone.
-    Delete { peer: UserId, seqs: Vec<u64> },
+    Delete { peer: Peer, seqs: Vec<u64> },
     /// Says that received messages were read, one by one.
-    Receipts { peer: UserId, seqs: Vec<u64> },
+    Receipts { peer: Peer, seqs: Vec<u64> },
     /// Sets and removes extensions of a message.
-    Extensions { peer: UserId, seq: u64, changes: Vec<ExtensionChange> },
+    Extensions { peer: Peer, seq: u64, changes: Vec<ExtensionChange> },
     /// Pins a message for both sides, or unpins it.
-    Pin { peer: UserId, seq: u64, unpin: bool },
+    Pin { peer: Peer, seq: u64, unpin: bool },
     /// Changes what the user keeps about a conversation.
-    Conversation { peer: UserId, update: Box<UpdateConversation> },
+    Conversation { peer: Peer, update: Box<UpdateConversation> },
     /// Gives a label another name; without one it is taken off all conversations.
     RenameLabel { label: String, to: String },
     /// Puts users on the user's blacklist and takes them off. `each`: those that can't be are left out, instead of
@@ -135,7 +140,7 @@ impl Change {
             Kind::Blacklist { add, remove, each } => blacklist::check(&self.user, add, remove, *each),
             Kind::Profile(change) => change.check(self.by),
             Kind::Friends(change) => change.check(self.by),
-            Kind::Group(_) => Err(Error::NotAllowed),
+            Kind::Group(change) => change.check(self.by),
             Kind::Erase(_) if self.by == Author::User => Err(Error::NotAllowed),
             Kind::Erase(_) => Ok(()),
             Kind::Recall { .. } | Kind::Pin { .. } => Ok(()),
@@ -153,7 +158,7 @@ impl Change {
             Kind::Profile(change) => change.bytes(),
             Kind::Friends(change) => change.bytes(),
             Kind::Erase(erase) => erase.bytes(),
-            Kind::Group(_) => REASON_BYTES_MAX,
+            Kind::Group(change) => change.bytes(),
             Kind::Conversation { update, .. } => update.encoded_len(),
             Kind::Recall { .. } | Kind::Pin { .. } | Kind::RenameLabel { .. } => REASON_BYTES_MAX,
         }
@@ -179,7 +184,7 @@ impl Change {
             Kind::Profile(change) => change.written_bytes(),
             Kind::Friends(change) => change.written_bytes(),
             Kind::Erase(erase) => erase.written_bytes(),
-            Kind::Group(_) => 4 * NOTE_BYTES,
+            Kind::Group(change) => change.written_bytes(),
             Kind::Conversation { .. } | Kind::RenameLabel { .. } => CONVERSATION_BYTES,
             Kind::Recall { .. } | Kind::Pin { .. } => 4 * NOTE_BYTES,
         }
@@ -192,6 +197,7 @@ impl Change {
             Kind::Profile(change) => change.stamps_max(),
             Kind::Friends(change) => change.stamps_max(),
             Kind::Erase(erase) => erase.stamps_max(),
+            Kind::Group(change) => change.stamps_max(),
             _ => 2,
         }
     }
@@ -200,27 +206,30 @@ impl Change {
         let app = self.app;
         match &self.kind {
             Kind::Recall { peer, seq, .. } => {
-                smallvec![keys::message(app, Conversation::between(&self.user, peer), *seq)]
+                smallvec![Tail::of(&self.user, peer).message(app, *seq)]
             }
             Kind::Edit { peer, seq, .. }
             | Kind::Extensions { peer, seq, .. }
-            | Kind::Pin { peer, seq, unpin: false } => smallvec![
-                keys::message(app, Conversation::between(&self.user, peer), *seq),
-                keys::relation(app, peer, &self.user),
-            ],
+            | Kind::Pin { peer, seq, unpin: false } => {
+                let message = Tail::of(&self.user, peer).message(app, *seq);
+                match peer {
+                    Peer::User(other) => smallvec![message, keys::relation(app, other, &self.user)],
+                    Peer::Group(group) => smallvec![message, keys::group(app, group)],
+                }
+            }
             Kind::Pin { unpin: true, .. } => SmallVec::new(),
             Kind::Receipts { peer, seqs } => {
-                let conversation = Conversation::between(&self.user, peer);
-                seqs.iter().map(|seq| keys::message(app, conversation, *seq)).collect()
+                let tail = Tail::of(&self.user, peer);
+                seqs.iter().map(|seq| tail.message(app, *seq)).collect()
             }
             Kind::Conversation { peer, .. } => smallvec![
                 keys::kept(app, &self.user, peer),
-                keys::conversation_head(app, Conversation::between(&self.user, peer)),
+                Tail::of(&self.user, peer).head(app),
                 keys::labels(app, &self.user),
             ],
             Kind::RenameLabel { .. } => smallvec![keys::labels(app, &self.user)],
             Kind::Delete { peer, .. } => {
-                smallvec![keys::conversation_head(app, Conversation::between(&self.user, peer))]
+                smallvec![Tail::of(&self.user, peer).head(app)]
             }
             Kind::Blacklist { add, remove, .. } => {
                 let accounts = add.iter().chain([&self.user]).map(|other| keys::account(app, other));
@@ -231,7 +240,7 @@ impl Change {
             Kind::Profile(change) => change.reads(app, &self.user),
             Kind::Friends(change) => change.reads(app, &self.user),
             Kind::Erase(erase) => erase.reads(app, &self.user),
-            Kind::Group(_) => SmallVec::new(),
+            Kind::Group(change) => change.reads(app),
         }
     }
 
@@ -240,7 +249,7 @@ impl Change {
         match &self.kind {
             // Within a list, all of which is read.
             Kind::Pin { peer, seq, .. } => {
-                smallvec![keys::pin(self.app, Conversation::between(&self.user, peer), *seq)]
+                smallvec![Tail::of(&self.user, peer).pin(self.app, *seq)]
             }
             Kind::Blacklist { .. } => {
                 smallvec![keys::listed(self.app, keys::Listed::Blacklist, &self.user, &self.user)]
@@ -248,6 +257,7 @@ impl Change {
             Kind::Friends(_) => smallvec![keys::book(self.app, &self.user)],
             Kind::Profile(_) => smallvec![keys::profile(self.app, &self.user)],
             Kind::Erase(_) => smallvec![keys::unfinished(self.app, &self.user)],
+            Kind::Group(change) => change.guards(self.app),
             _ => self.reads(),
         }
     }
@@ -255,7 +265,10 @@ impl Change {
     /// Whether a run of the change can't tell what an earlier one has written into logs: then everybody concerned
     /// reads them, and that run is barred, should it still be on its way.
     pub(super) fn is_told_by_the_log(&self) -> bool {
-        matches!(self.kind, Kind::Blacklist { .. } | Kind::Profile(_) | Kind::Friends(_) | Kind::Erase(_))
+        matches!(
+            self.kind,
+            Kind::Blacklist { .. } | Kind::Profile(_) | Kind::Friends(_) | Kind::Erase(_) | Kind::Group(_)
+        )
     }
 
     pub(super) async fn stage(&self, staging: &mut Staging<'_>) -> Result<Answer, Error> {
@@ -280,52 +293,119 @@ impl Change {
             Kind::Profile(change) => change.stage(staging, self).await,
             Kind::Friends(change) => change.stage(staging, self).await,
             Kind::Erase(erase) => erase.stage(staging, self).await,
-            Kind::Group(_) => Err(Error::NotAllowed),
+            Kind::Group(change) => change.stage(staging, self).await,
         }
     }
 
     /// Everybody who may be told of it.
-    pub fn concerned(&self) -> SmallVec<[&UserId; 2]> {
+    pub fn concerned(&self) -> SmallVec<[Audience; 2]> {
         match &self.kind {
             Kind::Recall { peer, .. }
             | Kind::Edit { peer, .. }
             | Kind::Receipts { peer, .. }
             | Kind::Extensions { peer, .. }
             | Kind::Pin { peer, .. }
-            | Kind::Conversation { peer, .. } => smallvec![&self.user, peer],
-            Kind::Delete { .. } | Kind::RenameLabel { .. } => smallvec![&self.user],
-            Kind::Blacklist { add, .. } => add.iter().chain([&self.user]).collect(),
-            Kind::Profile(change) => change.others().iter().chain([&self.user]).collect(),
-            Kind::Friends(change) => change.others().into_iter().chain([&self.user]).collect(),
-            Kind::Erase(erase) => erase.others().iter().chain([&self.user]).collect(),
-            Kind::Group(_) => smallvec![&self.user],
+            | Kind::Conversation { peer, .. } => {
+                let other = match peer {
+                    Peer::User(other) => other.clone().into(),
+                    Peer::Group(group) => group.clone().into(),
+                };
+                smallvec![self.user.clone().into(), other]
+            }
+            Kind::Delete { .. } | Kind::RenameLabel { .. } => smallvec![self.user.clone().into()],
+            Kind::Blacklist { add, .. } => self.with_user(add),
+            Kind::Profile(change) => self.with_user(change.others()),
+            Kind::Friends(change) => self.with_user(change.others()),
+            Kind::Erase(erase) => self.with_user(erase.others()),
+            Kind::Group(change) => {
+                let group = change.group().map(|group| group.clone().into());
+                self.with_user(change.named()).into_iter().chain(group).collect()
+            }
         }
     }
 
-    /// The two sides of a conversation, once each.
-    fn sides<'a>(&'a self, peer: &'a UserId) -> SmallVec<[(&'a UserId, &'a UserId); 2]> {
-        match self.user == *peer {
-            true => smallvec![(peer, peer)],
-            false => smallvec![(&self.user, peer), (peer, &self.user)],
+    fn with_user<'a>(&'a self, others: impl IntoIterator<Item = &'a UserId>) -> SmallVec<[Audience; 2]> {
+        others.into_iter().chain([&self.user]).map(|user| user.clone().into()).collect()
+    }
+
+    /// The two sides of a 1:1 conversation, once each.
+    fn sides<'a>(&'a self, other: &'a UserId) -> SmallVec<[(&'a UserId, &'a UserId); 2]> {
+        match self.user == *other {
+            true => smallvec![(other, other)],
+            false => smallvec![(&self.user, other), (other, &self.user)],
         }
+    }
+
+    /// Writes an entry into the log of everybody in the conversation, as `told` makes it of whom it is with there.
+    async fn tell(
+        &self,
+        staging: &mut Staging<'_>,
+        peer: &Peer,
+        told: impl Fn(&Peer) -> (EventKind, EncodedEvent),
+    ) -> Result<(), Error> {
+        match peer {
+            Peer::User(other) => {
+                for (user, other) in self.sides(other) {
+                    let (kind, event) = told(&Peer::User(other.clone()));
+                    staging.append(self.app, user, kind, event);
+                }
+            }
+            Peer::Group(group) => {
+                let record = access::load(staging, self.app, group).await?;
+                let receivers = access::receivers(staging, self.app, group, &record, Some(&self.user)).await?;
+                let (kind, event) = told(peer);
+                staging.append_to_group(self.app, group, receivers.as_deref(), kind, event);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for what has no record of its own: the entry holds it.
+    async fn tell_stored(
+        &self,
+        staging: &mut Staging<'_>,
+        peer: &Peer,
+        what: impl Fn(&Peer) -> What,
+    ) -> Result<(), Error> {
+        let told = |peer: &Peer| {
+            let event = EncodedEvent::of(&what(peer));
+            (EventKind::Stored(event.to_stored()), event)
+        };
+        self.tell(staging, peer, told).await
     }
 
     /// A message of the user's conversation with `peer`.
-    async fn message(&self, staging: &mut Staging<'_>, peer: &UserId, seq: u64) -> Result<Message, Error> {
-        let key = keys::message(self.app, Conversation::between(&self.user, peer), seq);
-        let stored = staging.get(&key).await?.ok_or(Error::MessageUnknown)?;
-        Message::decode(stored).map_err(|_| damaged("message"))
+    async fn message(&self, staging: &mut Staging<'_>, peer: &Peer, seq: u64) -> Result<Message, Error> {
+        self.ensure_seen(staging, peer, seq).await?;
+        let stored = staging.get(&Tail::of(&self.user, peer).message(self.app, seq)).await?;
+        let unknown = || match peer {
+            Peer::User(_) => Error::MessageUnknown,
+            Peer::Group(_) => groups::Refusal::MessageUnknown.into(),
+        };
+        Message::decode(stored.ok_or_else(unknown)?).map_err(|_| damaged("message"))
+    }
+
+    /// Refuses what was said in a group while the user was not in it.
+    async fn ensure_seen(&self, staging: &Staging<'_>, peer: &Peer, seq: u64) -> Result<(), Error> {
+        let Peer::Group(group) = peer else { return Ok(()) };
+        if self.by == Author::Admin {
+            return Ok(());
+        }
+        access::ensure_sees(staging.tx, self.app, group, &self.user, seq).await
     }
 
     /// The same, if it was not recalled.
-    async fn present_message(&self, staging: &mut Staging<'_>, peer: &UserId, seq: u64) -> Result<Message, Error> {
+    async fn present_message(&self, staging: &mut Staging<'_>, peer: &Peer, seq: u64) -> Result<Message, Error> {
         let message = self.message(staging, peer, seq).await?;
-        if message.recalled.is_some() { Err(Error::MessageRecalled) } else { Ok(message) }
+        match (&message.recalled, peer) {
+            (None, _) => Ok(message),
+            (Some(_), Peer::User(_)) => Err(Error::MessageRecalled),
+            (Some(_), Peer::Group(_)) => Err(groups::Refusal::MessageRecalled.into()),
+        }
     }
 
-    async fn head(&self, staging: &mut Staging<'_>, peer: &UserId) -> Result<Head, Error> {
-        let key = keys::conversation_head(self.app, Conversation::between(&self.user, peer));
-        Head::from_stored(staging.get(&key).await?)
+    async fn head(&self, staging: &mut Staging<'_>, peer: &Peer) -> Result<Head, Error> {
+        Head::from_stored(staging.get(&Tail::of(&self.user, peer).head(self.app)).await?)
     }
 
     /// Refuses users that do not exist.
@@ -336,10 +416,19 @@ impl Change {
         }
     }
 
-    /// Refuses what `peer` would refuse as a message: an old message must not become the way to say something
-    /// new. Returns what `peer` says of the user.
-    async fn ensure_welcome(&self, staging: &mut Staging<'_>, peer: &UserId) -> Result<RelationRecord, Error> {
-        let settings = staging.settings(self.app).await?;
-        super::send::ensure_welcome(staging, self.app, &self.user, peer, &settings, self.by).await
+    /// Refuses what would be refused as a message: an old message must not become the way to say something new.
+    /// Returns what the other side of a 1:1 conversation says of the user.
+    async fn ensure_welcome(&self, staging: &mut Staging<'_>, peer: &Peer) -> Result<RelationRecord, Error> {
+        match peer {
+            Peer::User(other) => {
+                let settings = staging.settings(self.app).await?;
+                super::send::ensure_welcome(staging, self.app, &self.user, other, &settings, self.by).await
+            }
+            Peer::Group(group) => {
+                let record = access::load(staging, self.app, group).await?;
+                access::ensure_may_speak(staging, self.app, group, &record, &self.user, self.by).await?;
+                Ok(RelationRecord::default())
+            }
+        }
     }
 }

@@ -7,10 +7,10 @@ use protocol::message::{PinChanged, event::What};
 use super::Change;
 use crate::{
     domain::{
-        Error, UserId,
+        Error, Peer,
         act::{Answer, Staging},
         damaged,
-        keys::{self, Conversation},
+        keys::{self, Tail},
         records::PinRecord,
     },
     store::{RangeQuery, ReadMode},
@@ -22,21 +22,23 @@ pub const PINS_MAX: usize = 10;
 pub(super) async fn change(
     staging: &mut Staging<'_>,
     change: &Change,
-    peer: &UserId,
+    peer: &Peer,
     seq: u64,
     unpin: bool,
 ) -> Result<Answer, Error> {
-    let conversation = Conversation::between(&change.user, peer);
+    let tail = Tail::of(&change.user, peer);
     // A pin whose message was recalled or has expired can still be taken off.
     if !unpin {
         change.present_message(staging, peer, seq).await?;
+    }
+    if !unpin || matches!(peer, Peer::Group(_)) {
         change.ensure_welcome(staging, peer).await?;
     }
-    let (begin, end) = keys::pins(change.app, conversation);
+    let (begin, end) = tail.pins(change.app);
     // One more than there may be: so the whole range is read, and whoever writes into it conflicts.
     let query = RangeQuery { begin, end, limit: PINS_MAX + 1, reverse: false, mode: ReadMode::Serializable };
     let pins = staging.tx.range(query).await?.pairs;
-    let key = keys::pin(change.app, conversation, seq);
+    let key = tail.pin(change.app, seq);
     let present = pins.iter().find(|(pinned, _)| *pinned == key).map(|(_, record)| record.clone());
     let is_pinned = present.is_some();
     if is_pinned != unpin && !staging.again {
@@ -50,16 +52,16 @@ pub(super) async fn change(
         by = PinRecord::decode(present).map_err(|_| damaged("pin"))?.by;
     } else {
         if pins.len() >= PINS_MAX {
-            take_off_expired(staging, change, peer, &pins).await?;
+            take_off_expired(staging, change, &tail, &pins).await?;
         }
         let record = PinRecord { by: by.clone(), time_ms: staging.now_ms };
         staging.tx.set(key, record.encode_to_vec());
     }
-    for (user, other) in change.sides(peer) {
-        let (conversation, by) = (Some(other.to_conversation()), by.clone());
-        let event = PinChanged { conversation, seq, by, unpinned: unpin };
-        staging.append_stored(change.app, user, &What::Pin(event));
-    }
+    let event = |peer: &Peer| {
+        let (conversation, by) = (Some(peer.to_conversation()), by.clone());
+        What::Pin(PinChanged { conversation, seq, by, unpinned: unpin })
+    };
+    change.tell_stored(staging, peer, event).await?;
     Ok(Answer::Done)
 }
 
@@ -68,14 +70,13 @@ pub(super) async fn change(
 async fn take_off_expired(
     staging: &Staging<'_>,
     change: &Change,
-    peer: &UserId,
+    tail: &Tail,
     pins: &[(Bytes, Bytes)],
 ) -> Result<(), Error> {
-    let conversation = Conversation::between(&change.user, peer);
     let mut expired = Vec::new();
     for (pin, _) in pins {
         let seq = keys::last_seq(pin).ok_or_else(|| damaged("pin key"))?;
-        if staging.tx.get(&keys::message(change.app, conversation, seq)).await?.is_none() {
+        if staging.tx.get(&tail.message(change.app, seq)).await?.is_none() {
             expired.push(pin);
         }
     }

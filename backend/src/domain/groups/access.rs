@@ -6,14 +6,14 @@ use protocol::message::{GroupRole, GroupType};
 
 use super::{
     Refusal,
-    records::{GroupRecord, MemberRecord},
+    records::{FormerRecord, GroupRecord, MemberRecord},
     table::{self, Rules, Who},
 };
 use crate::{
     domain::{
         AppId, Error, GroupId, UserId,
         act::{Author, Staging},
-        damaged, keys,
+        damaged, keys, mute,
     },
     store::{RangeQuery, ReadMode, Tx},
 };
@@ -77,6 +77,70 @@ pub(crate) fn ensure(who: Who, by: Author, role: GroupRole) -> Result<(), Error>
         Author::User => who.includes(role),
     };
     if may { Ok(()) } else { Err(Refusal::RightMissing.into()) }
+}
+
+/// Refuses who may not write in a group.
+pub(crate) async fn ensure_may_speak(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    record: &GroupRecord,
+    user: &UserId,
+    by: Author,
+) -> Result<Option<MemberRecord>, Error> {
+    let known = member(staging, app, group, user).await?;
+    if by == Author::Admin {
+        return Ok(known);
+    }
+    let role = known.as_ref().map_or(GroupRole::None, MemberRecord::role);
+    // Who is in a live room now only the gateway knows.
+    if role == GroupRole::None && !record.rules()?.is_room() {
+        return Err(Refusal::RightMissing.into());
+    }
+    let leads = matches!(role, GroupRole::Owner | GroupRole::Admin);
+    let is_muted = known.as_ref().is_some_and(|known| known.muted_until_ms > staging.now_ms);
+    if is_muted || record.muted_all && !leads || mute::is_muted_in_groups(staging, app, user).await? {
+        return Err(Refusal::Muted.into());
+    }
+    Ok(known)
+}
+
+/// There is no such group, as an error.
+pub(crate) fn unknown() -> Error {
+    Refusal::Unknown.into()
+}
+
+/// Messages of a group that a user can see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}
+
+/// What a user can see of a group whose newest message is `head`, oldest first: what was said while the user was in
+/// it. Refuses who never was.
+pub(crate) async fn spans(tx: &Tx, app: AppId, group: &GroupId, user: &UserId, head: u64) -> Result<Vec<Span>, Error> {
+    let (former, member) = (tx.snapshot_get(&keys::former_group(app, user, group)), keys::member(app, group, user));
+    let member = tx.snapshot_get(&member).await?.map(decode_member).transpose()?;
+    let former = FormerRecord::decode(former.await?.unwrap_or_default()).map_err(|_| damaged("former group"))?;
+    let left = former.spans.iter().map(|span| Span { first: span.first_seq, last: span.last_seq });
+    let present = member.filter(|member| member.role() != GroupRole::None);
+    let now = present.map(|member| Span { first: member.first_seq.max(1), last: head });
+    let spans: Vec<Span> = left.chain(now).collect();
+    if spans.is_empty() {
+        let is_there = tx.snapshot_get(&keys::group(app, group)).await?.is_some();
+        return Err(if is_there { Refusal::RightMissing.into() } else { unknown() });
+    }
+    Ok(spans)
+}
+
+/// Refuses what a user can't see of a group.
+pub(crate) async fn ensure_sees(tx: &Tx, app: AppId, group: &GroupId, user: &UserId, seq: u64) -> Result<(), Error> {
+    let spans = spans(tx, app, group, user, u64::MAX).await?;
+    match spans.iter().any(|span| (span.first..=span.last).contains(&seq)) {
+        true => Ok(()),
+        false => Err(Refusal::MessageUnknown.into()),
+    }
 }
 
 /// All members of a group with what it knows of them, by name.

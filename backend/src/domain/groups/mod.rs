@@ -3,6 +3,8 @@
 //! What may not live here: who is online, and who is in a live room now; that is the gateway's.
 
 pub(crate) mod access;
+pub(crate) mod entering;
+pub mod read;
 pub(crate) mod records;
 pub mod table;
 

@@ -132,6 +132,9 @@ pub(crate) struct SpanRecord {
     /// Nothing in the group's log up to this version of the store concerns the user.
     #[prost(uint64, tag = "4")]
     pub(crate) from_version: u64,
+    /// The hour, since the Unix epoch, under which the conversation stands in the user's list; 0: it does not.
+    #[prost(uint32, tag = "5")]
+    pub(crate) active_hour: u32,
 }
 
 /// An open application for a group.
@@ -165,6 +168,9 @@ pub(crate) struct GroupAttributesRecord {
 pub(crate) struct GroupCountersRecord {
     #[prost(btree_map = "string, int64", tag = "1")]
     pub(crate) counters: BTreeMap<String, i64>,
+    /// The last changes that were made, newest last: one that is run again is not made again.
+    #[prost(fixed64, repeated, tag = "2")]
+    pub(crate) changes: Vec<u64>,
 }
 
 /// How many groups a user is in, and owns.

@@ -3,6 +3,8 @@
 
 use protocol::message::{GroupJoinOption, GroupRole, GroupType, ReceiveOption};
 
+use crate::domain::settings::Settings;
+
 /// Who may do something: any of these. An administrator of the application is named apart from members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Who {
@@ -177,6 +179,17 @@ pub fn rules(kind: GroupType) -> Option<&'static Rules> {
 }
 
 impl Rules {
+    /// Members that a group may have; `None`: any number (GRP-01). `own_max`: what was set for it alone, or 0.
+    pub fn members_max(&self, settings: &Settings, own_max: u32) -> Option<u32> {
+        let by_type = settings.group_members_max;
+        let of_type = match self.kind {
+            GroupType::Work => by_type.work,
+            GroupType::Public => by_type.public,
+            _ => by_type.meeting,
+        };
+        self.is_limited.then(|| if own_max == 0 { of_type } else { own_max })
+    }
+
     /// Whether it is a live room: its members are whoever is there now.
     pub fn is_room(&self) -> bool {
         !self.keeps_history

@@ -18,12 +18,12 @@ use protocol::message::{Message, Profile};
 
 use super::{
     super::{
-        AppId, Error, UserId,
+        AppId, Error, GroupId, Peer, UserId,
         callbacks::CallbackRecord,
-        keys::{self, Conversation, Parts, Tail},
+        keys::{self, Parts, Tail},
         records::{
-            AccountRecord, ApplicationRecord, EventKind, EventPass, EventRecord, Head, LaneClaim, RemovalRecord,
-            RetentionClaim, SentRecord,
+            AccountRecord, ApplicationRecord, EventKind, EventPass, EventRecord, Head, LaneClaim, MessageRef,
+            RemovalRecord, RetentionClaim, SentRecord,
         },
         retention::{event_floor, floor_seq, hour_of},
         unfinished::UnfinishedRecord,
@@ -91,6 +91,7 @@ impl Check<'_> {
                 return self.sent(app, key, &sender, &client_message_id, value);
             }
             Parts::Event { user, .. } => return self.event(app, key, &user, value),
+            Parts::GroupEvent { group, .. } => return self.group_event(app, key, &group, value),
             Parts::Floor(tail) => return self.floor(app, key, &tail, value),
             Parts::Hour(_, tail) => return self.hour(app, key, &tail, &value),
             Parts::EventFloor { user } => return self.event_floor(app, key, &user, value),
@@ -176,6 +177,12 @@ impl Check<'_> {
 
     /// What the head says of its newest message, and where it has put the conversation.
     fn head(&mut self, app: AppId, key: &[u8], head: &Head, newest: &Message) -> Result<(), Error> {
+        if !newest.group.is_empty() {
+            if head.count_low != newest.other_count {
+                self.problem(key, "its count is not that of its newest message");
+            }
+            return Ok(());
+        }
         let (Some(from), Some(to)) = (UserId::new(&newest.from), UserId::new(&newest.to)) else {
             self.problem(key, "sender or recipient of its newest message is no user name");
             return Ok(());
@@ -185,7 +192,7 @@ impl Check<'_> {
             self.problem(key, "its counts are not those of its newest message");
         }
         for (user, peer) in [(&from, &to), (&to, &from)] {
-            let entry = keys::active(app, user, hour_of(head.active_ms), peer);
+            let entry = keys::active(app, user, hour_of(head.active_ms), &peer.clone().into());
             if head.last_seq > 0 && self.walk.get(&entry)?.is_none() {
                 self.problem(key, &format!("it is not in the list of {user}"));
             }
@@ -210,11 +217,16 @@ impl Check<'_> {
             self.problem(key, "does not decode");
             return Ok(());
         };
-        let (Some(from), Some(to)) = (UserId::new(sender), UserId::new(&record.to)) else {
-            self.problem(key, "sender or recipient is no user name");
+        let to = if record.group.is_empty() {
+            UserId::new(&record.to).map(Peer::User)
+        } else {
+            GroupId::new(&record.group).map(Peer::Group)
+        };
+        let (Some(from), Some(to)) = (UserId::new(sender), to) else {
+            self.problem(key, "sender or recipient is no name");
             return Ok(());
         };
-        let tail = Tail::from(Conversation::between(&from, &to));
+        let tail = Tail::of(&from, &to);
         let stored = self.walk.get(&tail.message(app, record.seq))?;
         let Some(message) = stored.and_then(|stored| Message::decode(stored).ok()) else {
             self.problem(key, &format!("its message, sequence {}, is not there", record.seq));
@@ -227,21 +239,39 @@ impl Check<'_> {
     }
 
     fn event(&mut self, app: AppId, key: &[u8], user: &str, value: Bytes) -> Result<(), Error> {
+        let user = UserId::new(user);
+        self.entry(app, key, value, |target| target.tail(user.as_ref()?).ok())
+    }
+
+    fn group_event(&mut self, app: AppId, key: &[u8], group: &GroupId, value: Bytes) -> Result<(), Error> {
+        self.entry(app, key, value, |target| (target.group == group.as_str()).then(|| group.into()))
+    }
+
+    /// An entry of an event log; `tail`: the conversation that it names.
+    fn entry(
+        &mut self,
+        app: AppId,
+        key: &[u8],
+        value: Bytes,
+        tail: impl Fn(&MessageRef) -> Option<Tail>,
+    ) -> Result<(), Error> {
         let Ok(record) = EventRecord::decode(value) else {
             self.problem(key, "does not decode");
             return Ok(());
         };
         // Of a kind that this program does not know.
         let Some(EventKind::Message(target) | EventKind::Changed(target)) = record.kind else { return Ok(()) };
-        let (Some(user), Some(peer)) = (UserId::new(user), UserId::new(&target.peer)) else {
-            self.problem(key, "the log's owner or the other side is no user name");
+        let Some(tail) = tail(&target) else {
+            self.problem(key, "the log's owner or the conversation is not what it should be");
             return Ok(());
         };
-        let tail = Tail::from(Conversation::between(&user, &peer));
         if self.walk.get(&tail.message(app, target.seq))?.is_none()
             && target.seq >= floor_seq(self.walk.get(&tail.floor(app))?).unwrap_or(1)
         {
-            self.problem(key, &format!("its message, sequence {} with {peer}, is not there", target.seq));
+            self.problem(
+                key,
+                &format!("its message, sequence {} with {}{}, is not there", target.seq, target.peer, target.group),
+            );
         }
         Ok(())
     }

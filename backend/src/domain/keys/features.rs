@@ -4,18 +4,20 @@ use bytes::Bytes;
 use foundationdb_tuple::{Bytes as TupleBytes, Element, unpack};
 
 use super::{
-    ACTIVE, AppId, BLACKLIST, Conversation, DELETED, DEPLOYMENT, EXTENSION, KEPT, LABELS, MENTION, MERGED, ONE_TO_ONE,
-    PIN, RELATION, STORE_ID, UserId, children, key,
+    ACTIVE, AppId, BLACKLIST, DELETED, DEPLOYMENT, GroupId, IN_GROUP, KEPT, LABELS, MENTION, MERGED, ONE_TO_ONE, Peer,
+    RELATION, STORE_ID, UserId, children, key,
 };
 
 /// What a user keeps about a conversation.
-pub fn kept(app: AppId, user: &UserId, peer: &UserId) -> Bytes {
-    key(&(app, KEPT, user.as_str(), ONE_TO_ONE, peer.as_str()))
+pub fn kept(app: AppId, user: &UserId, peer: &Peer) -> Bytes {
+    let (kind, name) = peer_parts(peer);
+    key(&(app, KEPT, user.as_str(), kind, name))
 }
 
 /// Says in which hour a user's conversation was last active.
-pub fn active(app: AppId, user: &UserId, hour: u32, peer: &UserId) -> Bytes {
-    key(&(app, ACTIVE, user.as_str(), hour, ONE_TO_ONE, peer.as_str()))
+pub fn active(app: AppId, user: &UserId, hour: u32, peer: &Peer) -> Bytes {
+    let (kind, name) = peer_parts(peer);
+    key(&(app, ACTIVE, user.as_str(), hour, kind, name))
 }
 
 /// All of a user's conversations, by hour.
@@ -23,10 +25,27 @@ pub fn all_active(app: AppId, user: &UserId) -> (Bytes, Bytes) {
     children(&(app, ACTIVE, user.as_str()))
 }
 
-/// The other side in a key of [`all_active`].
-pub fn active_peer(key: &[u8]) -> Option<UserId> {
-    let (_, _, _, _, kind, peer): (AppId, u32, String, u32, u32, String) = unpack(key).ok()?;
-    (kind == ONE_TO_ONE).then(|| UserId::new(&peer))?
+/// Whom the conversation is with in a key of [`all_active`].
+pub fn active_peer(key: &[u8]) -> Option<Peer> {
+    let (_, _, _, _, kind, name): (AppId, u32, String, u32, u32, String) = unpack(key).ok()?;
+    peer_of(kind, &name)
+}
+
+/// Whom a conversation is with, by its kind and name.
+pub(super) fn peer_of(kind: u32, name: &str) -> Option<Peer> {
+    match kind {
+        ONE_TO_ONE => UserId::new(name).map(Peer::User),
+        IN_GROUP => GroupId::new(name).map(Peer::Group),
+        _ => None,
+    }
+}
+
+/// A conversation's kind, and whom it is with.
+fn peer_parts(peer: &Peer) -> (u32, &str) {
+    match peer {
+        Peer::User(user) => (ONE_TO_ONE, user.as_str()),
+        Peer::Group(group) => (IN_GROUP, group.as_str()),
+    }
 }
 
 /// The hour in a key of [`all_active`].
@@ -42,13 +61,15 @@ pub fn active_in(app: AppId, user: &UserId, hour: u32) -> (Bytes, Bytes) {
 }
 
 /// Says that a user has deleted a message.
-pub fn deleted(app: AppId, user: &UserId, peer: &UserId, seq: u64) -> Bytes {
-    key(&(app, DELETED, user.as_str(), ONE_TO_ONE, peer.as_str(), seq))
+pub fn deleted(app: AppId, user: &UserId, peer: &Peer, seq: u64) -> Bytes {
+    let (kind, name) = peer_parts(peer);
+    key(&(app, DELETED, user.as_str(), kind, name, seq))
 }
 
 /// Says that a message mentions a user.
-pub fn mention(app: AppId, user: &UserId, peer: &UserId, seq: u64) -> Bytes {
-    key(&(app, MENTION, user.as_str(), ONE_TO_ONE, peer.as_str(), seq))
+pub fn mention(app: AppId, user: &UserId, peer: &Peer, seq: u64) -> Bytes {
+    let (kind, name) = peer_parts(peer);
+    key(&(app, MENTION, user.as_str(), kind, name, seq))
 }
 
 /// The sequence that a key of [`deleted`], [`mention`], [`message`](super::message) or [`pin`] ends with.
@@ -59,37 +80,12 @@ pub fn last_seq(key: &[u8]) -> Option<u64> {
     }
 }
 
-/// An extension of a message.
-pub fn extension(app: AppId, conversation: Conversation<'_>, seq: u64, name: &str) -> Bytes {
-    key(&(app, EXTENSION, ONE_TO_ONE, conversation.low, conversation.high, seq, name))
-}
-
-/// The last version that an extension of a message was given.
-pub fn extension_counter(app: AppId, conversation: Conversation<'_>, seq: u64) -> Bytes {
-    key(&(app, EXTENSION, ONE_TO_ONE, conversation.low, conversation.high, seq))
-}
-
-/// All extensions of a message.
-pub fn extensions(app: AppId, conversation: Conversation<'_>, seq: u64) -> (Bytes, Bytes) {
-    children(&(app, EXTENSION, ONE_TO_ONE, conversation.low, conversation.high, seq))
-}
-
 /// The name in a key of [`extension`].
 pub fn extension_name(key: &[u8]) -> Option<String> {
     match unpack::<Vec<Element<'_>>>(key).ok()?.pop()? {
         Element::String(name) => Some(name.into_owned()),
         _ => None,
     }
-}
-
-/// A pinned message.
-pub fn pin(app: AppId, conversation: Conversation<'_>, seq: u64) -> Bytes {
-    key(&(app, PIN, ONE_TO_ONE, conversation.low, conversation.high, seq))
-}
-
-/// All pinned messages of a conversation.
-pub fn pins(app: AppId, conversation: Conversation<'_>) -> (Bytes, Bytes) {
-    children(&(app, PIN, ONE_TO_ONE, conversation.low, conversation.high))
 }
 
 /// What a merged message holds.

@@ -101,6 +101,21 @@ pub fn group_receipts(app: AppId, group: &GroupId, seq: u64) -> (Bytes, Bytes) {
     children(&(app, GROUP_RECEIPT, group.as_str(), seq))
 }
 
+/// Everybody who has read anything in a group.
+pub fn all_group_receipts(app: AppId, group: &GroupId) -> (Bytes, Bytes) {
+    children(&(app, GROUP_RECEIPT, group.as_str()))
+}
+
+/// Receipts of messages before `seq`.
+pub fn group_receipts_before(app: AppId, group: &GroupId, seq: u64) -> (Bytes, Bytes) {
+    (key(&(app, GROUP_RECEIPT, group.as_str())), group_receipts_count(app, group, seq))
+}
+
+/// All messages that members have sent.
+pub fn sent_in_group(app: AppId, group: &GroupId) -> (Bytes, Bytes) {
+    children(&(app, GROUP_SENT, group.as_str()))
+}
+
 /// Says that a member has sent a message: the value counts those of the member that count as unread, it included.
 pub fn group_sent(app: AppId, group: &GroupId, user: &UserId, seq: u64) -> Bytes {
     key(&(app, GROUP_SENT, group.as_str(), user.as_str(), seq))
@@ -143,6 +158,11 @@ pub fn room_sent(app: AppId, hour: u32, group: &GroupId, sender: &UserId, client
 /// All answers to sends to live rooms before an hour.
 pub fn room_sent_before(app: AppId, hour: u32) -> (Bytes, Bytes) {
     (key(&(app, ROOM_SENT)), key(&(app, ROOM_SENT, hour)))
+}
+
+/// The name that a key ends with.
+pub fn last_name(key: &[u8]) -> Option<String> {
+    super::extension_name(key)
 }
 
 /// The two names that a key ends with, behind application and subspace.

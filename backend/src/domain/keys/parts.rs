@@ -7,16 +7,22 @@ use protocol::message;
 
 use super::super::{
     audience::Audience,
+    groups::records::{
+        FormerRecord, GroupApplicationRecord, GroupAttributesRecord, GroupBanRecord, GroupCountersRecord, GroupRecord,
+        GroupsOfUserRecord, JoinedRecord, MemberRecord, RoomSentRecord,
+    },
     records::{ConversationRecord, ExtensionRecord, LabelsRecord, MergedRecord, PinRecord},
 };
 use super::{
     ACCOUNT, ACTIVE, ANNOUNCED, ANNOUNCEMENT, ANNOUNCEMENT_BODY, ANNOUNCEMENT_TASK, ANNOUNCEMENTS_MADE, APPLICATION,
     APPLICATIONS_VERSION, ATTRIBUTE_NAMES, AUDIENCE, AppId, BLACKLIST, BOOK, CALLBACK, CALLBACK_CLAIM,
     CALLBACKS_VERSION, CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, Direction, EVENT, EVENT_FLOOR, EVENT_PASS,
-    EXTENSION, EventPlace, FRIEND, FRIEND_CHANGE, FRIEND_REMOVAL, FRIEND_REQUEST, HISTORY_CHUNK, HISTORY_FILE, HOUR,
-    KEPT, KEPT_BY, LABELS, MENTION, MERGED, MERGED_HOUR, MESSAGE, MOMENT, MUTE, PIN, PROFILE, RELATION, REMOVAL,
-    RETENTION_CLAIM, SENT, STORE_ID, Tail, UNFINISHED, UserId, expiry::split_number, friend_request_parts, hour_parts,
-    one_user, two_users, user_and_seq,
+    EXTENSION, EventPlace, FRIEND, FRIEND_CHANGE, FRIEND_REMOVAL, FRIEND_REQUEST, GROUP, GROUP_APPLICATION,
+    GROUP_ATTRIBUTES, GROUP_BAN, GROUP_COUNTERS, GROUP_FORMER, GROUP_JOINED, GROUP_MEMBER, GROUP_RECEIPT, GROUP_SENT,
+    GROUP_WORD, GROUPS_OF_USER, GroupId, HISTORY_CHUNK, HISTORY_FILE, HOUR, KEPT, KEPT_BY, LABELS, MENTION, MERGED,
+    MERGED_HOUR, MESSAGE, MOMENT, MUTE, PIN, PROFILE, RELATION, REMOVAL, RETENTION_CLAIM, ROOM_SENT, SENT, STORE_ID,
+    Tail, UNFINISHED, UserId, expiry::split_number, friend_request_parts, hour_parts, one_user, two_users,
+    user_and_seq,
 };
 use crate::store::Versionstamp;
 
@@ -33,6 +39,10 @@ pub(crate) enum Parts {
     },
     Event {
         user: String,
+        position: Versionstamp,
+    },
+    GroupEvent {
+        group: GroupId,
         position: Versionstamp,
     },
     Floor(Tail),
@@ -91,11 +101,19 @@ impl Parts {
             }
             EVENT => {
                 let place = EventPlace::of(app, key)?;
-                Parts::Event { user: unpack::<(String,)>(&place.user).ok()?.0, position: place.position }
+                match unpack::<(String,)>(&place.user) {
+                    Ok((user,)) => Parts::Event { user, position: place.position },
+                    Err(_) => Parts::GroupEvent { group: group_name(&place.user)?, position: place.position },
+                }
             }
             CONVERSATION_FLOOR => Parts::Floor(tail(rest)),
             HOUR => hour_parts(app, key).map(|(hour, tail)| Parts::Hour(hour, tail))?,
-            EVENT_FLOOR => Parts::EventFloor { user: unpack::<(String,)>(rest).ok()?.0 },
+            EVENT_FLOOR => match unpack::<(String,)>(rest) {
+                Ok((user,)) => Parts::EventFloor { user },
+                Err(_) => group_name(rest).map(|_| Parts::Feature)?,
+            },
+            GROUP | GROUP_MEMBER | GROUP_JOINED | GROUP_FORMER | GROUP_APPLICATION | GROUP_BAN | GROUP_ATTRIBUTES
+            | GROUP_COUNTERS | GROUP_RECEIPT | GROUP_SENT | GROUP_WORD | GROUPS_OF_USER | ROOM_SENT => Parts::Feature,
             RETENTION_CLAIM => Parts::RetentionClaim,
             EVENT_PASS => Parts::EventPass,
             MOMENT => Parts::Moment,
@@ -124,6 +142,12 @@ impl Parts {
     }
 }
 
+/// The group whose log a key's part names.
+fn group_name(packed: &[u8]) -> Option<GroupId> {
+    let (name,): (TupleBytes<'_>,) = unpack(packed).ok()?;
+    GroupId::new(std::str::from_utf8(&name).ok()?)
+}
+
 /// Since when a user is on a blacklist; 0 in entries that were written when that was not kept.
 pub(crate) fn blacklisted_ms(value: &[u8]) -> Option<u64> {
     if value.is_empty() { Some(0) } else { value.try_into().ok().map(u64::from_be_bytes) }
@@ -149,6 +173,19 @@ pub(crate) fn feature_decodes(subspace: u32, key: &[u8], value: &[u8]) -> bool {
         (MERGED, 3) => is::<MergedRecord>(value),
         (MERGED, _) => is::<message::Message>(value),
         (LABELS, _) => is::<LabelsRecord>(value),
+        (GROUP, _) => is::<GroupRecord>(value),
+        (GROUP_MEMBER, _) => is::<MemberRecord>(value),
+        (GROUP_JOINED, _) => is::<JoinedRecord>(value),
+        (GROUP_FORMER, _) => is::<FormerRecord>(value),
+        (GROUP_APPLICATION, _) => is::<GroupApplicationRecord>(value),
+        (GROUP_BAN, _) => is::<GroupBanRecord>(value),
+        (GROUP_ATTRIBUTES, _) => is::<GroupAttributesRecord>(value),
+        (GROUP_COUNTERS, _) => is::<GroupCountersRecord>(value),
+        (GROUP_RECEIPT, 4) => value.len() == size_of::<u32>(),
+        (GROUP_RECEIPT | GROUP_SENT, _) => value.len() == size_of::<u64>(),
+        (GROUP_WORD, _) => value.is_empty(),
+        (GROUPS_OF_USER, _) => is::<GroupsOfUserRecord>(value),
+        (ROOM_SENT, _) => is::<RoomSentRecord>(value),
         // One that was added later.
         _ => true,
     }

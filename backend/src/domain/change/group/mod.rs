@@ -1,29 +1,61 @@
 //! Changes of groups: their life, who is in them, what is said of them and of their members (GRP-02 to GRP-25).
 //!
 //! What each type of group allows, and to whom, is data: [`crate::domain::groups::table`]. Here is what it takes.
+//!
+//! - `life`: made, changed, given to another, dissolved. - `joining`: who comes in. - `leaving`: who goes, or is kept
+//!   out. - `roles`: what members are, may and are called. - `content`: attributes, counters, notifications.
+
+mod content;
+mod joining;
+mod leaving;
+mod life;
+mod roles;
+
+pub(crate) use content::{decode_attributes, decode_counters, shown_attributes};
+pub(crate) use life::words;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use protocol::message::{GroupCounterOperation, GroupRole, GroupType, GroupUpdate};
 
-use crate::domain::{GroupId, UserId};
+use smallvec::{SmallVec, smallvec};
+
+use super::Change;
+use crate::domain::{
+    AppId, Error, GroupId, UserId,
+    act::{Answer, Author, Staging},
+    groups::Refusal,
+    keys,
+};
+
+/// Users named in one change, at the most.
+pub const USERS_MAX: usize = 100;
+/// Longest name of a group, in bytes.
+pub const NAME_BYTES_MAX: usize = 100;
+/// Longest introduction or notice, in bytes.
+pub const TEXT_BYTES_MAX: usize = 400;
+/// Longest address of an image, in bytes.
+pub const IMAGE_URL_BYTES_MAX: usize = 500;
+/// Longest name card of a member, in bytes.
+pub const NAME_CARD_BYTES_MAX: usize = 50;
+/// Longest value of a custom field of a group, in bytes.
+pub const GROUP_FIELD_BYTES_MAX: usize = 512;
+/// Longest value of a custom field of a member, in bytes.
+pub const MEMBER_FIELD_BYTES_MAX: usize = 64;
+/// Longest words with an application for a group, or with an answer to it, in bytes.
+pub const WORDING_BYTES_MAX: usize = 300;
+/// Longest notification of a group, in bytes.
+pub const NOTIFICATION_BYTES_MAX: usize = 4_096;
+
+/// What became of each user named.
+type Outcomes = Vec<(UserId, Result<(), Refusal>)>;
 
 /// A change of a group. The user of the change does it, or an administrator in no member's name.
 #[derive(Clone, Debug, PartialEq)]
 pub enum GroupChange {
     /// Makes a group.
     Create(Box<NewGroup>),
-    /// Makes a group with its history: it has members and messages before anybody is told of it (GRP-19).
-    Import(Box<NewGroup>),
-    /// Puts members into a group that is being imported, each with the time of joining, its role, and how many
-    /// messages it has not read.
-    ImportMembers {
-        /// The group.
-        group: GroupId,
-        /// Who, and since when.
-        members: Vec<ImportedMember>,
-    },
     /// Changes what is said of a group.
     Update {
         /// The group.
@@ -132,6 +164,8 @@ pub enum GroupChange {
     Counters {
         /// The group.
         group: GroupId,
+        /// No other change has this random number: adding twice would not be the same as once.
+        id: u64,
         /// Which, how, and by how much.
         changes: Vec<(String, GroupCounterOperation, i64)>,
     },
@@ -144,30 +178,12 @@ pub enum GroupChange {
         /// What.
         content: Bytes,
     },
-    /// Takes back all messages that a user has sent to the group.
-    RecallAllOf {
-        /// The group.
-        group: GroupId,
-        /// Who has sent them.
-        sender: UserId,
-        /// Messages from this sequence on: the rest of an act of several transactions.
-        from_seq: u64,
-    },
-    /// Sets how many messages a member has not read.
-    SetUnread {
-        /// The group.
-        group: GroupId,
-        /// Who.
-        member: UserId,
-        /// How many.
-        unread: u64,
-    },
 }
 
 /// A group to be made.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NewGroup {
-    /// Its id.
+    /// Its id; `None` is refused.
     pub group: Option<GroupId>,
     /// The id was made by this server, see `groups::generated_id`; otherwise chosen, and checked as such.
     pub is_generated: bool,
@@ -179,8 +195,6 @@ pub struct NewGroup {
     pub info: GroupUpdate,
     /// Members beside the owner, each with its role, name card and custom fields.
     pub members: Vec<(UserId, MemberUpdate)>,
-    /// When it was made, if that was earlier: milliseconds since the Unix epoch.
-    pub created_ms: Option<u64>,
 }
 
 /// What is to be changed of a member; what is absent stays.
@@ -192,32 +206,35 @@ pub struct MemberUpdate {
     pub name_card: Option<String>,
     /// Fields that the application has declared; an empty one is taken off.
     pub custom: BTreeMap<String, Bytes>,
-    /// Seconds from now for which the member may not write; 0: may.
-    pub mute_seconds: Option<u32>,
-    /// The protocol's `ReceiveOption` of the conversation.
-    pub receive: Option<i32>,
-}
-
-/// A member of an imported group.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ImportedMember {
-    /// Who.
-    pub user: UserId,
-    /// Administrator or member.
-    pub role: GroupRole,
-    /// Milliseconds since the Unix epoch; 0: now.
-    pub joined_ms: u64,
-    /// Messages not read.
-    pub unread: u64,
 }
 
 impl GroupChange {
+    /// Users named in it.
+    pub(super) fn named(&self) -> Vec<&UserId> {
+        match self {
+            GroupChange::Create(new) => new.members.iter().map(|(user, _)| user).chain(new.owner.as_ref()).collect(),
+            GroupChange::Transfer { to: user, .. }
+            | GroupChange::Answer { applicant: user, .. }
+            | GroupChange::Member { member: user, .. } => vec![user],
+            GroupChange::Invite { users, .. }
+            | GroupChange::Remove { users, .. }
+            | GroupChange::Ban { users, .. }
+            | GroupChange::Mute { users, .. }
+            | GroupChange::Notify { users, .. } => users.iter().collect(),
+            GroupChange::Update { .. }
+            | GroupChange::Dissolve { .. }
+            | GroupChange::Join { .. }
+            | GroupChange::Leave { .. }
+            | GroupChange::Attributes { .. }
+            | GroupChange::Counters { .. } => Vec::new(),
+        }
+    }
+
     /// The group; `None`: it has none yet.
     pub fn group(&self) -> Option<&GroupId> {
         match self {
-            GroupChange::Create(new) | GroupChange::Import(new) => new.group.as_ref(),
-            GroupChange::ImportMembers { group, .. }
-            | GroupChange::Update { group, .. }
+            GroupChange::Create(new) => new.group.as_ref(),
+            GroupChange::Update { group, .. }
             | GroupChange::Dissolve { group }
             | GroupChange::Transfer { group, .. }
             | GroupChange::Join { group, .. }
@@ -230,9 +247,140 @@ impl GroupChange {
             | GroupChange::Member { group, .. }
             | GroupChange::Attributes { group, .. }
             | GroupChange::Counters { group, .. }
-            | GroupChange::Notify { group, .. }
-            | GroupChange::RecallAllOf { group, .. }
-            | GroupChange::SetUnread { group, .. } => Some(group),
+            | GroupChange::Notify { group, .. } => Some(group),
+        }
+    }
+}
+
+impl GroupChange {
+    /// Everything that can be said without the store.
+    pub(super) fn check(&mut self, by: Author) -> Result<(), Error> {
+        match self {
+            GroupChange::Create(new) => life::check_new(new),
+            GroupChange::Update { update, .. } => life::check_update(update),
+            GroupChange::Join { wording: text, .. } | GroupChange::Answer { text, .. } => {
+                ensure(text.len() <= WORDING_BYTES_MAX, "wording must have at most 300 bytes")
+            }
+            GroupChange::Remove { users, reason, .. } | GroupChange::Ban { users, reason, .. } => {
+                ensure(reason.len() <= super::REASON_BYTES_MAX, "reason must have at most 256 bytes")?;
+                check_users(users)
+            }
+            GroupChange::Invite { users, .. } | GroupChange::Mute { users, .. } => check_users(users),
+            GroupChange::Member { update, .. } => roles::check(update),
+            GroupChange::Attributes { set, remove, .. } => content::check_attributes(set, remove),
+            GroupChange::Counters { changes, .. } => content::check_counters(changes),
+            GroupChange::Notify { .. } if by == Author::User => Err(Error::NotAllowed),
+            GroupChange::Notify { users, content, .. } => {
+                ensure(content.len() <= NOTIFICATION_BYTES_MAX, "content must have at most 4096 bytes")?;
+                if users.is_empty() { Ok(()) } else { check_users(users) }
+            }
+            GroupChange::Dissolve { .. } | GroupChange::Transfer { .. } | GroupChange::Leave { .. } => Ok(()),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let names = self.named().len() * super::super::USER_BYTES_MAX;
+        let content = match self {
+            GroupChange::Notify { content, .. } => content.len(),
+            GroupChange::Attributes { set, .. } => set.values().map(Bytes::len).sum(),
+            GroupChange::Create(_) | GroupChange::Update { .. } => 4 * TEXT_BYTES_MAX,
+            _ => WORDING_BYTES_MAX,
+        };
+        names + content
+    }
+
+    /// Bytes that it adds to a transaction, about: what concerns a group may be told to all of its members.
+    pub(super) fn written_bytes(&self) -> usize {
+        /// Rows and events of somebody who comes or goes.
+        const MEMBER_BYTES: usize = 4_000;
+        /// An event in the log of each member of a group that is not large.
+        const TOLD_BYTES: usize = 200 * 400;
+        match self {
+            // Whatever the group's size: it is taken alone.
+            GroupChange::Dissolve { .. } => 2 << 20,
+            _ => self.bytes() + self.named().len() * MEMBER_BYTES + TOLD_BYTES,
+        }
+    }
+
+    pub(super) fn stamps_max(&self) -> usize {
+        match self {
+            GroupChange::Dissolve { .. } => 8_000,
+            // Applications are told to whoever decides.
+            GroupChange::Join { .. } | GroupChange::Answer { .. } => 600,
+            _ => 16 + 2 * self.named().len(),
+        }
+    }
+
+    pub(super) fn reads(&self, app: AppId) -> SmallVec<[Bytes; 4]> {
+        self.group().map(|group| keys::group(app, group)).into_iter().collect()
+    }
+
+    /// A key that each run reads.
+    pub(super) fn guards(&self, app: AppId) -> SmallVec<[Bytes; 4]> {
+        self.group().map_or_else(SmallVec::new, |group| smallvec![keys::group(app, group)])
+    }
+
+    pub(super) async fn stage(&self, staging: &mut Staging<'_>, change: &Change) -> Result<Answer, Error> {
+        match self {
+            GroupChange::Create(new) => life::create(staging, change, new).await,
+            GroupChange::Update { group, update } => life::update(staging, change, group, update).await,
+            GroupChange::Dissolve { group } => life::dissolve(staging, change, group).await,
+            GroupChange::Transfer { group, to } => life::transfer(staging, change, group, to).await,
+            GroupChange::Join { group, wording } => joining::join(staging, change, group, wording).await,
+            GroupChange::Answer { group, applicant, agree, text } => {
+                joining::answer(staging, change, group, applicant, *agree, text).await
+            }
+            GroupChange::Invite { group, users, silent } => {
+                joining::invite(staging, change, group, users, *silent).await
+            }
+            GroupChange::Leave { group } => leaving::leave(staging, change, group).await,
+            GroupChange::Remove { group, users, reason, silent } => {
+                leaving::remove(staging, change, group, users, reason, *silent).await
+            }
+            GroupChange::Ban { group, users, seconds, reason } => {
+                leaving::ban(staging, change, group, users, *seconds, reason).await
+            }
+            GroupChange::Mute { group, users, seconds } => roles::mute(staging, change, group, users, *seconds).await,
+            GroupChange::Member { group, member, update } => {
+                roles::update(staging, change, group, member, update).await
+            }
+            GroupChange::Attributes { group, set, remove, reset, revision } => {
+                content::attributes(staging, change, group, set, remove, *reset, *revision).await
+            }
+            GroupChange::Counters { group, id, changes } => {
+                content::counters(staging, change, group, *id, changes).await
+            }
+            GroupChange::Notify { group, users, content } => {
+                content::notify(staging, change, group, users, content).await
+            }
+        }
+    }
+}
+
+fn ensure(holds: bool, wrong: &'static str) -> Result<(), Error> {
+    if holds { Ok(()) } else { Err(Error::Argument(wrong)) }
+}
+
+fn check_users(users: &mut Vec<UserId>) -> Result<(), Error> {
+    let mut seen = std::collections::HashSet::new();
+    users.retain(|user| seen.insert(user.clone()));
+    ensure((1..=USERS_MAX).contains(&users.len()), "users must name 1 to 100 users")
+}
+
+/// Custom fields: declared ones, and not too long.
+fn check_fields(given: &BTreeMap<String, Bytes>, declared: &[String], bytes_max: usize) -> Result<(), Error> {
+    if given.keys().any(|name| !declared.contains(name)) {
+        return Err(Error::Argument("the application has not declared this custom field"));
+    }
+    ensure(given.values().all(|value| value.len() <= bytes_max), "the value of a custom field is too long")
+}
+
+/// Sets what is there; an empty one is taken off.
+fn set_fields(fields: &mut BTreeMap<String, Bytes>, given: &BTreeMap<String, Bytes>) {
+    for (name, value) in given {
+        match value.is_empty() {
+            true => drop(fields.remove(name)),
+            false => drop(fields.insert(name.clone(), value.clone())),
         }
     }
 }

@@ -7,21 +7,23 @@
 //! A conversation stands in both users' lists under the hour in which it was last active: so only the
 //! first message of an hour has to move it, and the head says whether one is.
 
+pub(crate) mod group;
+
 use bytes::Bytes;
 use prost::Message as _;
 use protocol::{EncodedEvent, EncodedPush, message::Message};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    AppId, Error, UserId, account,
+    AppId, Error, Peer, UserId, account,
     act::{Answer, Author, Staging},
     callbacks::Happened,
     change::blacklist::relation,
     damaged,
     elements::Facts,
-    keys::{self, Conversation},
+    keys::{self, Conversation, Tail},
     merged,
-    message::NewMessage,
+    message::{NewMessage, Treatment},
     mute,
     records::{EventKind, Head, MessageRef, RelationRecord, SentRecord},
     retention::{hour_of, note_hour},
@@ -30,10 +32,13 @@ use super::{
 
 /// Keys that a send reads first.
 pub(crate) fn reads(new: &NewMessage) -> SmallVec<[Bytes; 4]> {
-    let mut keys = smallvec![keys::account(new.app, &new.to), keys::relation(new.app, &new.to, &new.from)];
+    let mut keys = match &new.to {
+        Peer::User(to) => smallvec![keys::account(new.app, to), keys::relation(new.app, to, &new.from)],
+        Peer::Group(group) => smallvec![keys::group(new.app, group), keys::member(new.app, group, &new.from)],
+    };
     if !new.treatment.online_only {
         keys.push(keys::sent(new.app, &new.from, &new.client_message_id));
-        keys.push(keys::conversation_head(new.app, Conversation::between(&new.from, &new.to)));
+        keys.push(Tail::of(&new.from, &new.to).head(new.app));
     }
     keys
 }
@@ -47,48 +52,56 @@ pub(crate) async fn stage(staging: &mut Staging<'_>, new: &NewMessage) -> Result
         return repeat(stored, new);
     }
     let settings = staging.settings(new.app).await?;
-    let relation = admit(staging, new, &settings).await?;
+    match &new.to {
+        Peer::User(to) => stage_to_user(staging, new, to, &settings).await,
+        Peer::Group(group) => group::stage(staging, new, group, &settings).await,
+    }
+}
+
+async fn stage_to_user(
+    staging: &mut Staging<'_>,
+    new: &NewMessage,
+    to: &UserId,
+    settings: &Settings,
+) -> Result<Answer, Error> {
+    let relation = admit(staging, new, to, settings).await?;
     if new.treatment.online_only {
-        return push_only(staging, new, &relation).await;
+        return push_only(staging, new, to, &relation).await;
     }
     merged::note_use(staging, new.app, new.facts.as_deref()).await?;
-    let conversation = Conversation::between(&new.from, &new.to);
-    let head_key = keys::conversation_head(new.app, conversation);
+    let tail = Tail::from(Conversation::between(&new.from, to));
+    let head_key = tail.head(new.app);
     let before = Head::from_stored(staging.get(&head_key).await?)?;
-    let head = before.with(new, staging.now_ms);
-    move_in_lists(staging, new, &before, &head);
-    if before.seq == 0 || hour_of(before.time_ms) != hour_of(head.time_ms) {
-        note_hour(staging.tx, new.app, conversation, head.time_ms);
-    }
-    if head.time_ms < staging.now_ms {
-        // Retention may have passed that hour already: it comes by again.
-        note_hour(staging.tx, new.app, conversation, staging.now_ms);
-    }
+    let head = before.with(new, to, staging.now_ms);
+    let sides = [(&new.from, to), (to, &new.from)].map(|(user, peer)| (user.clone(), Peer::User(peer.clone())));
+    let sides = sides.iter().take(if new.from == *to { 1 } else { 2 });
+    move_in_lists(staging, new.app, sides.map(|(user, peer)| (user, peer)), &before, &head);
+    note_hours(staging, new.app, &tail, &before, &head);
     staging.set(head_key, head.to_bytes());
-    let message: Bytes = encode(new, &head).into();
-    staging.set(keys::message(new.app, conversation, head.seq), message.clone());
-    let told = Told::of(new, &relation);
+    let message: Bytes = encode(new, to, &head).into();
+    staging.set(tail.message(new.app, head.seq), message.clone());
+    let told = Told::of(new, to, &relation);
     let sent = SentRecord {
-        to: new.to.to_string(),
+        to: to.to_string(),
         seq: head.seq,
         time_ms: head.time_ms,
         unreceived: !told.recipient,
         hidden: !told.sender,
+        ..SentRecord::default()
     };
-    staging.set(sent_key, sent.encode_to_vec());
-    if mentioned(new.facts.as_deref(), &new.to) && new.to != new.from && told.recipient {
-        staging.tx.set(keys::mention(new.app, &new.to, &new.from, head.seq), Bytes::new());
+    staging.set(keys::sent(new.app, &new.from, &new.client_message_id), sent.encode_to_vec());
+    if mentioned(new.facts.as_deref(), to) && *to != new.from && told.recipient {
+        staging.tx.set(keys::mention(new.app, to, &new.from.clone().into(), head.seq), Bytes::new());
     }
-    let sent = Happened::Sent(message.clone());
-    staging.tell_application(new.app, (&new.from, &new.to), sent).await?;
+    staging.tell_application(new.app, &tail, Happened::Sent(message.clone())).await?;
     let event = EncodedEvent::message(message);
     if told.sender {
-        append(staging, new, &new.from, &new.to, head.seq, &event);
+        append(staging, new, &new.from, to, head.seq, &event);
     } else if new.treatment.hidden_from_sender {
         staging.set(keys::deleted(new.app, &new.from, &new.to, head.seq), Bytes::new());
     }
-    if new.from != new.to && told.recipient {
-        append(staging, new, &new.to, &new.from, head.seq, &event);
+    if new.from != *to && told.recipient {
+        append(staging, new, to, &new.from, head.seq, &event);
     }
     Ok(Answer::Sent { seq: head.seq, time_ms: head.time_ms, duplicate: false })
 }
@@ -100,10 +113,10 @@ struct Told {
 }
 
 impl Told {
-    fn of(new: &NewMessage, relation: &RelationRecord) -> Self {
+    fn of(new: &NewMessage, to: &UserId, relation: &RelationRecord) -> Self {
         let treatment = &new.treatment;
         Told {
-            sender: !treatment.unannounced && (!treatment.hidden_from_sender || new.from == new.to),
+            sender: !treatment.unannounced && (!treatment.hidden_from_sender || new.from == *to),
             recipient: !treatment.unannounced && is_heard(new, relation),
         }
     }
@@ -116,19 +129,28 @@ fn is_heard(new: &NewMessage, relation: &RelationRecord) -> bool {
 
 fn repeat(stored: Bytes, new: &NewMessage) -> Result<Answer, Error> {
     let record = SentRecord::decode(stored).map_err(|_| damaged("sent record"))?;
-    if record.to != new.to.as_str() {
+    let is_same = match &new.to {
+        Peer::User(to) => record.group.is_empty() && record.to == to.as_str(),
+        Peer::Group(group) => record.group == group.as_str(),
+    };
+    if !is_same {
         return Err(Error::ClientMessageIdReused);
     }
     Ok(Answer::Sent { seq: record.seq, time_ms: record.time_ms, duplicate: true })
 }
 
 /// Whether the sender may send this to the recipient. Returns what the recipient says of the sender.
-async fn admit(staging: &mut Staging<'_>, new: &NewMessage, settings: &Settings) -> Result<RelationRecord, Error> {
+async fn admit(
+    staging: &mut Staging<'_>,
+    new: &NewMessage,
+    to: &UserId,
+    settings: &Settings,
+) -> Result<RelationRecord, Error> {
     settings.check_message_bytes(new.body.len())?;
-    if settings.recipient_exists && !account::is_there(staging.get(&keys::account(new.app, &new.to)).await?)? {
+    if settings.recipient_exists && !account::is_there(staging.get(&keys::account(new.app, to)).await?)? {
         return Err(Error::UserInvalid);
     }
-    let relation = ensure_welcome(staging, new.app, &new.from, &new.to, settings, new.by).await?;
+    let relation = ensure_welcome(staging, new.app, &new.from, to, settings, new.by).await?;
     merged::ensure_known(staging, new.app, new.facts.as_deref()).await?;
     Ok(relation)
 }
@@ -160,13 +182,18 @@ pub(crate) async fn ensure_welcome(
 }
 
 /// Tells the recipient's devices that are live now, and nobody later (MSG-10).
-async fn push_only(staging: &mut Staging<'_>, new: &NewMessage, relation: &RelationRecord) -> Result<Answer, Error> {
+async fn push_only(
+    staging: &mut Staging<'_>,
+    new: &NewMessage,
+    to: &UserId,
+    relation: &RelationRecord,
+) -> Result<Answer, Error> {
     let time_ms = staging.now_ms;
-    let message = Bytes::from(encode(new, &Head { time_ms, ..Head::default() }));
-    let sent = Happened::Sent(message.clone());
-    staging.tell_application(new.app, (&new.from, &new.to), sent).await?;
+    let message = Bytes::from(encode(new, to, &Head { time_ms, ..Head::default() }));
+    let tail = Tail::of(&new.from, &new.to);
+    staging.tell_application(new.app, &tail, Happened::Sent(message.clone())).await?;
     if is_heard(new, relation) {
-        staging.push(new.to.clone(), EncodedPush::message(message));
+        staging.push(to.clone(), EncodedPush::message(message));
     }
     Ok(Answer::Sent { seq: 0, time_ms, duplicate: false })
 }
@@ -176,47 +203,78 @@ pub(crate) fn mentioned(facts: Option<&Facts>, user: &UserId) -> bool {
     facts.is_some_and(|facts| facts.mention_all || facts.mentions.contains(user))
 }
 
-/// Moves the conversation up in both users' lists, if it was last active in an earlier hour.
-fn move_in_lists(staging: &Staging<'_>, new: &NewMessage, before: &Head, head: &Head) {
+/// Moves the conversation up in its users' lists, if it was last active in an earlier hour.
+fn move_in_lists<'b>(
+    staging: &Staging<'_>,
+    app: AppId,
+    sides: impl Iterator<Item = (&'b UserId, &'b Peer)>,
+    before: &Head,
+    head: &Head,
+) {
     let hours = |head: &Head| (head.last_seq > 0).then(|| hour_of(head.active_ms));
     let (left, entered) = (hours(before), hours(head));
     if left == entered {
         return;
     }
-    let sides = [(&new.from, &new.to), (&new.to, &new.from)];
-    for (user, peer) in sides.into_iter().take(if new.from == new.to { 1 } else { 2 }) {
+    for (user, peer) in sides {
         if let Some(left) = left {
-            staging.tx.clear(&keys::active(new.app, user, left, peer));
+            staging.tx.clear(&keys::active(app, user, left, peer));
         }
         if let Some(entered) = entered {
-            staging.tx.set(keys::active(new.app, user, entered, peer), Bytes::new());
+            staging.tx.set(keys::active(app, user, entered, peer), Bytes::new());
         }
+    }
+}
+
+/// Notes, for retention, that the conversation has messages of an hour: with the first of them.
+fn note_hours(staging: &Staging<'_>, app: AppId, tail: &Tail, before: &Head, head: &Head) {
+    if before.seq == 0 || hour_of(before.time_ms) != hour_of(head.time_ms) {
+        note_hour(staging.tx, app, tail, head.time_ms);
+    }
+    if head.time_ms < staging.now_ms {
+        // Retention may have passed that hour already: it comes by again.
+        note_hour(staging.tx, app, tail, staging.now_ms);
     }
 }
 
 impl Head {
     /// The head once `new` is stored. What the recipient keeps about the conversation is not in it: the
     /// sender reads these numbers, too.
-    fn with(&self, new: &NewMessage, now_ms: u64) -> Head {
-        let treatment = new.treatment;
+    fn with(&self, new: &NewMessage, to: &UserId, now_ms: u64) -> Head {
+        let mut head = self.next(&new.treatment, now_ms);
+        if !new.treatment.exclude_from_unread && new.from != *to {
+            *head.count_mut(&new.from, to) += 1;
+        }
+        head
+    }
+
+    /// The head of any conversation once a message is stored, without its counts.
+    fn next(&self, treatment: &Treatment, now_ms: u64) -> Head {
         // Time never runs back within a conversation: what is later in sequence is not earlier in time.
         let time_ms = treatment.sent_ms.map_or(now_ms, |sent_ms| sent_ms.min(now_ms)).max(self.time_ms);
         let mut head = Head { seq: self.seq + 1, time_ms, ..*self };
         if !treatment.exclude_from_last_message {
             (head.last_seq, head.active_ms) = (head.seq, time_ms);
         }
-        if !treatment.exclude_from_unread && new.from != new.to {
-            *head.count_mut(&new.from, &new.to) += 1;
-        }
         head
     }
 }
 
-fn encode(new: &NewMessage, head: &Head) -> Vec<u8> {
-    let treatment = new.treatment;
+fn encode(new: &NewMessage, to: &UserId, head: &Head) -> Vec<u8> {
     let message = Message {
+        to: to.to_string(),
+        sender_count: head.count_of(&new.from, to),
+        other_count: head.count_of(to, &new.from),
+        ..unaddressed(new, head)
+    };
+    message.encode_to_vec()
+}
+
+/// What a message says, whomever it is for.
+fn unaddressed(new: &NewMessage, head: &Head) -> Message {
+    let treatment = new.treatment;
+    Message {
         from: new.from.to_string(),
-        to: new.to.to_string(),
         seq: head.seq,
         time_ms: head.time_ms,
         client_message_id: new.client_message_id.clone(),
@@ -225,14 +283,11 @@ fn encode(new: &NewMessage, head: &Head) -> Vec<u8> {
         exclude_from_unread: treatment.exclude_from_unread,
         exclude_from_last_message: treatment.exclude_from_last_message,
         need_receipt: treatment.need_receipt,
-        sender_count: head.count_of(&new.from, &new.to),
-        other_count: head.count_of(&new.to, &new.from),
         ..Message::default()
-    };
-    message.encode_to_vec()
+    }
 }
 
 fn append(staging: &mut Staging<'_>, new: &NewMessage, owner: &UserId, peer: &UserId, seq: u64, event: &EncodedEvent) {
-    let target = MessageRef { peer: peer.to_string(), seq };
+    let target = MessageRef { peer: peer.to_string(), seq, group: String::new() };
     staging.append(new.app, owner, EventKind::Message(target), event.clone());
 }

@@ -1,0 +1,419 @@
+//! A group's life: made, changed, given to another owner, dissolved (GRP-02, GRP-04, GRP-20 to GRP-23).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use prost::Message as _;
+use protocol::{
+    EncodedPush,
+    message::{
+        GroupJoinOption, GroupLeft, GroupPush, GroupRole, GroupTips, GroupUpdate, event::What, group_left::Why,
+        group_push, group_tips,
+    },
+};
+
+use super::{
+    GROUP_FIELD_BYTES_MAX, IMAGE_URL_BYTES_MAX, NAME_BYTES_MAX, NewGroup, TEXT_BYTES_MAX, USERS_MAX, check_fields,
+    ensure, set_fields,
+};
+use crate::{
+    domain::{
+        AppId, Error, GroupId, UserId,
+        act::{Answer, Author, Staging},
+        change::Change,
+        groups::{
+            GENERATED_PREFIX, Refusal, access,
+            entering::{self, Entrant, Telling, tips},
+            records::{GroupRecord, MemberRecord},
+            table::{self, Rules, Who},
+        },
+        keys::{self, Tail},
+        records::Head,
+        send::group::append_tips,
+        settings::Settings,
+    },
+    store::ReadMode,
+};
+
+/// Words of a group's name by which it is found, at the most.
+const WORDS_MAX: usize = 8;
+
+pub(super) fn check_new(new: &NewGroup) -> Result<(), Error> {
+    let Some(group) = &new.group else { return Err(Refusal::IdInvalid.into()) };
+    if group.as_str().starts_with(GENERATED_PREFIX) != new.is_generated {
+        return Err(Refusal::IdInvalid.into());
+    }
+    ensure(table::rules(new.kind).is_some(), "type is no type of group")?;
+    ensure(new.info.name.as_ref().is_some_and(|name| !name.is_empty()), "a group needs a name")?;
+    ensure(new.members.len() <= USERS_MAX, "users must name at most 100 users")?;
+    check_update(&new.info)
+}
+
+pub(super) fn check_update(update: &GroupUpdate) -> Result<(), Error> {
+    let fits = |text: &Option<String>, max| text.as_ref().is_none_or(|text| text.len() <= max);
+    ensure(update.name.as_ref().is_none_or(|name| !name.is_empty()), "a group needs a name")?;
+    ensure(fits(&update.name, NAME_BYTES_MAX), "name must have at most 100 bytes")?;
+    ensure(fits(&update.introduction, TEXT_BYTES_MAX), "introduction must have at most 400 bytes")?;
+    ensure(fits(&update.notice, TEXT_BYTES_MAX), "notice must have at most 400 bytes")?;
+    ensure(fits(&update.image_url, IMAGE_URL_BYTES_MAX), "image_url must have at most 500 bytes")?;
+    let is_option = |option| GroupJoinOption::try_from(option).is_ok();
+    ensure(update.join_option.is_none_or(is_option), "join_option is no join option")
+}
+
+/// Makes a group.
+pub(super) async fn create(staging: &mut Staging<'_>, change: &Change, new: &NewGroup) -> Result<Answer, Error> {
+    let app = change.app;
+    let group = new.group.as_ref().ok_or(Refusal::IdInvalid)?;
+    let rules = table::rules(new.kind).ok_or(Error::Argument("type is no type of group"))?;
+    let owner = if change.by == Author::User { Some(&change.user) } else { new.owner.as_ref() };
+    if let Some(stored) = staging.get(&keys::group(app, group)).await? {
+        let is_own =
+            owner.is_some_and(|owner| access::decode_group(stored).is_ok_and(|known| known.owner == owner.as_str()));
+        return match is_own {
+            true if staging.again => Ok(Answer::GroupCreated(group.clone())),
+            true => Err(Refusal::IdOwn.into()),
+            false => Err(Refusal::IdTaken.into()),
+        };
+    }
+    let settings = staging.settings(app).await?;
+    let mut record = new_record(change, new, rules, owner, &settings)?;
+    record.created_ms = staging.now_ms;
+    let entrants = entrants(new, owner);
+    admit_founders(staging, change, rules, &settings, record.member_max, &entrants).await?;
+    put_words(staging, app, group, None, Some(&record));
+    if rules.is_room() {
+        return create_room(staging, app, group, record, owner).await;
+    }
+    entering::enter(staging, app, group, &mut record, &entrants, Telling { by: change.user.as_str(), tips: None })
+        .await?;
+    Ok(Answer::GroupCreated(group.clone()))
+}
+
+fn new_record(
+    change: &Change,
+    new: &NewGroup,
+    rules: &Rules,
+    owner: Option<&UserId>,
+    settings: &Settings,
+) -> Result<GroupRecord, Error> {
+    let mut record = GroupRecord {
+        kind: new.kind.into(),
+        owner: owner.map(UserId::to_string).unwrap_or_default(),
+        is_active: rules.is_active_at_once,
+        searchable: rules.join != GroupJoinOption::Forbidden,
+        ..GroupRecord::default()
+    };
+    // Whoever makes it may say everything of it that its owner, or an administrator, may.
+    ensure_may_update(change.by, GroupRole::Owner, rules, &GroupUpdate { name: None, ..only_led(&new.info) })?;
+    check_fields(&new.info.custom, &settings.group_custom_fields, GROUP_FIELD_BYTES_MAX)?;
+    apply(&mut record, &new.info);
+    Ok(record)
+}
+
+/// What of an update is not the group's description.
+fn only_led(update: &GroupUpdate) -> GroupUpdate {
+    GroupUpdate {
+        join_option: update.join_option,
+        muted_all: update.muted_all,
+        member_max: update.member_max,
+        searchable: update.searchable,
+        ..GroupUpdate::default()
+    }
+}
+
+fn entrants(new: &NewGroup, owner: Option<&UserId>) -> Vec<Entrant> {
+    let mut entrants: Vec<Entrant> =
+        owner.map(|owner| Entrant::new(owner.clone(), GroupRole::Owner)).into_iter().collect();
+    for (user, update) in &new.members {
+        if entrants.iter().all(|known| known.user != *user) {
+            entrants.push(Entrant {
+                name_card: update.name_card.clone().unwrap_or_default(),
+                custom: update.custom.clone(),
+                ..Entrant::new(user.clone(), update.role.unwrap_or(GroupRole::Member))
+            });
+        }
+    }
+    entrants
+}
+
+/// Refuses those who can't be in the group from the beginning.
+async fn admit_founders(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    rules: &Rules,
+    settings: &Settings,
+    new_max: u32,
+    entrants: &[Entrant],
+) -> Result<(), Error> {
+    let others = entrants.iter().any(|entrant| entrant.role != GroupRole::Owner);
+    if others && (rules.is_room() || change.by == Author::User && !rules.invites) {
+        return Err(Refusal::RightMissing.into());
+    }
+    if entrants.iter().any(|entrant| entrant.role == GroupRole::Admin && !rules.has_admins) {
+        return Err(Refusal::RightMissing.into());
+    }
+    if rules.members_max(settings, new_max).is_some_and(|max| entrants.len() > max as usize) {
+        return Err(Refusal::Full.into());
+    }
+    for entrant in entrants {
+        ensure_account(staging, change.app, &entrant.user).await?;
+        let counts = entering::counts_of(staging, change.app, &entrant.user).await?;
+        let owns_too_many = entrant.role == GroupRole::Owner && counts.owned >= settings.groups_owned_max;
+        if counts.joined >= settings.groups_joined_max || owns_too_many {
+            return Err(Refusal::GroupsFull.into());
+        }
+    }
+    Ok(())
+}
+
+/// Refuses users that do not exist.
+pub(super) async fn ensure_account(staging: &mut Staging<'_>, app: AppId, user: &UserId) -> Result<(), Error> {
+    match crate::domain::account::is_there(staging.get(&keys::account(app, user)).await?)? {
+        true => Ok(()),
+        false => Err(Refusal::UserUnknown.into()),
+    }
+}
+
+async fn create_room(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    mut record: GroupRecord,
+    owner: Option<&UserId>,
+) -> Result<Answer, Error> {
+    if let Some(owner) = owner {
+        record.member_count = 1;
+        let member =
+            MemberRecord { role: GroupRole::Owner.into(), joined_ms: staging.now_ms, ..MemberRecord::default() };
+        staging.set(keys::member(app, group, owner), member.encode_to_vec());
+        entering::count(staging, app, owner, 0, 1).await?;
+    }
+    staging.set(keys::group(app, group), record.encode_to_vec());
+    Ok(Answer::GroupCreated(group.clone()))
+}
+
+/// Changes what is said of a group.
+pub(super) async fn update(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    group: &GroupId,
+    update: &GroupUpdate,
+) -> Result<Answer, Error> {
+    let app = change.app;
+    let before = access::load(staging, app, group).await?;
+    let rules = before.rules()?;
+    let role = access::role(staging, app, group, &change.user).await?;
+    ensure_may_update(change.by, role, rules, update)?;
+    let settings = staging.settings(app).await?;
+    check_fields(&update.custom, &settings.group_custom_fields, GROUP_FIELD_BYTES_MAX)?;
+    let mut record = before.clone();
+    apply(&mut record, update);
+    let changed = differences(&before, &record);
+    if changed.is_empty() && !staging.again {
+        return Ok(Answer::Done);
+    }
+    record.revision += 1;
+    put_words(staging, app, group, Some(&before), Some(&record));
+    staging.set(keys::group(app, group), record.encode_to_vec());
+    let tips = GroupTips { changed, ..tips(group_tips::Kind::GroupChanged, group, change.user.as_str(), Vec::new()) };
+    append_tips(staging, app, group, &record, tips).await?;
+    Ok(Answer::Done)
+}
+
+/// The description is changed by whom the type allows it; who may write or join, by whoever leads the group; its size,
+/// and whether it is found, by administrators of the application.
+fn ensure_may_update(by: Author, role: GroupRole, rules: &Rules, update: &GroupUpdate) -> Result<(), Error> {
+    const LEADERS: Who = Who { member: false, admin: true, owner: true, app_admin: true };
+    const APP: Who = Who { member: false, admin: false, owner: false, app_admin: true };
+    let GroupUpdate { name, introduction, notice, image_url, custom, .. } = update;
+    let describes = name.is_some() || introduction.is_some() || notice.is_some() || image_url.is_some();
+    if describes || !custom.is_empty() {
+        access::ensure(rules.edits, by, role)?;
+    }
+    if update.muted_all.is_some() || update.join_option.is_some() {
+        access::ensure(LEADERS, by, role)?;
+    }
+    if update.join_option.is_some() && rules.join == GroupJoinOption::Forbidden {
+        return Err(Refusal::RightMissing.into()); // nobody applies for such a group
+    }
+    if update.member_max.is_some() || update.searchable.is_some() {
+        access::ensure(APP, by, role)?;
+    }
+    // Who may change nothing may not try, either.
+    if by == Author::User && role == GroupRole::None { Err(Refusal::RightMissing.into()) } else { Ok(()) }
+}
+
+fn apply(record: &mut GroupRecord, update: &GroupUpdate) {
+    let set = |field: &mut String, given: &Option<String>| {
+        if let Some(given) = given {
+            field.clone_from(given);
+        }
+    };
+    set(&mut record.name, &update.name);
+    set(&mut record.introduction, &update.introduction);
+    set(&mut record.notice, &update.notice);
+    set(&mut record.image_url, &update.image_url);
+    record.join_option = update.join_option.unwrap_or(record.join_option);
+    record.muted_all = update.muted_all.unwrap_or(record.muted_all);
+    record.member_max = update.member_max.unwrap_or(record.member_max);
+    record.searchable = update.searchable.unwrap_or(record.searchable);
+    set_fields(&mut record.custom, &update.custom);
+}
+
+/// What differs, by the names of the fields.
+fn differences(before: &GroupRecord, now: &GroupRecord) -> BTreeMap<String, Bytes> {
+    let texts = [
+        ("name", &before.name, &now.name),
+        ("introduction", &before.introduction, &now.introduction),
+        ("notice", &before.notice, &now.notice),
+        ("image_url", &before.image_url, &now.image_url),
+    ];
+    let number = |number: u64| Bytes::from(number.to_string());
+    let numbers = [
+        ("join_option", before.join_option as u64, now.join_option as u64),
+        ("muted_all", before.muted_all.into(), now.muted_all.into()),
+        ("member_max", before.member_max.into(), now.member_max.into()),
+        ("searchable", before.searchable.into(), now.searchable.into()),
+    ];
+    let texts = texts.into_iter().filter(|(_, before, now)| before != now);
+    let texts = texts.map(|(name, _, now)| (name.to_owned(), Bytes::from(now.clone())));
+    let numbers = numbers.into_iter().filter(|(_, before, now)| before != now);
+    let numbers = numbers.map(|(name, _, now)| (name.to_owned(), number(now)));
+    let names: BTreeSet<&String> = before.custom.keys().chain(now.custom.keys()).collect();
+    let fields = names.into_iter().filter(|name| before.custom.get(*name) != now.custom.get(*name));
+    let fields = fields.map(|name| (format!("custom.{name}"), now.custom.get(name).cloned().unwrap_or_default()));
+    texts.chain(numbers).chain(fields).collect()
+}
+
+/// Words of a name that it is found by.
+pub(crate) fn words(name: &str) -> BTreeSet<String> {
+    let words = name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_lowercase).take(WORDS_MAX).collect()
+}
+
+fn put_words(
+    staging: &Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    before: Option<&GroupRecord>,
+    now: Option<&GroupRecord>,
+) {
+    let of = |record: Option<&GroupRecord>| {
+        record.filter(|record| record.searchable).map(|record| words(&record.name)).unwrap_or_default()
+    };
+    let (before, now) = (of(before), of(now));
+    before.difference(&now).for_each(|word| staging.tx.clear(&keys::group_word(app, word, group)));
+    now.difference(&before).for_each(|word| staging.tx.set(keys::group_word(app, word, group), Bytes::new()));
+}
+
+/// Gives a group to another member.
+pub(super) async fn transfer(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    group: &GroupId,
+    to: &UserId,
+) -> Result<Answer, Error> {
+    const OWNER: Who = Who { member: false, admin: false, owner: true, app_admin: true };
+    let app = change.app;
+    let mut record = access::load(staging, app, group).await?;
+    if staging.again && record.owner == to.as_str() {
+        return Ok(Answer::Done);
+    }
+    let role = access::role(staging, app, group, &change.user).await?;
+    access::ensure(OWNER, change.by, role)?;
+    let known = access::member(staging, app, group, to).await?;
+    let next = match known {
+        Some(member) if member.role() == GroupRole::Owner => return Ok(Answer::Done),
+        Some(member) => member,
+        // Of a live room whoever exists can be the owner: nobody is kept as a member.
+        None if record.rules()?.is_room() => {
+            ensure_account(staging, app, to).await?;
+            record.member_count += 1;
+            MemberRecord { joined_ms: staging.now_ms, ..MemberRecord::default() }
+        }
+        None => return Err(Refusal::UserUnknown.into()),
+    };
+    let settings = staging.settings(app).await?;
+    if entering::counts_of(staging, app, to).await?.owned >= settings.groups_owned_max {
+        return Err(Refusal::GroupsFull.into());
+    }
+    if let Some(owner) = UserId::new(&record.owner)
+        && let Some(before) = access::member(staging, app, group, &owner).await?
+    {
+        super::roles::put_role(staging, app, group, &owner, before, GroupRole::Member).await?;
+        entering::count(staging, app, &owner, 0, -1).await?;
+    }
+    super::roles::put_role(staging, app, group, to, next, GroupRole::Owner).await?;
+    entering::count(staging, app, to, 0, 1).await?;
+    record.owner = to.to_string();
+    record.revision += 1;
+    staging.set(keys::group(app, group), record.encode_to_vec());
+    let changed = BTreeMap::from([("owner".to_owned(), Bytes::from(to.to_string()))]);
+    let tips = GroupTips {
+        changed,
+        ..tips(group_tips::Kind::GroupChanged, group, change.user.as_str(), vec![to.to_string()])
+    };
+    append_tips(staging, app, group, &record, tips).await?;
+    Ok(Answer::Done)
+}
+
+/// Ends a group. Its sequence goes on, should one of the same id be made again.
+pub(super) async fn dissolve(staging: &mut Staging<'_>, change: &Change, group: &GroupId) -> Result<Answer, Error> {
+    let app = change.app;
+    let record = match access::load(staging, app, group).await {
+        Err(Error::Group(Refusal::Unknown)) if staging.again => return Ok(Answer::Done),
+        record => record?,
+    };
+    let role = access::role(staging, app, group, &change.user).await?;
+    let rules = record.rules()?;
+    access::ensure(rules.dissolves, change.by, role)?;
+    let members = access::members(staging.tx, app, group, ReadMode::Serializable).await?;
+    let left = GroupLeft {
+        group: group.to_string(),
+        why: Why::Dissolved.into(),
+        by: change.user.to_string(),
+        ..GroupLeft::default()
+    };
+    for (user, member) in &members {
+        let owned = i64::from(member.role() == GroupRole::Owner);
+        entering::count(staging, app, user, if rules.is_room() { 0 } else { -1 }, -owned).await?;
+        staging.clear(&keys::joined_group(app, user, group));
+        staging.clear(&keys::former_group(app, user, group));
+        if !rules.is_room() {
+            staging.append_stored(app, user, &What::GroupLeft(left.clone()));
+            staging.note_membership(user, group, false);
+        }
+    }
+    if rules.is_room() {
+        staging.push(group.clone(), EncodedPush::group(&GroupPush { what: Some(group_push::What::Left(left)) }));
+    }
+    put_words(staging, app, group, Some(&record), None);
+    remove_rows(staging, app, group).await?;
+    Ok(Answer::Done)
+}
+
+/// Removes everything of a group but its sequence.
+async fn remove_rows(staging: &mut Staging<'_>, app: AppId, group: &GroupId) -> Result<(), Error> {
+    let tail = Tail::from(group);
+    let head = Head::from_stored(staging.get(&tail.head(app)).await?)?;
+    staging.clear(&keys::group(app, group));
+    staging.clear(&keys::group_attributes(app, group));
+    staging.clear(&keys::group_counters(app, group));
+    let tx = staging.tx;
+    for (begin, end) in [
+        keys::members(app, group),
+        keys::group_applications(app, group),
+        keys::group_bans(app, group),
+        keys::all_group_receipts(app, group),
+        keys::sent_in_group(app, group),
+        (tail.message(app, 0), tail.message(app, head.seq + 1)),
+        (tail.extension_counter(app, 0), tail.extension_counter(app, head.seq + 1)),
+        (tail.pin(app, 0), tail.pin(app, head.seq + 1)),
+    ] {
+        tx.clear_range(&begin, &end);
+    }
+    if head.seq > 0 {
+        tx.set(tail.floor(app), (head.seq + 1).to_le_bytes().to_vec());
+    }
+    Ok(())
+}

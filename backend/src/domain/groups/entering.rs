@@ -1,0 +1,318 @@
+//! Coming into a group and going out of it: all rows that say so, and who is told.
+//!
+//! What may not live here: whether somebody may; that has been decided before the first row is written.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::Message as _;
+use protocol::message::{GroupEntered, GroupLeft, GroupRole, GroupTips, event::What, group_left::Why, group_tips};
+
+use super::{
+    access,
+    records::{FormerRecord, GroupRecord, GroupsOfUserRecord, JoinedRecord, MemberRecord, SPANS_MAX, SpanRecord},
+};
+use crate::{
+    domain::{
+        AppId, Error, GroupId, Peer, UserId,
+        act::Staging,
+        change::conversation,
+        damaged, keys,
+        keys::Tail,
+        records::{ConversationRecord, Head},
+        retention::hour_of,
+        send::group::append_tips,
+        unread::{self, Counts},
+    },
+    store::ReadMode,
+};
+
+/// Somebody who comes into a group.
+#[derive(Clone, Debug)]
+pub(crate) struct Entrant {
+    pub(crate) user: UserId,
+    pub(crate) role: GroupRole,
+    pub(crate) name_card: String,
+    pub(crate) custom: BTreeMap<String, Bytes>,
+    /// When, if it was earlier than now: milliseconds since the Unix epoch.
+    pub(crate) joined_ms: Option<u64>,
+}
+
+impl Entrant {
+    pub(crate) fn new(user: UserId, role: GroupRole) -> Self {
+        Entrant { user, role, name_card: String::new(), custom: BTreeMap::new(), joined_ms: None }
+    }
+}
+
+/// How others are told that somebody has come or gone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Telling<'a> {
+    /// Who has done it.
+    pub(crate) by: &'a str,
+    /// How the group is told; `None`: it is not.
+    pub(crate) tips: Option<group_tips::Kind>,
+}
+
+/// Puts users into a group who are not in it. Writes the group's record, too.
+pub(crate) async fn enter(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    record: &mut GroupRecord,
+    entrants: &[Entrant],
+    telling: Telling<'_>,
+) -> Result<(), Error> {
+    let rules = record.rules()?;
+    record.member_count += entrants.len() as u32;
+    record.revision += 1;
+    let fanout_max = staging.settings(app).await?.group_fanout_max;
+    if !record.is_large && record.member_count > fanout_max {
+        grow(staging, app, group, record).await?;
+    }
+    let head = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?;
+    let from_version = staging.tx.read_version().await?;
+    for entrant in entrants {
+        let first_seq = if rules.shows_earlier { 1 } else { head.seq + 1 };
+        let member = MemberRecord {
+            role: entrant.role.into(),
+            joined_ms: entrant.joined_ms.unwrap_or(staging.now_ms),
+            name_card: entrant.name_card.clone(),
+            custom: entrant.custom.clone(),
+            first_seq,
+            ..MemberRecord::default()
+        };
+        let is_told = record.is_active || entrant.role == GroupRole::Owner;
+        put_member(staging, app, group, record, entrant, member, from_version, is_told).await?;
+        start_conversation(staging, app, group, &entrant.user, &head).await?;
+        count(staging, app, &entrant.user, 1, i64::from(entrant.role == GroupRole::Owner)).await?;
+        staging.clear(&keys::group_application(app, group, &entrant.user));
+        if is_told && !record.is_importing {
+            tell_entered(staging, app, group, record, &entrant.user, entrant.role, first_seq, telling.by);
+        }
+    }
+    staging.set(keys::group(app, group), record.encode_to_vec());
+    if let Some(kind) = telling.tips.filter(|_| rules.tells_member_changes && !record.is_importing) {
+        let users = entrants.iter().map(|entrant| entrant.user.to_string()).collect();
+        let tips = tips(kind, group, telling.by, users);
+        append_tips(staging, app, group, record, tips).await?;
+    }
+    Ok(())
+}
+
+/// Something that happened to members.
+pub(crate) fn tips(kind: group_tips::Kind, group: &GroupId, by: &str, users: Vec<String>) -> GroupTips {
+    GroupTips { kind: kind.into(), group: group.to_string(), by: by.to_owned(), users, ..GroupTips::default() }
+}
+
+#[allow(clippy::too_many_arguments)]
+async fn put_member(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    record: &GroupRecord,
+    entrant: &Entrant,
+    mut member: MemberRecord,
+    from_version: u64,
+    is_told: bool,
+) -> Result<(), Error> {
+    let user = &entrant.user;
+    // Who comes back goes on counting where he has left off: the index of his messages says where.
+    let Counts { own, .. } =
+        unread::counts(staging.tx, app, user, &Peer::Group(group.clone()), &Head::default()).await?;
+    member.sent_count = own;
+    let kept = conversation::decode(staging.get(&keys::kept(app, user, &Peer::Group(group.clone()))).await?)?;
+    member.deaf = conversation::is_refused(&kept);
+    let joined = JoinedRecord {
+        kind: record.kind,
+        role: member.role,
+        is_large: record.is_large,
+        from_version,
+        deaf: member.deaf,
+        is_active: is_told,
+        first_seq: member.first_seq,
+    };
+    staging.set(keys::member(app, group, user), member.encode_to_vec());
+    staging.set(keys::joined_group(app, user, group), joined.encode_to_vec());
+    Ok(())
+}
+
+/// Nothing that was said before is unread; the conversation stands in the user's list where it stands in others'.
+async fn start_conversation(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    user: &UserId,
+    head: &Head,
+) -> Result<(), Error> {
+    let peer = Peer::Group(group.clone());
+    let key = keys::kept(app, user, &peer);
+    let before = conversation::decode(staging.get(&key).await?)?;
+    let Counts { others, own } = unread::counts(staging.tx, app, user, &peer, head).await?;
+    let now = ConversationRecord { read_seq: head.seq, read_count: others, read_own: own, ..before };
+    staging.set(key, now.encode_to_vec());
+    let former = former(staging, app, user, group).await?;
+    if let Some(hour) = former.spans.last().map(|span| span.active_hour).filter(|hour| *hour > 0) {
+        staging.tx.clear(&keys::active(app, user, hour, &peer));
+    }
+    if head.last_seq > 0 {
+        staging.tx.set(keys::active(app, user, hour_of(head.active_ms), &peer), Bytes::new());
+    }
+    Ok(())
+}
+
+#[allow(clippy::too_many_arguments)]
+fn tell_entered(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    record: &GroupRecord,
+    user: &UserId,
+    role: GroupRole,
+    first_seq: u64,
+    by: &str,
+) {
+    // Before anything that the group is told from here on.
+    staging.note_membership(user, group, true);
+    let entered =
+        GroupEntered { group: group.to_string(), r#type: record.kind, by: by.to_owned(), first_seq, role: role.into() };
+    staging.append_stored(app, user, &What::GroupEntered(entered));
+}
+
+/// From here on what happens in the group is written once, into a log of its own.
+async fn grow(staging: &mut Staging<'_>, app: AppId, group: &GroupId, record: &mut GroupRecord) -> Result<(), Error> {
+    record.is_large = true;
+    let from_version = staging.tx.read_version().await?;
+    for (user, _) in access::members(staging.tx, app, group, ReadMode::Serializable).await? {
+        let key = keys::joined_group(app, &user, group);
+        let Some(stored) = staging.get(&key).await? else { continue };
+        let joined = JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))?;
+        staging.set(key, JoinedRecord { is_large: true, from_version, ..joined }.encode_to_vec());
+    }
+    Ok(())
+}
+
+/// Tells the members of a group that has not been told to anybody but its owner (GRP-13).
+pub(crate) async fn activate(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    record: &mut GroupRecord,
+) -> Result<(), Error> {
+    record.is_active = true;
+    staging.set(keys::group(app, group), record.encode_to_vec());
+    let owner = record.owner.clone();
+    for (user, member) in access::members(staging.tx, app, group, ReadMode::Serializable).await? {
+        let key = keys::joined_group(app, &user, group);
+        let Some(stored) = staging.get(&key).await? else { continue };
+        let joined = JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))?;
+        if !joined.is_active {
+            staging.set(key, JoinedRecord { is_active: true, ..joined }.encode_to_vec());
+            tell_entered(staging, app, group, record, &user, member.role(), member.first_seq, &owner);
+        }
+    }
+    Ok(())
+}
+
+/// Takes members out of a group. Writes the group's record, too.
+pub(crate) async fn exit(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    record: &mut GroupRecord,
+    leavers: &[(UserId, MemberRecord)],
+    (why, reason): (Why, &str),
+    telling: Telling<'_>,
+) -> Result<(), Error> {
+    let rules = record.rules()?;
+    record.member_count = record.member_count.saturating_sub(leavers.len() as u32);
+    record.revision += 1;
+    if let Some(kind) = telling.tips.filter(|_| rules.tells_member_changes) {
+        let users = leavers.iter().map(|(user, _)| user.to_string()).collect();
+        // Those who go are told as well: it is the last that they see.
+        append_tips(staging, app, group, record, tips(kind, group, telling.by, users)).await?;
+    }
+    let head = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?;
+    for (user, member) in leavers {
+        if record.owner == user.as_str() {
+            record.owner.clear();
+        }
+        let is_told = remove_rows(staging, app, group, user, member, &head).await?;
+        count(staging, app, user, -1, -i64::from(member.role() == GroupRole::Owner)).await?;
+        if is_told {
+            let left = GroupLeft {
+                group: group.to_string(),
+                why: why.into(),
+                by: telling.by.to_owned(),
+                reason: reason.to_owned(),
+                last_seq: head.seq,
+            };
+            staging.append_stored(app, user, &What::GroupLeft(left));
+            staging.note_membership(user, group, false);
+        }
+    }
+    staging.set(keys::group(app, group), record.encode_to_vec());
+    Ok(())
+}
+
+/// Removes what says that a user is in a group, and notes what he may still see. Whether he knew of the group.
+async fn remove_rows(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    user: &UserId,
+    member: &MemberRecord,
+    head: &Head,
+) -> Result<bool, Error> {
+    let key = keys::joined_group(app, user, group);
+    let stored = staging.get(&key).await?.unwrap_or_default();
+    let joined = JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))?;
+    let mut former = former(staging, app, user, group).await?;
+    if former.spans.len() >= SPANS_MAX {
+        former.spans.remove(0);
+    }
+    former.spans.push(SpanRecord {
+        first_seq: member.first_seq,
+        last_seq: head.seq,
+        is_large: joined.is_large,
+        from_version: joined.from_version,
+        active_hour: if head.last_seq > 0 { hour_of(head.active_ms) } else { 0 },
+    });
+    staging.set(keys::former_group(app, user, group), former.encode_to_vec());
+    staging.clear(&key);
+    staging.clear(&keys::member(app, group, user));
+    Ok(joined.is_active)
+}
+
+async fn former(staging: &mut Staging<'_>, app: AppId, user: &UserId, group: &GroupId) -> Result<FormerRecord, Error> {
+    let stored = staging.get(&keys::former_group(app, user, group)).await?.unwrap_or_default();
+    FormerRecord::decode(stored).map_err(|_| damaged("former group"))
+}
+
+/// How many groups a user is in, and owns.
+pub(crate) async fn counts_of(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    user: &UserId,
+) -> Result<GroupsOfUserRecord, Error> {
+    let stored = staging.get(&keys::groups_of_user(app, user)).await?.unwrap_or_default();
+    GroupsOfUserRecord::decode(stored).map_err(|_| damaged("groups of a user"))
+}
+
+/// Counts a user's groups.
+pub(crate) async fn count(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    user: &UserId,
+    joined: i64,
+    owned: i64,
+) -> Result<(), Error> {
+    let counts = counts_of(staging, app, user).await?;
+    let add = |count: u32, by: i64| u32::try_from((i64::from(count) + by).max(0)).unwrap_or(u32::MAX);
+    let counts = GroupsOfUserRecord { joined: add(counts.joined, joined), owned: add(counts.owned, owned) };
+    let key = keys::groups_of_user(app, user);
+    match counts == GroupsOfUserRecord::default() {
+        true => staging.clear(&key),
+        false => staging.set(key, counts.encode_to_vec()),
+    }
+    Ok(())
+}

@@ -1,0 +1,577 @@
+//! Reading groups: what they are, who is in them, what they keep (GRP-03, GRP-21, GRP-24).
+//!
+//! Who is no member sees of a group what anybody may know who wants to join it. Who is in a live room is not known
+//! here.
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use prost::Message as _;
+use protocol::message::{
+    Group, GroupApplication, GroupAttributes, GroupBan, GroupCounters, GroupMember, GroupRole, GroupType,
+};
+
+use super::{
+    Refusal, access,
+    records::{GroupApplicationRecord, GroupBanRecord, GroupRecord, JoinedRecord, MemberRecord},
+};
+use crate::{
+    domain::{
+        AppId, Error, GroupId, UserId,
+        change::{conversation, group::shown_attributes, group::words, receipts},
+        damaged,
+        keys::{self, Tail},
+        settings::Settings,
+        sync::{Budget, PageLimit, decode_message},
+    },
+    store::{Lane, RangeQuery, ReadMode, Store, Tx},
+};
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// A user.
+    User(UserId),
+    /// An administrator of the application, who sees everything.
+    Admin,
+    /// Nobody in particular.
+    Guest,
+}
+
+/// A group that a user's sessions are told of as things happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinedGroup {
+    /// Its id.
+    pub group: GroupId,
+    /// The user has been told of it, and receives what is said.
+    pub is_heard: bool,
+}
+
+/// What somebody may know of a group.
+struct Seen {
+    record: GroupRecord,
+    member: Option<MemberRecord>,
+}
+
+impl Seen {
+    async fn open(tx: &Tx, app: AppId, asker: &Asker, group: &GroupId) -> Result<Seen, Error> {
+        let stored = tx.snapshot_get(&keys::group(app, group));
+        let member = match asker {
+            Asker::User(user) => tx.snapshot_get(&keys::member(app, group, user)).await?,
+            Asker::Admin | Asker::Guest => None,
+        };
+        let record = access::decode_group(stored.await?.ok_or(Refusal::Unknown)?)?;
+        let member = member.map(access::decode_member).transpose()?;
+        Ok(Seen { record, member: member.filter(|member| member.role() != GroupRole::None) })
+    }
+
+    /// Refuses who may not see what is inside: that is for members. A live room is open to all.
+    fn ensure_inside(&self, asker: &Asker) -> Result<(), Error> {
+        let is_inside = *asker == Asker::Admin || self.member.is_some() || self.record.rules()?.is_room();
+        if is_inside { Ok(()) } else { Err(Refusal::RightMissing.into()) }
+    }
+
+    async fn shown(
+        &self,
+        tx: &Tx,
+        app: AppId,
+        asker: &Asker,
+        group: &GroupId,
+        settings: &Settings,
+    ) -> Result<Group, Error> {
+        let record = &self.record;
+        let rules = record.rules()?;
+        let known = Group {
+            group: group.to_string(),
+            r#type: record.kind,
+            name: record.name.clone(),
+            introduction: record.introduction.clone(),
+            image_url: record.image_url.clone(),
+            member_count: record.member_count,
+            join_option: record.join_option,
+            created_ms: record.created_ms,
+            member_max: rules.members_max(settings, record.member_max).unwrap_or(0),
+            ..Group::default()
+        };
+        if self.ensure_inside(asker).is_err() {
+            return Ok(known);
+        }
+        let head = conversation::snapshot_head(tx, app, &Tail::from(group)).await?;
+        Ok(Group {
+            notice: record.notice.clone(),
+            owner: record.owner.clone(),
+            muted_all: record.muted_all,
+            custom: record.custom.clone(),
+            revision: record.revision,
+            head_seq: head.seq,
+            last_message_ms: head.time_ms,
+            searchable: record.searchable,
+            ..known
+        })
+    }
+}
+
+fn shown_member(user: &UserId, member: MemberRecord) -> GroupMember {
+    GroupMember {
+        user: user.to_string(),
+        role: member.role,
+        joined_ms: member.joined_ms,
+        name_card: member.name_card,
+        custom: member.custom,
+        muted_until_ms: member.muted_until_ms,
+        last_sent_ms: member.last_sent_ms,
+        first_seq: member.first_seq,
+    }
+}
+
+/// What was read of a group: itself, and what the asker is in it; or why not.
+pub type Found = Result<(Group, Option<GroupMember>), Refusal>;
+
+/// Reads groups, in the order asked for.
+pub async fn groups(store: &Store, app: AppId, asker: Asker, groups: Vec<GroupId>) -> Result<Vec<Found>, Error> {
+    let read = async move |tx: &Tx| -> Result<Vec<Found>, Error> {
+        let settings = crate::domain::applications::settings(tx, app).await?;
+        try_join_all(groups.iter().map(|group| found(tx, app, &asker, group, &settings))).await
+    };
+    Ok(store.run(Lane::Read, "groups", read).await?.0)
+}
+
+async fn found(tx: &Tx, app: AppId, asker: &Asker, group: &GroupId, settings: &Settings) -> Result<Found, Error> {
+    let seen = match Seen::open(tx, app, asker, group).await {
+        Err(Error::Group(refusal)) => return Ok(Err(refusal)),
+        seen => seen?,
+    };
+    let shown = seen.shown(tx, app, asker, group, settings).await?;
+    let own = match (asker, seen.member) {
+        (Asker::User(user), Some(member)) => Some(shown_member(user, member)),
+        _ => None,
+    };
+    Ok(Ok((shown, own)))
+}
+
+/// The groups that a user is in, by id, behind `after`; and whether there are more.
+pub async fn joined(
+    store: &Store,
+    app: AppId,
+    user: &UserId,
+    after: Option<GroupId>,
+    limit: PageLimit,
+) -> Result<(Vec<(Group, Option<GroupMember>)>, bool), Error> {
+    let user = user.clone();
+    let read = async move |tx: &Tx| -> Result<_, Error> {
+        let settings = crate::domain::applications::settings(tx, app).await?;
+        let (begin, end) = keys::joined_groups(app, &user);
+        let begin = after.as_ref().map_or(begin, |after| behind(&keys::joined_group(app, &user, after)));
+        let page = range(tx, (begin, end), limit.entries_max.max(1)).await?;
+        let mut budget = Budget::new(limit.bytes_max);
+        let mut groups = Vec::new();
+        for (key, stored) in page.pairs {
+            if !decode_joined(stored)?.is_active {
+                continue;
+            }
+            let group = second_group(&key)?;
+            if let Ok(found) = found(tx, app, &Asker::User(user.clone()), &group, &settings).await? {
+                if !budget.take(found.0.encoded_len() + found.1.as_ref().map_or(0, GroupMember::encoded_len)) {
+                    return Ok((groups, true));
+                }
+                groups.push(found);
+            }
+        }
+        Ok((groups, page.more))
+    };
+    Ok(store.run(Lane::Read, "joined_groups", read).await?.0)
+}
+
+/// All groups that a user is in.
+pub async fn joined_ids(store: &Store, app: AppId, user: &UserId) -> Result<Vec<JoinedGroup>, Error> {
+    /// More groups than this nobody is in.
+    const GROUPS_MAX: usize = 4_096;
+    let user = user.clone();
+    let read = async move |tx: &Tx| -> Result<Vec<JoinedGroup>, Error> {
+        let page = range(tx, keys::joined_groups(app, &user), GROUPS_MAX).await?;
+        let group = |(key, stored): (Bytes, Bytes)| {
+            let joined = decode_joined(stored)?;
+            Ok(JoinedGroup { group: second_group(&key)?, is_heard: joined.is_active && !joined.deaf })
+        };
+        page.pairs.into_iter().map(group).collect()
+    };
+    Ok(store.run(Lane::Read, "joined_group_ids", read).await?.0)
+}
+
+/// Members by name, behind `after`, with one of these roles (none named: all); and whether there are more.
+pub async fn members(
+    store: &Store,
+    app: AppId,
+    asker: Asker,
+    group: &GroupId,
+    after: Option<UserId>,
+    roles: Vec<GroupRole>,
+    limit: PageLimit,
+) -> Result<(Vec<GroupMember>, bool), Error> {
+    let group = group.clone();
+    let read = async move |tx: &Tx| -> Result<_, Error> {
+        Seen::open(tx, app, &asker, &group).await?.ensure_inside(&asker)?;
+        let (mut begin, end) = keys::members(app, &group);
+        if let Some(after) = &after {
+            begin = behind(&keys::member(app, &group, after));
+        }
+        let entries_max = limit.entries_max.max(1);
+        let mut budget = Budget::new(limit.bytes_max);
+        let mut members = Vec::new();
+        loop {
+            let page = range(tx, (begin, end.clone()), entries_max).await?;
+            let last = page.pairs.last().map(|(key, _)| key.clone());
+            for (key, stored) in page.pairs {
+                let (user, member) = (second_user(&key)?, access::decode_member(stored)?);
+                let role = member.role();
+                if role == GroupRole::None || !roles.is_empty() && !roles.contains(&role) {
+                    continue;
+                }
+                let shown = shown_member(&user, member);
+                if members.len() == entries_max || !budget.take(shown.encoded_len()) {
+                    return Ok((members, true));
+                }
+                members.push(shown);
+            }
+            match last.filter(|_| page.more) {
+                Some(last) => begin = behind(&last),
+                None => return Ok((members, false)),
+            }
+        }
+    };
+    Ok(store.run(Lane::Read, "group_members", read).await?.0)
+}
+
+/// Chosen members, in the order asked for; `None`: no member.
+pub async fn chosen_members(
+    store: &Store,
+    app: AppId,
+    asker: Asker,
+    group: &GroupId,
+    users: Vec<UserId>,
+) -> Result<Vec<Option<GroupMember>>, Error> {
+    let group = group.clone();
+    let read = async move |tx: &Tx| -> Result<_, Error> {
+        Seen::open(tx, app, &asker, &group).await?.ensure_inside(&asker)?;
+        let one = async |user: &UserId| -> Result<Option<GroupMember>, Error> {
+            let stored = tx.snapshot_get(&keys::member(app, &group, user)).await?;
+            Ok(stored.map(access::decode_member).transpose()?.map(|member| shown_member(user, member)))
+        };
+        try_join_all(users.iter().map(one)).await
+    };
+    Ok(store.run(Lane::Read, "chosen_group_members", read).await?.0)
+}
+
+/// Who is kept out of a group now, by name behind `after`; and whether there are more. For whoever leads it.
+pub async fn bans(
+    store: &Store,
+    app: AppId,
+    asker: Asker,
+    group: &GroupId,
+    after: Option<UserId>,
+    now_ms: u64,
+    limit: PageLimit,
+) -> Result<(Vec<GroupBan>, bool), Error> {
+    let group = group.clone();
+    let read = async move |tx: &Tx| -> Result<_, Error> {
+        let seen = Seen::open(tx, app, &asker, &group).await?;
+        let role = seen.member.as_ref().map_or(GroupRole::None, MemberRecord::role);
+        if asker != Asker::Admin && role < GroupRole::Admin {
+            return Err(Refusal::RightMissing.into());
+        }
+        let (begin, end) = keys::group_bans(app, &group);
+        let begin = after.as_ref().map_or(begin, |after| behind(&keys::group_ban(app, &group, after)));
+        let page = range(tx, (begin, end), limit.entries_max.max(1)).await?;
+        let mut bans = Vec::new();
+        for (key, stored) in page.pairs {
+            let GroupBanRecord { until_ms } = GroupBanRecord::decode(stored).map_err(|_| damaged("group ban"))?;
+            if until_ms > now_ms {
+                bans.push(GroupBan { user: second_user(&key)?.to_string(), until_ms });
+            }
+        }
+        Ok((bans, page.more))
+    };
+    Ok(store.run(Lane::Read, "group_bans", read).await?.0)
+}
+
+/// Where a page of applications begins: behind an applicant for a group.
+pub type ApplicationPlace = (GroupId, UserId);
+
+/// Open applications for groups that a user decides about; and where the next page begins, if there are more.
+pub async fn applications(
+    store: &Store,
+    app: AppId,
+    user: &UserId,
+    from: Option<ApplicationPlace>,
+    limit: PageLimit,
+) -> Result<(Vec<GroupApplication>, Option<ApplicationPlace>), Error> {
+    let user = user.clone();
+    let read = async move |tx: &Tx| -> Result<_, Error> {
+        let (first, end) = keys::joined_groups(app, &user);
+        let mut begin = from.as_ref().map_or(first, |(group, _)| keys::joined_group(app, &user, group));
+        let entries_max = limit.entries_max.max(1);
+        let mut applications: Vec<GroupApplication> = Vec::new();
+        loop {
+            let page = range(tx, (begin, end.clone()), GROUPS_TOGETHER).await?;
+            let last = page.pairs.last().map(|(key, _)| key.clone());
+            for (key, stored) in page.pairs {
+                if decode_joined(stored)?.role < GroupRole::Admin as i32 {
+                    continue;
+                }
+                let group = second_group(&key)?;
+                let after = from.as_ref().filter(|(from, _)| *from == group).map(|(_, applicant)| applicant);
+                let more = group_applications(tx, app, &group, after, entries_max, &mut applications).await?;
+                if more {
+                    let place = applications.last().and_then(|last| Some((group, UserId::new(&last.user)?)));
+                    return Ok((applications, place));
+                }
+            }
+            match last.filter(|_| page.more) {
+                Some(last) => begin = behind(&last),
+                None => return Ok((applications, None)),
+            }
+        }
+    };
+    Ok(store.run(Lane::Read, "group_applications", read).await?.0)
+}
+
+/// Groups looked at together.
+const GROUPS_TOGETHER: usize = 64;
+
+/// Reads applications for a group until the page is full; whether there are more for it.
+async fn group_applications(
+    tx: &Tx,
+    app: AppId,
+    group: &GroupId,
+    after: Option<&UserId>,
+    entries_max: usize,
+    applications: &mut Vec<GroupApplication>,
+) -> Result<bool, Error> {
+    let (begin, end) = keys::group_applications(app, group);
+    let begin = after.map_or(begin, |after| behind(&keys::group_application(app, group, after)));
+    let page = range(tx, (begin, end), entries_max - applications.len() + 1).await?;
+    for (key, stored) in page.pairs {
+        if applications.len() == entries_max {
+            return Ok(true);
+        }
+        let record = GroupApplicationRecord::decode(stored).map_err(|_| damaged("group application"))?;
+        applications.push(GroupApplication {
+            group: group.to_string(),
+            user: second_user(&key)?.to_string(),
+            wording: record.wording,
+            time_ms: record.time_ms,
+            ..GroupApplication::default()
+        });
+    }
+    Ok(page.more)
+}
+
+/// The group's attributes.
+pub async fn attributes(store: &Store, app: AppId, asker: Asker, group: &GroupId) -> Result<GroupAttributes, Error> {
+    let group = group.clone();
+    let read = async move |tx: &Tx| -> Result<_, Error> {
+        Seen::open(tx, app, &asker, &group).await?.ensure_inside(&asker)?;
+        let stored = tx.snapshot_get(&keys::group_attributes(app, &group)).await?;
+        Ok(shown_attributes(&group, crate::domain::change::group::decode_attributes(stored)?))
+    };
+    Ok(store.run(Lane::Read, "group_attributes", read).await?.0)
+}
+
+/// The group's counters.
+pub async fn counters(store: &Store, app: AppId, asker: Asker, group: &GroupId) -> Result<GroupCounters, Error> {
+    let group = group.clone();
+    let read = async move |tx: &Tx| -> Result<_, Error> {
+        Seen::open(tx, app, &asker, &group).await?.ensure_inside(&asker)?;
+        let stored = tx.snapshot_get(&keys::group_counters(app, &group)).await?;
+        let record = crate::domain::change::group::decode_counters(stored)?;
+        Ok(GroupCounters { group: group.to_string(), counters: record.counters, removed: Vec::new() })
+    };
+    Ok(store.run(Lane::Read, "group_counters", read).await?.0)
+}
+
+/// Who has read a message, or has not, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receipts {
+    /// Users of the page.
+    pub users: Vec<UserId>,
+    /// There are more.
+    pub more: bool,
+    /// How many have read it.
+    pub read: u32,
+    /// How many of those who were to receive it have not.
+    pub unread: u32,
+}
+
+/// Who has read a message that the asker has sent, or has not; behind `after`. Of those who have not, whoever was in
+/// the group then and still is.
+pub async fn receipts(
+    store: &Store,
+    app: AppId,
+    asker: Asker,
+    group: &GroupId,
+    seq: u64,
+    unread: bool,
+    after: Option<UserId>,
+    limit: PageLimit,
+) -> Result<Receipts, Error> {
+    let group = group.clone();
+    let read = async move |tx: &Tx| -> Result<Receipts, Error> {
+        let seen = Seen::open(tx, app, &asker, &group).await?;
+        if asker != Asker::Admin && seen.member.is_none() {
+            return Err(Refusal::RightMissing.into());
+        }
+        let stored = tx.snapshot_get(&Tail::from(&group).message(app, seq)).await?.ok_or(Refusal::MessageUnknown)?;
+        let message = decode_message(stored)?;
+        if matches!(&asker, Asker::User(user) if message.from != user.as_str()) {
+            return Err(Refusal::RightMissing.into());
+        }
+        let read = receipts::count(tx.snapshot_get(&keys::group_receipts_count(app, &group, seq)).await?)?;
+        let mut found = Receipts { read, unread: message.receivers.saturating_sub(read), ..Receipts::default() };
+        let entries_max = limit.entries_max.max(1);
+        let (range_of, key_of): ((Bytes, Bytes), fn(AppId, &GroupId, u64, &UserId) -> Bytes) = match unread {
+            false => (keys::group_receipts(app, &group, seq), keys::group_receipt),
+            true => (keys::members(app, &group), |app, group, _, user| keys::member(app, group, user)),
+        };
+        let (mut begin, end) = range_of;
+        if let Some(after) = &after {
+            begin = behind(&key_of(app, &group, seq, after));
+        }
+        loop {
+            let page = range(tx, (begin, end.clone()), entries_max).await?;
+            let last = page.pairs.last().map(|(key, _)| key.clone());
+            for (key, stored) in page.pairs {
+                let user = last_user(&key)?;
+                if unread {
+                    let member = access::decode_member(stored)?;
+                    let has_read = tx.snapshot_get(&keys::group_receipt(app, &group, seq, &user)).await?.is_some();
+                    if has_read || member.first_seq > seq || message.from == user.as_str() {
+                        continue;
+                    }
+                }
+                if found.users.len() == entries_max {
+                    found.more = true;
+                    return Ok(found);
+                }
+                found.users.push(user);
+            }
+            match last.filter(|_| page.more) {
+                Some(last) => begin = behind(&last),
+                None => return Ok(found),
+            }
+        }
+    };
+    Ok(store.run(Lane::Read, "group_receipts", read).await?.0)
+}
+
+/// Groups that may be found, by id or by the beginnings of words of their names; and where the next page begins.
+pub async fn search(
+    store: &Store,
+    app: AppId,
+    text: &str,
+    from: Option<Bytes>,
+    limit: usize,
+) -> Result<(Vec<Group>, Option<Bytes>), Error> {
+    /// No place is longer: it names a word and a group.
+    const PLACE_BYTES_MAX: usize = 512;
+    if from.as_ref().is_some_and(|place| place.len() > PLACE_BYTES_MAX) {
+        return Err(Error::Argument("from is not of this server's making"));
+    }
+    let wanted: Vec<String> = words(text).into_iter().collect();
+    let by_id = GroupId::new(text).filter(|_| from.is_none());
+    let read = async move |tx: &Tx| -> Result<_, Error> {
+        let settings = crate::domain::applications::settings(tx, app).await?;
+        let mut groups = Vec::new();
+        if let Some(group) = &by_id
+            && let Ok((shown, _)) = found(tx, app, &Asker::Guest, group, &settings).await?
+        {
+            groups.push(shown);
+        }
+        let Some(longest) = wanted.iter().max_by_key(|word| word.len()) else { return Ok((groups, None)) };
+        let (first, end) = keys::group_words(app, longest);
+        let mut begin = from.as_ref().map_or(first.clone(), |place| [&first[..], &place[..], &[0]].concat().into());
+        let mut looked_at = 0;
+        loop {
+            let page = range(tx, (begin.clone(), end.clone()), GROUPS_TOGETHER).await?;
+            for (key, _) in &page.pairs {
+                looked_at += 1;
+                let (_, group) = keys::group_word_parts(key).ok_or_else(|| damaged("group word key"))?;
+                let place = key.slice(first.len().min(key.len())..);
+                begin = behind(key);
+                let Ok((shown, _)) = found(tx, app, &Asker::Guest, &group, &settings).await? else { continue };
+                let own = words(&shown.name);
+                let has = |word: &String| own.iter().any(|own| own.starts_with(word.as_str()));
+                if wanted.iter().all(has) && groups.iter().all(|known: &Group| known.group != shown.group) {
+                    groups.push(shown);
+                }
+                if groups.len() >= limit.max(1) || looked_at >= LOOKED_AT_MAX {
+                    return Ok((groups, Some(place)));
+                }
+            }
+            if !page.more {
+                return Ok((groups, None));
+            }
+        }
+    };
+    Ok(store.run(Lane::Read, "search_groups", read).await?.0)
+}
+
+/// Groups that one search looks at, at the most.
+const LOOKED_AT_MAX: usize = 512;
+
+/// All groups of an application, of one type or of all, by id behind `after`; and whether there are more.
+pub async fn all(
+    store: &Store,
+    app: AppId,
+    kind: Option<GroupType>,
+    after: Option<GroupId>,
+    limit: usize,
+) -> Result<(Vec<GroupId>, bool), Error> {
+    let read = async move |tx: &Tx| -> Result<_, Error> {
+        let (mut begin, end) = keys::groups(app);
+        if let Some(after) = &after {
+            begin = behind(&keys::group(app, after));
+        }
+        let mut groups = Vec::new();
+        loop {
+            let page = range(tx, (begin, end.clone()), limit.max(1)).await?;
+            let last = page.pairs.last().map(|(key, _)| key.clone());
+            for (key, stored) in page.pairs {
+                if kind.is_none_or(|kind| access::decode_group(stored).is_ok_and(|found| found.kind == kind as i32)) {
+                    if groups.len() == limit.max(1) {
+                        return Ok((groups, true));
+                    }
+                    groups.push(keys::group_of(&key).ok_or_else(|| damaged("group key"))?);
+                }
+            }
+            match last.filter(|_| page.more) {
+                Some(last) => begin = behind(&last),
+                None => return Ok((groups, false)),
+            }
+        }
+    };
+    Ok(store.run(Lane::Read, "all_groups", read).await?.0)
+}
+
+async fn range(tx: &Tx, (begin, end): (Bytes, Bytes), limit: usize) -> Result<crate::store::RangePage, Error> {
+    Ok(tx.range(RangeQuery { begin, end, limit, reverse: false, mode: ReadMode::Snapshot }).await?)
+}
+
+fn behind(key: &[u8]) -> Bytes {
+    [key, &[0]].concat().into()
+}
+
+fn decode_joined(stored: Bytes) -> Result<JoinedRecord, Error> {
+    JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))
+}
+
+fn second_group(key: &[u8]) -> Result<GroupId, Error> {
+    let group = keys::two_names(key).and_then(|(_, group)| GroupId::new(&group));
+    group.ok_or_else(|| damaged("joined group key"))
+}
+
+fn second_user(key: &[u8]) -> Result<UserId, Error> {
+    keys::two_names(key).and_then(|(_, user)| UserId::new(&user)).ok_or_else(|| damaged("group key with a user"))
+}
+
+fn last_user(key: &[u8]) -> Result<UserId, Error> {
+    keys::last_name(key).and_then(|user| UserId::new(&user)).ok_or_else(|| damaged("group key with a user"))
+}

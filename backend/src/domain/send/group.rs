@@ -1,0 +1,234 @@
+//! Storing a message in a group: once for all, with an event for everybody who receives from it (GRP-26).
+//!
+//! Small groups have the event written into each member's log, in the same place; large ones into a log of their
+//! own. In live rooms nothing is kept but the sequence and, for some hours, what a send was answered.
+
+use bytes::Bytes;
+use prost::Message as _;
+use protocol::{
+    EncodedEvent, EncodedPush,
+    message::{Body, Element, GroupPush, GroupTips, Message, element::Kind, group_push::What},
+};
+
+use super::{move_in_lists, note_hours, unaddressed};
+use crate::{
+    domain::{
+        AppId, Error, GroupId, Peer, UserId,
+        act::{Answer, Staging},
+        callbacks::Happened,
+        damaged,
+        groups::{
+            access::{self, ensure_may_speak},
+            entering,
+            records::{GroupRecord, MemberRecord, RoomSentRecord},
+        },
+        keys::{self, Tail},
+        merged,
+        message::{NewMessage, Treatment},
+        records::{EventKind, Head, MessageRef, SentRecord},
+        retention::hour_of,
+        settings::Settings,
+    },
+    store::ReadMode,
+};
+
+/// Stores a message that has not been stored before.
+pub(super) async fn stage(
+    staging: &mut Staging<'_>,
+    new: &NewMessage,
+    group: &GroupId,
+    settings: &Settings,
+) -> Result<Answer, Error> {
+    settings.check_message_bytes(new.body.len())?;
+    let mut record = access::load(staging, new.app, group).await?;
+    let is_room = record.rules()?.is_room();
+    if is_room
+        && !new.treatment.online_only
+        && let Some(answer) = room_repeat(staging, new, group).await?
+    {
+        return Ok(answer);
+    }
+    let member = ensure_may_speak(staging, new.app, group, &record, &new.from, new.by).await?;
+    merged::ensure_known(staging, new.app, new.facts.as_deref()).await?;
+    if new.treatment.online_only {
+        let time_ms = staging.now_ms;
+        push(staging, new, group, &Head { time_ms, ..Head::default() }).await?;
+        return Ok(Answer::Sent { seq: 0, time_ms, duplicate: false });
+    }
+    merged::note_use(staging, new.app, new.facts.as_deref()).await?;
+    if is_room {
+        return stage_in_room(staging, new, group).await;
+    }
+    if !record.is_active {
+        entering::activate(staging, new.app, group, &mut record).await?;
+    }
+    let told = Told { app: new.app, group, record: &record };
+    let head = told.store(staging, new, member).await?;
+    Ok(Answer::Sent { seq: head.seq, time_ms: head.time_ms, duplicate: false })
+}
+
+/// Tells everybody in a group what has happened in it: as a message of nobody's (TYPE-10); in a live room as a push.
+pub(crate) async fn append_tips(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    record: &GroupRecord,
+    tips: GroupTips,
+) -> Result<(), Error> {
+    if record.rules()?.is_room() {
+        let push = GroupPush { what: Some(What::Tips(tips)) };
+        staging.push(group.clone(), EncodedPush::group(&push));
+        return Ok(());
+    }
+    if !record.is_active {
+        return Ok(()); // there is nobody yet who knows of it
+    }
+    let element = Element { kind: Some(Kind::GroupTips(tips)) };
+    let body = Body { elements: vec![element], ..Body::default() }.encode_to_vec();
+    let told = Told { app, group, record };
+    let treatment = Treatment { exclude_from_unread: true, ..Treatment::default() };
+    let message = Message { body: body.into(), exclude_from_unread: true, ..Message::default() };
+    told.append(staging, None, &treatment, message, |_| false).await?;
+    Ok(())
+}
+
+/// A group that is told something.
+struct Told<'a> {
+    app: AppId,
+    group: &'a GroupId,
+    record: &'a GroupRecord,
+}
+
+impl Told<'_> {
+    /// Stores a member's message, or an administrator's.
+    async fn store(
+        &self,
+        staging: &mut Staging<'_>,
+        new: &NewMessage,
+        member: Option<MemberRecord>,
+    ) -> Result<Head, Error> {
+        let (app, group) = (self.app, self.group);
+        let counts = !new.treatment.exclude_from_unread;
+        let sender_count = member.as_ref().map_or(0, |member| member.sent_count) + u64::from(counts);
+        let receivers = self.record.member_count.saturating_sub(u32::from(member.is_some()));
+        let message = Message {
+            sender_count,
+            receivers: if new.treatment.need_receipt { receivers } else { 0 },
+            ..unaddressed(new, &Head::default())
+        };
+        let mentioned = |user: &UserId| *user != new.from && super::mentioned(new.facts.as_deref(), user);
+        let is_unannounced = new.treatment.unannounced;
+        let head = match is_unannounced {
+            false => self.append(staging, Some(&new.from), &new.treatment, message, mentioned).await?,
+            true => self.put(staging, &new.treatment, message, &[]).await?.0,
+        };
+        let sent = SentRecord {
+            group: group.to_string(),
+            seq: head.seq,
+            time_ms: head.time_ms,
+            unreceived: is_unannounced,
+            hidden: is_unannounced,
+            is_in_group_log: self.record.is_large,
+            ..SentRecord::default()
+        };
+        staging.set(keys::sent(app, &new.from, &new.client_message_id), sent.encode_to_vec());
+        if let Some(member) = member {
+            let member = MemberRecord { sent_count: sender_count, last_sent_ms: head.time_ms, ..member };
+            staging.set(keys::member(app, group, &new.from), member.encode_to_vec());
+        }
+        staging.tx.set(keys::group_sent(app, group, &new.from, head.seq), sender_count.to_le_bytes().to_vec());
+        Ok(head)
+    }
+
+    /// Stores a message, and tells everybody who receives from the group.
+    async fn append(
+        &self,
+        staging: &mut Staging<'_>,
+        actor: Option<&UserId>,
+        treatment: &Treatment,
+        message: Message,
+        mentioned: impl Fn(&UserId) -> bool,
+    ) -> Result<Head, Error> {
+        let (app, group) = (self.app, self.group);
+        let members = access::members(staging.tx, app, group, ReadMode::Serializable).await?;
+        let all: Vec<UserId> = members.iter().map(|(user, _)| user.clone()).collect();
+        let (head, stored) = self.put(staging, treatment, message, &all).await?;
+        let receives = |(user, member): &(UserId, MemberRecord)| !member.deaf || Some(user) == actor;
+        let receivers: Vec<UserId> =
+            members.iter().filter(|member| receives(member)).map(|(user, _)| user.clone()).collect();
+        let peer = Peer::Group(group.clone());
+        for user in receivers.iter().filter(|user| mentioned(user)) {
+            staging.tx.set(keys::mention(app, user, &peer, head.seq), Bytes::new());
+        }
+        let kind = EventKind::Message(MessageRef::new(&peer, head.seq));
+        let own_logs = (!self.record.is_large).then_some(&receivers[..]);
+        staging.append_to_group(app, group, own_logs, kind, EncodedEvent::message(stored));
+        Ok(head)
+    }
+
+    /// Writes a message as the group's next. Returns the head, and the message as it is stored.
+    async fn put(
+        &self,
+        staging: &mut Staging<'_>,
+        treatment: &Treatment,
+        message: Message,
+        members: &[UserId],
+    ) -> Result<(Head, Bytes), Error> {
+        let (app, tail) = (self.app, Tail::from(self.group));
+        let head_key = tail.head(app);
+        let before = Head::from_stored(staging.get(&head_key).await?)?;
+        let mut head = before.next(treatment, staging.now_ms);
+        head.count_low += u64::from(!treatment.exclude_from_unread);
+        let peer = Peer::Group(self.group.clone());
+        move_in_lists(staging, app, members.iter().map(|user| (user, &peer)), &before, &head);
+        note_hours(staging, app, &tail, &before, &head);
+        staging.set(head_key, head.to_bytes());
+        let message = Message {
+            group: self.group.to_string(),
+            seq: head.seq,
+            time_ms: head.time_ms,
+            other_count: head.count_low,
+            ..message
+        };
+        let stored = Bytes::from(message.encode_to_vec());
+        staging.set(tail.message(app, head.seq), stored.clone());
+        if !message.from.is_empty() && !treatment.unannounced {
+            staging.tell_application(app, &tail, Happened::Sent(stored.clone())).await?;
+        }
+        Ok((head, stored))
+    }
+}
+
+/// What an earlier send of the same message to a live room was answered, in this hour or the one before.
+async fn room_repeat(staging: &mut Staging<'_>, new: &NewMessage, group: &GroupId) -> Result<Option<Answer>, Error> {
+    let hour = hour_of(staging.now_ms);
+    for hour in [hour, hour.saturating_sub(1)] {
+        let key = keys::room_sent(new.app, hour, group, &new.from, &new.client_message_id);
+        if let Some(stored) = staging.get(&key).await? {
+            let RoomSentRecord { seq, time_ms } = RoomSentRecord::decode(stored).map_err(|_| damaged("room sent"))?;
+            return Ok(Some(Answer::Sent { seq, time_ms, duplicate: true }));
+        }
+    }
+    Ok(None)
+}
+
+/// Takes the next sequence of a live room, and pushes the message to whoever is there.
+async fn stage_in_room(staging: &mut Staging<'_>, new: &NewMessage, group: &GroupId) -> Result<Answer, Error> {
+    let head_key = Tail::from(group).head(new.app);
+    let head = Head::from_stored(staging.get(&head_key).await?)?.next(&new.treatment, staging.now_ms);
+    staging.set(head_key, head.to_bytes());
+    let sent = RoomSentRecord { seq: head.seq, time_ms: head.time_ms };
+    let key = keys::room_sent(new.app, hour_of(staging.now_ms), group, &new.from, &new.client_message_id);
+    staging.set(key, sent.encode_to_vec());
+    push(staging, new, group, &head).await?;
+    Ok(Answer::Sent { seq: head.seq, time_ms: head.time_ms, duplicate: false })
+}
+
+/// Tells the devices that are there now, and nobody later.
+async fn push(staging: &mut Staging<'_>, new: &NewMessage, group: &GroupId, head: &Head) -> Result<(), Error> {
+    let message = Message { group: group.to_string(), ..unaddressed(new, head) };
+    let message = Bytes::from(message.encode_to_vec());
+    staging.tell_application(new.app, &Tail::from(group), Happened::Sent(message.clone())).await?;
+    staging.push(group.clone(), EncodedPush::message(message));
+    Ok(())
+}
