@@ -414,6 +414,11 @@ impl<'a> Staging<'a> {
     /// Writes an entry into a user's event log, and has it pushed as `event`.
     pub(crate) fn append(&mut self, app: AppId, user: &UserId, kind: EventKind, event: EncodedEvent) {
         let stamp = self.next_stamp();
+        self.append_at(stamp, app, user, kind, event);
+    }
+
+    /// The same with a stamp of one's own choice: one is enough for many users, each of whom has another log.
+    pub(crate) fn append_at(&mut self, stamp: u16, app: AppId, user: &UserId, kind: EventKind, event: EncodedEvent) {
         let record = EventRecord { kind: Some(kind) };
         self.tx.append_versionstamped(&keys::event_prefix(app, user), stamp, &[], record.encode_to_vec());
         self.notices.push(StagedNotice { to: user.clone().into(), what: StagedNews::Event(stamp, event) });
@@ -452,6 +457,19 @@ impl<'a> Staging<'a> {
     pub(crate) fn append_stored(&mut self, app: AppId, user: &UserId, what: &What) {
         let event = EncodedEvent::of(what);
         self.append(app, user, EventKind::Stored(event.to_stored()), event);
+    }
+
+    /// The same for several users, each named once.
+    pub(crate) fn append_stored_for_all<'b>(
+        &mut self,
+        app: AppId,
+        users: impl IntoIterator<Item = &'b UserId>,
+        what: &What,
+    ) {
+        let (stamp, event) = (self.next_stamp(), EncodedEvent::of(what));
+        for user in users {
+            self.append_at(stamp, app, user, EventKind::Stored(event.to_stored()), event.clone());
+        }
     }
 
     /// Has something pushed that is in no log.

@@ -7,6 +7,7 @@
 //!
 //! What may not live here: JSON, HTTP.
 
+mod groups;
 pub mod queue;
 
 use std::{collections::BTreeSet, fmt, net::IpAddr};
@@ -15,6 +16,8 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
+
+pub use groups::*;
 
 use super::{
     AppId, Error, UserId,
@@ -81,6 +84,18 @@ commands! {
     AfterBlacklistAdd = "Sns.CallbackBlackListAdd";
     /// Told: users were taken off a blacklist.
     AfterBlacklistDelete = "Sns.CallbackBlackListDelete";
+    /// Asked: before a user joins a group, or applies for it.
+    BeforeGroupJoin = "Group.CallbackBeforeApplyJoinGroup";
+    /// Asked: before users are brought into a group.
+    BeforeGroupInvite = "Group.CallbackBeforeInviteJoinGroup";
+    /// Told: users have become members of a group.
+    AfterGroupJoin = "Group.CallbackAfterNewMemberJoin";
+    /// Told: users have ceased to be members of a group.
+    AfterGroupExit = "Group.CallbackAfterMemberExit";
+    /// Told: a group has as many members as it may have.
+    AfterGroupFull = "Group.CallbackAfterGroupFull";
+    /// Told: a member is an administrator, or no longer, or has another name card.
+    AfterGroupMember = "Group.CallbackAfterMemberFieldChanged";
 }
 
 /// How an application's server is reached, and what for.
@@ -229,7 +244,7 @@ pub struct CallbackRecord {
     #[prost(enumeration = "CallerPlatform", tag = "3")]
     pub platform: i32,
     /// What happened.
-    #[prost(oneof = "Happened", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "Happened", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
     pub what: Option<Happened>,
 }
 
@@ -263,6 +278,18 @@ pub enum Happened {
     /// Users were taken off a blacklist.
     #[prost(message, tag = "12")]
     Unblacklisted(Pairs),
+    /// Users have become members of a group.
+    #[prost(message, tag = "13")]
+    GroupJoined(GroupJoined),
+    /// Users have ceased to be members of a group.
+    #[prost(message, tag = "14")]
+    GroupExited(GroupExited),
+    /// A group is full.
+    #[prost(message, tag = "15")]
+    GroupFull(GroupFull),
+    /// A member was changed.
+    #[prost(message, tag = "16")]
+    GroupMemberChanged(GroupMemberChanged),
 }
 
 impl Happened {
@@ -278,6 +305,10 @@ impl Happened {
             Happened::Parted(_) => CallbackCommand::AfterFriendDelete,
             Happened::Blacklisted(_) => CallbackCommand::AfterBlacklistAdd,
             Happened::Unblacklisted(_) => CallbackCommand::AfterBlacklistDelete,
+            Happened::GroupJoined(_) => CallbackCommand::AfterGroupJoin,
+            Happened::GroupExited(_) => CallbackCommand::AfterGroupExit,
+            Happened::GroupFull(_) => CallbackCommand::AfterGroupFull,
+            Happened::GroupMemberChanged(_) => CallbackCommand::AfterGroupMember,
         }
     }
 }

@@ -18,10 +18,7 @@ use crate::{
         act::{Answer, Staging},
         callbacks::{ConversationRead, Happened},
         damaged,
-        groups::{
-            access,
-            records::{JoinedRecord, MemberRecord},
-        },
+        groups::{access, entering, records::MemberRecord},
         keys::{self, Tail},
         records::{ConversationRecord, Head, LabelsRecord, RelationRecord},
         unread::{self, Counts},
@@ -145,7 +142,8 @@ async fn put(
     membership: Option<MemberRecord>,
 ) -> Result<(), Error> {
     staging.set(keys::kept(app, user, peer), now.encode_to_vec());
-    if now.receive != before.receive {
+    // An earlier run may have done it, and was not heard.
+    if now.receive != before.receive || staging.again {
         put_deaf(staging, app, user, peer, membership, is_refused(now)).await?;
     }
     if now.read_seq > before.read_seq {
@@ -174,13 +172,7 @@ async fn put_deaf(
             put_relation(staging, app, user, other, &RelationRecord { deaf, ..relation });
         }
         (Peer::Group(group), Some(member)) => {
-            let key = keys::joined_group(app, user, group);
-            if let Some(stored) = staging.get(&key).await? {
-                let joined = JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))?;
-                staging.set(key, JoinedRecord { deaf, ..joined }.encode_to_vec());
-            }
-            staging.set(keys::member(app, group, user), MemberRecord { deaf, ..member }.encode_to_vec());
-            staging.note_membership(user, group, !deaf);
+            entering::set_deaf(staging, app, group, user, member, deaf).await?;
         }
         (Peer::Group(_), None) => {}
     }

@@ -6,11 +6,20 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use prost::Message as _;
-use protocol::message::{GroupEntered, GroupLeft, GroupRole, GroupTips, event::What, group_left::Why, group_tips};
+use protocol::{
+    EncodedEvent,
+    message::{
+        GroupApplication, GroupApplicationState, GroupEntered, GroupLeft, GroupRole, GroupTips, ReceiveOption,
+        event::What, group_left::Why, group_tips,
+    },
+};
 
 use super::{
     access,
-    records::{FormerRecord, GroupRecord, GroupsOfUserRecord, JoinedRecord, MemberRecord, SPANS_MAX, SpanRecord},
+    records::{
+        FormerRecord, GroupApplicationRecord, GroupRecord, GroupsOfUserRecord, JoinedRecord, MemberRecord, SPANS_MAX,
+        SpanRecord,
+    },
 };
 use crate::{
     domain::{
@@ -19,7 +28,7 @@ use crate::{
         change::conversation,
         damaged, keys,
         keys::Tail,
-        records::{ConversationRecord, Head},
+        records::{ConversationRecord, EventKind, Head},
         retention::hour_of,
         send::group::append_tips,
         unread::{self, Counts},
@@ -71,6 +80,7 @@ pub(crate) async fn enter(
     }
     let head = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?;
     let from_version = staging.tx.read_version().await?;
+    let stamp = staging.next_stamp();
     for entrant in entrants {
         let first_seq = if rules.shows_earlier { 1 } else { head.seq + 1 };
         let member = MemberRecord {
@@ -82,13 +92,14 @@ pub(crate) async fn enter(
             ..MemberRecord::default()
         };
         let is_told = record.is_active || entrant.role == GroupRole::Owner;
-        put_member(staging, app, group, record, entrant, member, from_version, is_told).await?;
-        start_conversation(staging, app, group, &entrant.user, &head).await?;
+        let is_told = is_told && !record.is_importing;
+        start_conversation(staging, app, group, &entrant.user, &head, rules.receive()).await?;
+        let joined = put_member(staging, app, group, record, entrant, member, from_version, is_told).await?;
         count(staging, app, &entrant.user, 1, i64::from(entrant.role == GroupRole::Owner)).await?;
-        staging.clear(&keys::group_application(app, group, &entrant.user));
-        if is_told && !record.is_importing {
-            tell_entered(staging, app, group, record, &entrant.user, entrant.role, first_seq, telling.by);
+        if is_told {
+            tell_entered(staging, stamp, app, group, &entrant.user, &joined, telling.by);
         }
+        drop_application(staging, app, group, &entrant.user, GroupApplicationState::Dropped, telling.by, "").await?;
     }
     staging.set(keys::group(app, group), record.encode_to_vec());
     if let Some(kind) = telling.tips.filter(|_| rules.tells_member_changes && !record.is_importing) {
@@ -114,7 +125,7 @@ async fn put_member(
     mut member: MemberRecord,
     from_version: u64,
     is_told: bool,
-) -> Result<(), Error> {
+) -> Result<JoinedRecord, Error> {
     let user = &entrant.user;
     // Who comes back goes on counting where he has left off: the index of his messages says where.
     let Counts { own, .. } =
@@ -122,6 +133,8 @@ async fn put_member(
     member.sent_count = own;
     let kept = conversation::decode(staging.get(&keys::kept(app, user, &Peer::Group(group.clone()))).await?)?;
     member.deaf = conversation::is_refused(&kept);
+    // It survives leaving.
+    member.muted_until_ms = former(staging, app, user, group).await?.muted_until_ms;
     let joined = JoinedRecord {
         kind: record.kind,
         role: member.role,
@@ -133,7 +146,7 @@ async fn put_member(
     };
     staging.set(keys::member(app, group, user), member.encode_to_vec());
     staging.set(keys::joined_group(app, user, group), joined.encode_to_vec());
-    Ok(())
+    Ok(joined)
 }
 
 /// Nothing that was said before is unread; the conversation stands in the user's list where it stands in others'.
@@ -143,10 +156,15 @@ async fn start_conversation(
     group: &GroupId,
     user: &UserId,
     head: &Head,
+    receive: ReceiveOption,
 ) -> Result<(), Error> {
     let peer = Peer::Group(group.clone());
     let key = keys::kept(app, user, &peer);
-    let before = conversation::decode(staging.get(&key).await?)?;
+    let before = match staging.get(&key).await? {
+        // He has not said otherwise yet (GRP-18).
+        None => ConversationRecord { receive: receive.into(), ..ConversationRecord::default() },
+        stored => conversation::decode(stored)?,
+    };
     let Counts { others, own } = unread::counts(staging.tx, app, user, &peer, head).await?;
     let now = ConversationRecord { read_seq: head.seq, read_count: others, read_own: own, ..before };
     staging.set(key, now.encode_to_vec());
@@ -160,22 +178,70 @@ async fn start_conversation(
     Ok(())
 }
 
-#[allow(clippy::too_many_arguments)]
+/// Tells a user that he is a member, and has him receive, unless he does not want to.
 fn tell_entered(
+    staging: &mut Staging<'_>,
+    stamp: u16,
+    app: AppId,
+    group: &GroupId,
+    user: &UserId,
+    joined: &JoinedRecord,
+    by: &str,
+) {
+    if !joined.deaf {
+        // Before anything that the group is told from here on.
+        staging.note_membership(user, group, true);
+    }
+    let JoinedRecord { kind, role, first_seq, .. } = *joined;
+    let entered = GroupEntered { group: group.to_string(), r#type: kind, by: by.to_owned(), first_seq, role };
+    let event = EncodedEvent::of(&What::GroupEntered(entered));
+    staging.append_at(stamp, app, user, EventKind::Stored(event.to_stored()), event);
+}
+
+/// Takes an application off that has come to its end, if there is one: the applicant is told, and who decides.
+pub(crate) async fn drop_application(
     staging: &mut Staging<'_>,
     app: AppId,
     group: &GroupId,
-    record: &GroupRecord,
-    user: &UserId,
-    role: GroupRole,
-    first_seq: u64,
+    applicant: &UserId,
+    state: GroupApplicationState,
     by: &str,
-) {
-    // Before anything that the group is told from here on.
-    staging.note_membership(user, group, true);
-    let entered =
-        GroupEntered { group: group.to_string(), r#type: record.kind, by: by.to_owned(), first_seq, role: role.into() };
-    staging.append_stored(app, user, &What::GroupEntered(entered));
+    text: &str,
+) -> Result<(), Error> {
+    let key = keys::group_application(app, group, applicant);
+    let Some(stored) = staging.get(&key).await? else { return Ok(()) };
+    let record = GroupApplicationRecord::decode(stored).map_err(|_| damaged("group application"))?;
+    staging.clear(&key);
+    tell_application(staging, app, group, applicant, record, state, by, text).await
+}
+
+/// Tells the applicant, and everybody who decides about applications, how one stands.
+#[allow(clippy::too_many_arguments)]
+pub(crate) async fn tell_application(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    applicant: &UserId,
+    record: GroupApplicationRecord,
+    state: GroupApplicationState,
+    by: &str,
+    text: &str,
+) -> Result<(), Error> {
+    let told = GroupApplication {
+        group: group.to_string(),
+        user: applicant.to_string(),
+        wording: record.wording,
+        time_ms: record.time_ms,
+        state: state.into(),
+        by: by.to_owned(),
+        text: text.to_owned(),
+    };
+    // Who leads a group is written with its record, which every act reads: so no send stands in the way of this.
+    let members = access::members(staging.tx, app, group, ReadMode::Snapshot).await?;
+    let leads = |(user, member): &(UserId, MemberRecord)| member.role() >= GroupRole::Admin && user != applicant;
+    let leaders = members.iter().filter(|member| leads(member)).map(|(user, _)| user);
+    staging.append_stored_for_all(app, leaders.chain([applicant]), &What::GroupApplication(told));
+    Ok(())
 }
 
 /// From here on what happens in the group is written once, into a log of its own.
@@ -200,14 +266,15 @@ pub(crate) async fn activate(
 ) -> Result<(), Error> {
     record.is_active = true;
     staging.set(keys::group(app, group), record.encode_to_vec());
-    let owner = record.owner.clone();
-    for (user, member) in access::members(staging.tx, app, group, ReadMode::Serializable).await? {
+    let (owner, stamp) = (record.owner.clone(), staging.next_stamp());
+    for (user, _) in access::members(staging.tx, app, group, ReadMode::Serializable).await? {
         let key = keys::joined_group(app, &user, group);
         let Some(stored) = staging.get(&key).await? else { continue };
         let joined = JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))?;
         if !joined.is_active {
-            staging.set(key, JoinedRecord { is_active: true, ..joined }.encode_to_vec());
-            tell_entered(staging, app, group, record, &user, member.role(), member.first_seq, &owner);
+            let joined = JoinedRecord { is_active: true, ..joined };
+            staging.set(key, joined.encode_to_vec());
+            tell_entered(staging, stamp, app, group, &user, &joined, &owner);
         }
     }
     Ok(())
@@ -232,6 +299,7 @@ pub(crate) async fn exit(
         append_tips(staging, app, group, record, tips(kind, group, telling.by, users)).await?;
     }
     let head = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?;
+    let stamp = staging.next_stamp();
     for (user, member) in leavers {
         if record.owner == user.as_str() {
             record.owner.clear();
@@ -246,7 +314,8 @@ pub(crate) async fn exit(
                 reason: reason.to_owned(),
                 last_seq: head.seq,
             };
-            staging.append_stored(app, user, &What::GroupLeft(left));
+            let event = EncodedEvent::of(&What::GroupLeft(left));
+            staging.append_at(stamp, app, user, EventKind::Stored(event.to_stored()), event);
             staging.note_membership(user, group, false);
         }
     }
@@ -267,20 +336,60 @@ async fn remove_rows(
     let stored = staging.get(&key).await?.unwrap_or_default();
     let joined = JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))?;
     let mut former = former(staging, app, user, group).await?;
-    if former.spans.len() >= SPANS_MAX {
-        former.spans.remove(0);
-    }
-    former.spans.push(SpanRecord {
+    former.push(SpanRecord {
         first_seq: member.first_seq,
         last_seq: head.seq,
-        is_large: joined.is_large,
+        // What was not received is in the history, not in the log.
+        is_large: joined.is_large && !joined.deaf,
         from_version: joined.from_version,
         active_hour: if head.last_seq > 0 { hour_of(head.active_ms) } else { 0 },
     });
+    former.muted_until_ms = member.muted_until_ms;
     staging.set(keys::former_group(app, user, group), former.encode_to_vec());
     staging.clear(&key);
     staging.clear(&keys::member(app, group, user));
     Ok(joined.is_active)
+}
+
+impl FormerRecord {
+    fn push(&mut self, span: SpanRecord) {
+        if self.spans.len() >= SPANS_MAX {
+            self.spans.remove(0);
+        }
+        self.spans.push(span);
+    }
+}
+
+/// Has a member not receive from a group any more, or do so again. Of a large group, whose log stands for all of it,
+/// what was said before stays his to be told, and what is said meanwhile never is.
+pub(crate) async fn set_deaf(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    user: &UserId,
+    member: MemberRecord,
+    deaf: bool,
+) -> Result<(), Error> {
+    let key = keys::joined_group(app, user, group);
+    // Live rooms have their members receive or leave.
+    let Some(stored) = staging.get(&key).await? else { return Ok(()) };
+    let joined = JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))?;
+    if joined.is_large && deaf && !joined.deaf {
+        let head = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?;
+        let mut former = former(staging, app, user, group).await?;
+        let JoinedRecord { first_seq, is_large, from_version, .. } = joined;
+        let active_hour = former.spans.last().map_or(0, |span| span.active_hour);
+        former.push(SpanRecord { first_seq, last_seq: head.seq, is_large, from_version, active_hour });
+        staging.set(keys::former_group(app, user, group), former.encode_to_vec());
+    }
+    let hears_again = joined.deaf && !deaf;
+    let from_version = if hears_again { staging.tx.read_version().await? } else { joined.from_version };
+    if joined.is_active {
+        staging.note_membership(user, group, !deaf);
+    }
+    staging.set(key, JoinedRecord { deaf, from_version, ..joined }.encode_to_vec());
+    staging.set(keys::member(app, group, user), MemberRecord { deaf, ..member }.encode_to_vec());
+    Ok(())
 }
 
 async fn former(staging: &mut Staging<'_>, app: AppId, user: &UserId, group: &GroupId) -> Result<FormerRecord, Error> {

@@ -112,6 +112,9 @@ pub(crate) struct FormerRecord {
     /// Oldest first, at most [`SPANS_MAX`].
     #[prost(message, repeated, tag = "1")]
     pub(crate) spans: Vec<SpanRecord>,
+    /// Until when he may not write, should he come back: milliseconds since the Unix epoch.
+    #[prost(uint64, tag = "2")]
+    pub(crate) muted_until_ms: u64,
 }
 
 /// Spans kept of a user in a group, at the most; then the oldest is forgotten.

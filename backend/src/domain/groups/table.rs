@@ -200,6 +200,15 @@ impl Rules {
         if self.mutes { Who::OWNER_ADMIN_APP } else { Who::NOBODY }
     }
 
+    /// Who makes administrators: the owner, where there are some; of a live room only the application does.
+    pub fn names_admins(&self) -> Who {
+        match (self.has_admins, self.is_room()) {
+            (true, _) => Who::OWNER_APP,
+            (false, true) => Who::APP,
+            (false, false) => Who::NOBODY,
+        }
+    }
+
     /// What members who have not said otherwise receive.
     pub fn receive(&self) -> ReceiveOption {
         if self.pushes_offline { ReceiveOption::Notify } else { ReceiveOption::Silent }

@@ -2,24 +2,22 @@
 //! GRP-27).
 
 use prost::Message as _;
-use protocol::message::{GroupApplication, GroupApplicationState, GroupJoinOption, GroupRole, event::What, group_tips};
+use protocol::message::{GroupApplicationState, GroupJoinOption, GroupRole, group_tips};
 
 use super::{Outcomes, life};
-use crate::{
-    domain::{
-        AppId, Error, GroupId, UserId,
-        act::{Answer, Author, Staging},
-        change::Change,
-        damaged,
-        groups::{
-            Refusal, access,
-            entering::{self, Entrant, Telling},
-            records::{GroupApplicationRecord, GroupBanRecord, GroupRecord},
-            table::Who,
-        },
-        keys,
+use crate::domain::{
+    AppId, Error, GroupId, UserId,
+    act::{Answer, Author, Staging},
+    callbacks::{GroupFull, GroupJoined, Happened},
+    change::Change,
+    damaged,
+    groups::{
+        Refusal, access,
+        entering::{self, Entrant, Telling},
+        records::{GroupApplicationRecord, GroupBanRecord, GroupRecord},
+        table::Who,
     },
-    store::ReadMode,
+    keys::{self, Tail},
 };
 
 /// Who answers applications.
@@ -46,17 +44,19 @@ pub(super) async fn join(
     if option == GroupJoinOption::Forbidden && !is_member {
         return Err(Refusal::RightMissing.into());
     }
+    life::ensure_account(staging, app, user).await?;
     ensure_not_banned(staging, app, group, user).await?;
     if rules.is_room() {
         return Ok(joined());
     }
-    admit(staging, app, &record, user).await?;
+    admit_or_tell(staging, app, group, &record, user).await?;
     if option == GroupJoinOption::Approval {
         return apply(staging, change, group, wording).await;
     }
     let telling = Telling { by: user.as_str(), tips: Some(group_tips::Kind::Joined) };
     let entrants = [Entrant::new(user.clone(), GroupRole::Member)];
     entering::enter(staging, app, group, &mut record, &entrants, telling).await?;
+    tell_application(staging, change, group, &record, &entrants, false).await?;
     Ok(joined())
 }
 
@@ -83,37 +83,28 @@ async fn admit(staging: &mut Staging<'_>, app: AppId, record: &GroupRecord, user
     }
 }
 
+/// The same; the application's server is told if it is for want of room.
+async fn admit_or_tell(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    record: &GroupRecord,
+    user: &UserId,
+) -> Result<(), Error> {
+    let admitted = admit(staging, app, record, user).await;
+    if admitted == Err(Refusal::Full.into()) {
+        tell_full(staging, app, group).await?;
+    }
+    admitted
+}
+
 /// Stores an application, and tells those who decide, and the applicant's devices.
 async fn apply(staging: &mut Staging<'_>, change: &Change, group: &GroupId, wording: &str) -> Result<Answer, Error> {
     let (app, user) = (change.app, &change.user);
     let record = GroupApplicationRecord { wording: wording.to_owned(), time_ms: staging.now_ms };
     staging.set(keys::group_application(app, group, user), record.encode_to_vec());
-    let told = GroupApplication {
-        group: group.to_string(),
-        user: user.to_string(),
-        wording: wording.to_owned(),
-        time_ms: staging.now_ms,
-        ..GroupApplication::default()
-    };
-    tell(staging, app, group, user, &told).await?;
+    entering::tell_application(staging, app, group, user, record, GroupApplicationState::Open, "", "").await?;
     Ok(Answer::GroupJoined { applied: true })
-}
-
-/// Tells the applicant, and everybody who decides about applications.
-async fn tell(
-    staging: &mut Staging<'_>,
-    app: AppId,
-    group: &GroupId,
-    applicant: &UserId,
-    told: &GroupApplication,
-) -> Result<(), Error> {
-    let members = access::members(staging.tx, app, group, ReadMode::Serializable).await?;
-    let leads = |role| matches!(role, GroupRole::Owner | GroupRole::Admin);
-    let leaders = members.iter().filter(|(_, member)| leads(member.role())).map(|(user, _)| user);
-    for user in leaders.chain([applicant]) {
-        staging.append_stored(app, user, &What::GroupApplication(told.clone()));
-    }
-    Ok(())
 }
 
 /// Answers an application.
@@ -130,31 +121,21 @@ pub(super) async fn answer(
     let role = access::role(staging, app, group, &change.user).await?;
     access::ensure(LEADERS, change.by, role)?;
     let key = keys::group_application(app, group, applicant);
-    let Some(stored) = staging.get(&key).await? else {
+    if staging.get(&key).await?.is_none() {
         return if staging.again { Ok(Answer::Done) } else { Err(Refusal::ApplicationUnknown.into()) };
-    };
-    let application = GroupApplicationRecord::decode(stored).map_err(|_| damaged("group application"))?;
+    }
     if agree {
         life::ensure_account(staging, app, applicant).await?;
         ensure_not_banned(staging, app, group, applicant).await?;
-        admit(staging, app, &record, applicant).await?;
+        admit_or_tell(staging, app, group, &record, applicant).await?;
     }
-    staging.clear(&key);
     let state = if agree { GroupApplicationState::Agreed } else { GroupApplicationState::Refused };
-    let told = GroupApplication {
-        group: group.to_string(),
-        user: applicant.to_string(),
-        wording: application.wording,
-        time_ms: application.time_ms,
-        state: state.into(),
-        by: change.user.to_string(),
-        text: text.to_owned(),
-    };
-    tell(staging, app, group, applicant, &told).await?;
+    entering::drop_application(staging, app, group, applicant, state, change.user.as_str(), text).await?;
     if agree {
         let telling = Telling { by: change.user.as_str(), tips: Some(group_tips::Kind::Joined) };
         let entrants = [Entrant::new(applicant.clone(), GroupRole::Member)];
         entering::enter(staging, app, group, &mut record, &entrants, telling).await?;
+        tell_application(staging, change, group, &record, &entrants, false).await?;
     }
     Ok(Answer::Done)
 }
@@ -199,6 +180,9 @@ pub(super) async fn invite(
         let tips = (!silent).then_some(group_tips::Kind::Invited);
         let telling = Telling { by: change.user.as_str(), tips };
         entering::enter(staging, app, group, &mut record, &entrants, telling).await?;
+        tell_application(staging, change, group, &record, &entrants, true).await?;
+    } else if outcomes.iter().any(|(_, outcome)| *outcome == Err(Refusal::Full)) {
+        tell_full(staging, app, group).await?;
     }
     Ok(Answer::GroupUsers(outcomes))
 }
@@ -224,4 +208,35 @@ async fn judge(
         Err(Error::Group(refusal)) => Ok(Err(refusal)),
         Err(error) => Err(error),
     }
+}
+
+/// Queues for the application's server who has become a member, and that the group is full now, if it is.
+async fn tell_application(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    group: &GroupId,
+    record: &GroupRecord,
+    entrants: &[Entrant],
+    is_invited: bool,
+) -> Result<(), Error> {
+    let app = change.app;
+    let joined = GroupJoined {
+        group: group.to_string(),
+        kind: record.kind,
+        by: change.user.to_string(),
+        users: entrants.iter().map(|entrant| entrant.user.to_string()).collect(),
+        is_invited,
+    };
+    staging.tell_application(app, &Tail::from(group), Happened::GroupJoined(joined)).await?;
+    let settings = staging.settings(app).await?;
+    match record.rules()?.members_max(&settings, record.member_max) {
+        Some(max) if record.member_count >= max => tell_full(staging, app, group).await,
+        _ => Ok(()),
+    }
+}
+
+/// Queues for the application's server that a group is full: so also for each who was refused for it.
+async fn tell_full(staging: &mut Staging<'_>, app: AppId, group: &GroupId) -> Result<(), Error> {
+    let full = Happened::GroupFull(GroupFull { group: group.to_string() });
+    staging.tell_application(app, &Tail::from(group), full).await
 }

@@ -3,21 +3,23 @@
 use prost::Message as _;
 use protocol::{
     EncodedPush,
-    message::{GroupLeft, GroupPush, GroupRole, group_left::Why, group_push, group_tips},
+    message::{GroupApplicationState, GroupLeft, GroupPush, GroupRole, group_left::Why, group_push, group_tips},
 };
 
-use super::Outcomes;
+use super::{Outcomes, life, roles};
 use crate::domain::{
     Error, GroupId, UserId,
     act::{Answer, Author, Staging},
+    callbacks::{GroupExited, Happened},
     change::Change,
     groups::{
         Refusal, access,
         entering::{self, Telling},
-        records::{GroupBanRecord, MemberRecord},
+        records::{GroupBanRecord, GroupRecord, MemberRecord},
         table::Who,
     },
-    keys,
+    keys::{self, Tail},
+    send::group::append_tips,
 };
 
 /// Users banned in one change, at the most.
@@ -30,7 +32,7 @@ pub(super) async fn leave(staging: &mut Staging<'_>, change: &Change, group: &Gr
     let rules = record.rules()?;
     let known = access::member(staging, app, group, user).await?;
     let role = known.as_ref().map_or(GroupRole::None, MemberRecord::role);
-    if role == GroupRole::Owner && !rules.owner_leaves && !rules.is_room() {
+    if role == GroupRole::Owner && !rules.owner_leaves {
         return Err(Refusal::RightMissing.into());
     }
     if rules.is_room() {
@@ -42,6 +44,7 @@ pub(super) async fn leave(staging: &mut Staging<'_>, change: &Change, group: &Gr
     let telling = Telling { by: user.as_str(), tips: Some(group_tips::Kind::Left) };
     let leavers = [(user.clone(), member)];
     entering::exit(staging, app, group, &mut record, &leavers, (Why::Left, ""), telling).await?;
+    tell_application(staging, change, group, &record, &leavers, false).await?;
     Ok(Answer::Done)
 }
 
@@ -84,6 +87,7 @@ pub(super) async fn remove(
     if !leavers.is_empty() {
         let telling = Telling { by: change.user.as_str(), tips: (!silent).then_some(group_tips::Kind::Removed) };
         entering::exit(staging, app, group, &mut record, &leavers, (Why::Removed, reason), telling).await?;
+        tell_application(staging, change, group, &record, &leavers, true).await?;
     }
     Ok(Answer::GroupUsers(outcomes))
 }
@@ -112,7 +116,10 @@ pub(super) async fn ban(
     for user in users {
         let member = access::member(staging, app, group, user).await?;
         let other = member.as_ref().map_or(GroupRole::None, MemberRecord::role);
-        let outcome = ensure_above(change.by, role, other);
+        let outcome = match ensure_above(change.by, role, other) {
+            Ok(()) => life::has_account(staging, app, user).await?.then_some(()).ok_or(Refusal::UserUnknown),
+            refused => refused,
+        };
         leavers.extend(member.filter(|_| outcome.is_ok()).map(|member| (user.clone(), member)));
         outcomes.push((user.clone(), outcome));
     }
@@ -123,6 +130,8 @@ pub(super) async fn ban(
             seconds => {
                 let until_ms = staging.now_ms + u64::from(seconds) * 1000;
                 staging.set(key, GroupBanRecord { until_ms }.encode_to_vec());
+                let (state, by) = (GroupApplicationState::Refused, change.user.as_str());
+                entering::drop_application(staging, app, group, user, state, by, reason).await?;
             }
         }
     }
@@ -130,17 +139,29 @@ pub(super) async fn ban(
         return Ok(Answer::GroupUsers(outcomes));
     }
     if rules.is_room() {
-        push_out(staging, change, group, &outcomes, reason);
+        for (user, member) in leavers {
+            roles::put_in_room(staging, app, group, &mut record, &user, member, GroupRole::None).await?;
+        }
+        push_out(staging, change, group, &record, &outcomes, reason).await?;
     } else if !leavers.is_empty() {
         let telling = Telling { by: change.user.as_str(), tips: Some(group_tips::Kind::Removed) };
         entering::exit(staging, app, group, &mut record, &leavers, (Why::Removed, reason), telling).await?;
+        tell_application(staging, change, group, &record, &leavers, true).await?;
     }
     Ok(Answer::GroupUsers(outcomes))
 }
 
 /// Tells users that they are out of a live room, and has their sessions leave it.
-fn push_out(staging: &mut Staging<'_>, change: &Change, group: &GroupId, outcomes: &Outcomes, reason: &str) {
-    for (user, _) in outcomes.iter().filter(|(_, outcome)| outcome.is_ok()) {
+async fn push_out(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    group: &GroupId,
+    record: &GroupRecord,
+    outcomes: &Outcomes,
+    reason: &str,
+) -> Result<(), Error> {
+    let out = || outcomes.iter().filter(|(_, outcome)| outcome.is_ok()).map(|(user, _)| user);
+    for user in out() {
         let left = GroupLeft {
             group: group.to_string(),
             why: Why::Removed.into(),
@@ -152,4 +173,32 @@ fn push_out(staging: &mut Staging<'_>, change: &Change, group: &GroupId, outcome
         staging.push(user.clone(), EncodedPush::group(&push));
         staging.note_membership(user, group, false);
     }
+    let users: Vec<String> = out().map(UserId::to_string).collect();
+    if users.is_empty() || !record.rules()?.tells_member_changes {
+        return Ok(());
+    }
+    let tips = entering::tips(group_tips::Kind::Removed, group, change.user.as_str(), users);
+    append_tips(staging, change.app, group, record, tips).await
+}
+
+/// Queues for the application's server who has left, if anybody has.
+async fn tell_application(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    group: &GroupId,
+    record: &GroupRecord,
+    leavers: &[(UserId, MemberRecord)],
+    is_removed: bool,
+) -> Result<(), Error> {
+    if leavers.is_empty() {
+        return Ok(());
+    }
+    let exited = GroupExited {
+        group: group.to_string(),
+        kind: record.kind,
+        by: change.user.to_string(),
+        users: leavers.iter().map(|(user, _)| user.to_string()).collect(),
+        is_removed,
+    };
+    staging.tell_application(change.app, &Tail::from(group), Happened::GroupExited(exited)).await
 }

@@ -168,10 +168,14 @@ async fn admit_founders(
 
 /// Refuses users that do not exist.
 pub(super) async fn ensure_account(staging: &mut Staging<'_>, app: AppId, user: &UserId) -> Result<(), Error> {
-    match crate::domain::account::is_there(staging.get(&keys::account(app, user)).await?)? {
+    match has_account(staging, app, user).await? {
         true => Ok(()),
         false => Err(Refusal::UserUnknown.into()),
     }
+}
+
+pub(super) async fn has_account(staging: &mut Staging<'_>, app: AppId, user: &UserId) -> Result<bool, Error> {
+    crate::domain::account::is_there(staging.get(&keys::account(app, user)).await?)
 }
 
 async fn create_room(

@@ -1,6 +1,6 @@
 //! What members are, what they may, and what they are called (GRP-09, GRP-14, GRP-21).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -10,19 +10,26 @@ use super::{
     MEMBER_FIELD_BYTES_MAX, MemberUpdate, NAME_CARD_BYTES_MAX, Outcomes, check_fields, ensure, leaving::ensure_above,
     life, set_fields,
 };
-use crate::domain::{
-    AppId, Error, GroupId, UserId,
-    act::{Answer, Author, Staging},
-    change::Change,
-    damaged,
-    groups::{
-        Refusal, access,
-        entering::tips,
-        records::{GroupRecord, JoinedRecord, MemberRecord},
+use crate::{
+    domain::{
+        AppId, Error, GroupId, UserId,
+        act::{Answer, Author, Staging},
+        callbacks::{GroupMemberChanged, Happened},
+        change::Change,
+        damaged,
+        groups::{
+            Refusal, access,
+            entering::tips,
+            records::{GroupRecord, JoinedRecord, MemberRecord},
+        },
+        keys::{self, Tail},
+        send::group::append_tips,
     },
-    keys,
-    send::group::append_tips,
+    store::ReadMode,
 };
+
+/// Administrators that a live room may have, who need not be in it (the hosted original's limit).
+const ROOM_ADMINS_MAX: usize = 5;
 
 pub(super) fn check(update: &MemberUpdate) -> Result<(), Error> {
     let is_given = update.role.is_none_or(|role| matches!(role, GroupRole::Admin | GroupRole::Member));
@@ -52,7 +59,10 @@ pub(super) async fn mute(
     for user in users {
         let known = access::member(staging, app, group, user).await?;
         // Who is in a live room is not kept; whom it knows of is.
-        let known = if rules.is_room() { Some(known.unwrap_or_default()) } else { known };
+        let known = match known {
+            None if rules.is_room() && life::has_account(staging, app, user).await? => Some(MemberRecord::default()),
+            known => known,
+        };
         let outcome = match &known {
             None => Err(Refusal::UserUnknown),
             Some(member) => ensure_above(change.by, role, member.role()),
@@ -73,11 +83,11 @@ pub(super) async fn mute(
             false => staging.set(key, member.encode_to_vec()),
         }
     }
-    if !muted.is_empty() && rules.tells_member_changes {
+    if !muted.is_empty() {
         let changed = BTreeMap::from([("muted_until_ms".to_owned(), Bytes::from(until_ms.to_string()))]);
         let users = muted.iter().map(|(user, _)| user.to_string()).collect();
         let tips = tips(group_tips::Kind::MemberChanged, group, change.user.as_str(), users);
-        append_tips(staging, app, group, &record, GroupTips { changed, ..tips }).await?;
+        tell(staging, change, group, &record, GroupTips { changed, ..tips }).await?;
     }
     Ok(Answer::GroupUsers(outcomes))
 }
@@ -92,76 +102,161 @@ pub(super) async fn update(
 ) -> Result<Answer, Error> {
     let app = change.app;
     let mut record = access::load(staging, app, group).await?;
-    let rules = record.rules()?;
-    let role = access::role(staging, app, group, &change.user).await?;
-    let known = access::member(staging, app, group, user).await?;
-    let known = match known {
-        None if rules.is_room() && change.by == Author::Admin => {
-            life::ensure_account(staging, app, user).await?;
-            Some(MemberRecord::default())
-        }
-        known => known,
-    };
-    let names = update.name_card.is_some() || !update.custom.is_empty();
-    let is_own = change.by == Author::User && *user == change.user;
-    if change.by == Author::User && role == GroupRole::None {
-        return Err(Refusal::RightMissing.into());
-    }
-    let mut member = known.ok_or(Refusal::UserUnknown)?;
-    if names && !is_own {
-        ensure_above(change.by, role, member.role()).or_else(|refusal| match change.by {
-            Author::Admin => Ok(()),
-            Author::User => Err(refusal),
-        })?;
-    }
-    let role_before = member.role();
-    if let Some(wanted) = update.role.filter(|wanted| *wanted != role_before) {
-        ensure_may_set_role(change.by, role, &record, role_before, wanted)?;
-    }
-    let settings = staging.settings(app).await?;
-    check_fields(&update.custom, &settings.group_member_custom_fields, MEMBER_FIELD_BYTES_MAX)?;
+    let before = judge(staging, change, group, &record, user, update).await?;
+    let mut now = before.clone();
     if let Some(name_card) = &update.name_card {
-        member.name_card.clone_from(name_card);
+        now.name_card.clone_from(name_card);
     }
-    set_fields(&mut member.custom, &update.custom);
-    match update.role.filter(|wanted| *wanted != role_before || staging.again) {
-        None => staging.set(keys::member(app, group, user), member.encode_to_vec()),
-        Some(wanted) => {
-            if role_before == GroupRole::None {
-                record.member_count += 1;
-                member.joined_ms = staging.now_ms;
-                staging.set(keys::group(app, group), record.encode_to_vec());
-            }
-            put_role(staging, app, group, user, member, wanted).await?;
-            let kind = match wanted {
-                GroupRole::Admin => group_tips::Kind::AdminSet,
-                _ => group_tips::Kind::AdminUnset,
-            };
-            if rules.tells_member_changes {
-                let tips = tips(kind, group, change.user.as_str(), vec![user.to_string()]);
-                append_tips(staging, app, group, &record, tips).await?;
-            }
+    set_fields(&mut now.custom, &update.custom);
+    let changed = differences(&before, &now);
+    if !changed.is_empty() {
+        staging.set(keys::member(app, group, user), now.encode_to_vec());
+        let tips = GroupTips { changed, ..tips_of(change, group, group_tips::Kind::MemberChanged, user) };
+        tell(staging, change, group, &record, tips).await?;
+    }
+    let is_admin = before.role() == GroupRole::Admin;
+    let role = update.role.filter(|role| (*role == GroupRole::Admin) != is_admin);
+    if let Some(role) = role {
+        let is_room = record.rules()?.is_room();
+        let kind = match role {
+            GroupRole::Admin => group_tips::Kind::AdminSet,
+            _ => group_tips::Kind::AdminUnset,
+        };
+        if is_room {
+            // Nobody is a mere member of it, as far as it is kept.
+            let role = if role == GroupRole::Admin { role } else { GroupRole::None };
+            put_in_room(staging, app, group, &mut record, user, now.clone(), role).await?;
+        } else {
+            put_role(staging, app, group, user, now.clone(), role).await?;
+            // Who leads a group is written with its record.
+            staging.set(keys::group(app, group), record.encode_to_vec());
         }
+        tell(staging, change, group, &record, tips_of(change, group, kind, user)).await?;
     }
+    let name_card = (now.name_card != before.name_card).then_some(now.name_card);
+    tell_application(staging, change, group, &record, user, role, name_card).await?;
     Ok(Answer::Done)
 }
 
-/// The owner names administrators, where there are any; an administrator of the application those of a live room, too.
-fn ensure_may_set_role(
-    by: Author,
-    role: GroupRole,
+/// Refuses what may not be changed. Returns the member, as he is; of a live room whoever has an account.
+async fn judge(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    group: &GroupId,
     record: &GroupRecord,
-    before: GroupRole,
-    wanted: GroupRole,
-) -> Result<(), Error> {
-    let rules = record.rules()?;
-    let may = match by {
-        Author::Admin => rules.has_admins || rules.is_room(),
-        Author::User => rules.has_admins && role == GroupRole::Owner,
+    user: &UserId,
+    update: &MemberUpdate,
+) -> Result<MemberRecord, Error> {
+    let (app, rules) = (change.app, record.rules()?);
+    let own = access::role(staging, app, group, &change.user).await?;
+    if change.by == Author::User && own == GroupRole::None {
+        return Err(Refusal::RightMissing.into());
+    }
+    if update.role.is_some() {
+        access::ensure(rules.names_admins(), change.by, own)?;
+    }
+    let names = update.name_card.is_some() || !update.custom.is_empty();
+    if names && rules.is_room() {
+        return Err(Refusal::RightMissing.into()); // it does not keep its members
+    }
+    let member = match access::member(staging, app, group, user).await? {
+        None if rules.is_room() && life::has_account(staging, app, user).await? => MemberRecord::default(),
+        known => known.ok_or(Refusal::UserUnknown)?,
     };
-    // The owner stays it until the group is given to another.
-    let may = may && before != GroupRole::Owner && (wanted == GroupRole::Admin || before == GroupRole::Admin);
-    if may { Ok(()) } else { Err(Refusal::RightMissing.into()) }
+    let is_own = *user == change.user;
+    if names && change.by == Author::User && !is_own && (own < GroupRole::Admin || own <= member.role()) {
+        return Err(Refusal::RightMissing.into());
+    }
+    if update.role.is_some() && member.role() == GroupRole::Owner {
+        return Err(Refusal::RightMissing.into()); // until the group is given to another
+    }
+    if rules.is_room() && update.role == Some(GroupRole::Admin) && member.role() == GroupRole::None {
+        let kept = access::members(staging.tx, app, group, ReadMode::Serializable).await?;
+        if kept.iter().filter(|(_, member)| member.role() == GroupRole::Admin).count() >= ROOM_ADMINS_MAX {
+            return Err(Error::ListFull("a live room has at most 5 administrators"));
+        }
+    }
+    let settings = staging.settings(app).await?;
+    check_fields(&update.custom, &settings.group_member_custom_fields, MEMBER_FIELD_BYTES_MAX)?;
+    Ok(member)
+}
+
+/// What has changed of what a member is called, by the names of the fields.
+fn differences(before: &MemberRecord, now: &MemberRecord) -> BTreeMap<String, Bytes> {
+    let card = (now.name_card != before.name_card).then(|| ("name_card".to_owned(), now.name_card.clone().into()));
+    let names: BTreeSet<&String> = before.custom.keys().chain(now.custom.keys()).collect();
+    let fields = names.into_iter().filter(|name| before.custom.get(*name) != now.custom.get(*name));
+    let fields = fields.map(|name| (format!("custom.{name}"), now.custom.get(name).cloned().unwrap_or_default()));
+    card.into_iter().chain(fields).collect()
+}
+
+fn tips_of(change: &Change, group: &GroupId, kind: group_tips::Kind, user: &UserId) -> GroupTips {
+    tips(kind, group, change.user.as_str(), vec![user.to_string()])
+}
+
+/// Tells the group, where the type wants members to know of each other's changes (GRP-12).
+async fn tell(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    group: &GroupId,
+    record: &GroupRecord,
+    tips: GroupTips,
+) -> Result<(), Error> {
+    match record.rules()?.tells_member_changes {
+        true => append_tips(staging, change.app, group, record, tips).await,
+        false => Ok(()),
+    }
+}
+
+/// Queues for the application's server what has changed of a member, if it wants to hear of such.
+async fn tell_application(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    group: &GroupId,
+    record: &GroupRecord,
+    user: &UserId,
+    role: Option<GroupRole>,
+    name_card: Option<String>,
+) -> Result<(), Error> {
+    if role.is_none() && name_card.is_none() {
+        return Ok(());
+    }
+    let changed = GroupMemberChanged {
+        group: group.to_string(),
+        kind: record.kind,
+        by: change.user.to_string(),
+        user: user.to_string(),
+        role: role.map(i32::from),
+        name_card,
+    };
+    staging.tell_application(change.app, &Tail::from(group), Happened::GroupMemberChanged(changed)).await
+}
+
+/// Has somebody lead a live room, or not any more: only those who do are counted. Writes the group's record, too.
+pub(super) async fn put_in_room(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    record: &mut GroupRecord,
+    user: &UserId,
+    member: MemberRecord,
+    role: GroupRole,
+) -> Result<(), Error> {
+    let is_kept = |role| role != GroupRole::None;
+    let (before, muted_until_ms) = (member.role(), member.muted_until_ms);
+    record.member_count += u32::from(is_kept(role));
+    record.member_count = record.member_count.saturating_sub(u32::from(is_kept(before)));
+    staging.set(keys::group(app, group), record.encode_to_vec());
+    let key = keys::member(app, group, user);
+    let now = match is_kept(role) {
+        true => MemberRecord { role: role.into(), joined_ms: staging.now_ms, ..member },
+        false => MemberRecord { muted_until_ms, ..MemberRecord::default() },
+    };
+    match now == MemberRecord::default() {
+        true => staging.clear(&key),
+        false => staging.set(key, now.encode_to_vec()),
+    }
+    Ok(())
 }
 
 /// Writes a member's role wherever it stands.

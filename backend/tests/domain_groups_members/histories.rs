@@ -1,0 +1,187 @@
+//! Random members come and go while commits conflict, get lost and end with unknown outcome. `GROUPS_SEED=n` replays one
+//! history, `GROUPS_HISTORIES=n` runs that many.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use backend::env::Rng;
+
+use super::*;
+
+const STEPS: usize = 200;
+const HISTORIES_DEFAULT: u64 = 40;
+const PEOPLE: u64 = 30;
+
+#[test]
+fn members_their_groups_counts_and_logs_agree_in_seeded_histories() {
+    let from_environment = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    if let Some(seed) = from_environment("GROUPS_SEED") {
+        return History::run(seed);
+    }
+    for seed in 0..from_environment("GROUPS_HISTORIES").unwrap_or(HISTORIES_DEFAULT) {
+        let replay = Replay(seed);
+        History::run(seed);
+        std::mem::forget(replay);
+    }
+}
+
+/// Says how to replay, if the history panics.
+struct Replay(u64);
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        eprintln!("replay with: GROUPS_SEED={} cargo test -p backend --test domain_groups_members seeded", self.0);
+    }
+}
+
+struct History {
+    service: Service,
+    rng: SeededRng,
+    groups: Vec<GroupId>,
+    /// Who is what in which group, as far as answers say.
+    roles: BTreeMap<(String, String), GroupRole>,
+    /// Whose sessions receive from which group.
+    receiving: BTreeSet<(String, String)>,
+}
+
+impl History {
+    fn run(seed: u64) {
+        let settings = Settings { group_fanout_max: 8, groups_joined_max: 3, ..Settings::default() };
+        let service = Service::with(settings);
+        let people = (0..PEOPLE).map(|n| user(&format!("u{n:02}"))).collect();
+        block_on(account::import(&service.store, &service.clock, APP, people)).unwrap();
+        let rng = SeededRng::new(seed);
+        let mut history = History { service, rng, groups: vec![], roles: BTreeMap::new(), receiving: BTreeSet::new() };
+        for (kind, n) in TYPES.into_iter().zip(0..) {
+            let info = GroupUpdate { member_max: Some(15), ..new_group(kind).info };
+            let owner = format!("u{n:02}");
+            let new = NewGroup { owner: Some(user(&owner)), members: vec![], info, ..new_group(kind) };
+            let group = history.service.create(new);
+            history.roles.insert((group.to_string(), owner.clone()), GroupRole::Owner);
+            if kind != GroupType::Avchatroom {
+                history.receiving.insert((group.to_string(), owner));
+            }
+            history.groups.push(group);
+        }
+        history.service.engine.set_faults(Faults { conflict: 80, maybe_committed: 60, maybe_lost: 60, unavailable: 0 });
+        for _ in 0..STEPS {
+            history.step();
+        }
+        history.service.engine.set_faults(Faults::default());
+        history.compare();
+    }
+
+    fn step(&mut self) {
+        let number = self.below(self.groups.len() as u64) as usize;
+        let group = self.groups[number].clone();
+        let actor = if self.below(2) == 0 { "app".to_owned() } else { self.person() };
+        let some: Vec<String> = (0..=self.below(4)).map(|_| self.person()).collect();
+        let some: Vec<&str> = some.iter().map(String::as_str).collect();
+        let change = match self.below(12) {
+            0 | 1 => join(&group),
+            2 => leave(&group),
+            3..=5 => invite(&group, &some),
+            6 => remove(&group, &some),
+            7 => ban(&group, &some, self.below(2) as u32 * 1_000),
+            8 => mute(&group, &some, self.below(2) as u32 * 1_000),
+            9 => answer(&group, some[0], self.below(3) > 0),
+            10 => member(&group, some[0], as_admin(self.below(2) == 0)),
+            _ => {
+                let option = ReceiveOption::try_from(self.below(3) as i32).unwrap();
+                let _ = self.service.act(super::receive(&group, some[0], option));
+                return self.follow();
+            }
+        };
+        let asked = super::asked(&actor, change.clone());
+        let outcome = self.service.act(Act::Change(Box::new(asked)));
+        self.follow();
+        if let Ok(answer) = outcome {
+            self.apply(&group, &actor, change, answer);
+        }
+    }
+
+    /// What an answer says.
+    fn apply(&mut self, group: &GroupId, actor: &str, change: GroupChange, answer: Answer) {
+        let is_room = *group == self.groups[3];
+        let mut put = |name: &str, role: GroupRole| {
+            let key = (group.to_string(), name.to_owned());
+            match role {
+                GroupRole::None => drop(self.roles.remove(&key)),
+                GroupRole::Member => drop(self.roles.entry(key).or_insert(role)),
+                role => drop(self.roles.insert(key, role)),
+            }
+        };
+        match (change, answer) {
+            (GroupChange::Join { .. }, JOINED_NOW) if !is_room => put(actor, GroupRole::Member),
+            (GroupChange::Leave { .. }, _) if !is_room => put(actor, GroupRole::None),
+            (GroupChange::Invite { .. }, Answer::GroupUsers(users)) => {
+                users
+                    .iter()
+                    .filter(|(_, done)| done.is_ok())
+                    .for_each(|(user, _)| put(user.as_str(), GroupRole::Member));
+            }
+            (GroupChange::Remove { .. } | GroupChange::Ban { seconds: 1.., .. }, Answer::GroupUsers(users)) => {
+                users.iter().filter(|(_, done)| done.is_ok()).for_each(|(user, _)| put(user.as_str(), GroupRole::None));
+            }
+            (GroupChange::Answer { applicant, agree: true, .. }, _) => put(applicant.as_str(), GroupRole::Member),
+            (GroupChange::Member { member, update, .. }, _) => match update.role {
+                Some(GroupRole::Admin) => put(member.as_str(), GroupRole::Admin),
+                Some(_) => {
+                    put(member.as_str(), GroupRole::None);
+                    if !is_room {
+                        put(member.as_str(), GroupRole::Member);
+                    }
+                }
+                None => {}
+            },
+            _ => {}
+        }
+    }
+
+    /// Sessions follow what they are told.
+    fn follow(&mut self) {
+        let told = std::mem::take(&mut *self.service.told.lock().unwrap());
+        for (to, news) in told {
+            match (to, news) {
+                (Audience::User(user), News::Entered(group)) => {
+                    self.receiving.insert((group.to_string(), user.to_string()));
+                }
+                (Audience::User(user), News::Left(group)) => {
+                    self.receiving.remove(&(group.to_string(), user.to_string()));
+                }
+                // They read the log, and which groups there are.
+                (Audience::User(user), News::Behind) => {
+                    let name = user.to_string();
+                    self.receiving.retain(|(_, user)| *user != name);
+                    self.receiving.extend(receiving(&self.service.records()).filter(|(_, user)| *user == name));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn compare(&self) {
+        let records = self.service.records();
+        records.check();
+        let role =
+            |(key, row): (&(String, String), &records::Member)| (key.clone(), GroupRole::try_from(row.role).unwrap());
+        let roles = records.members.iter().map(role).filter(|(_, role)| *role != GroupRole::None);
+        let roles: BTreeMap<_, _> = roles.collect();
+        assert_eq!(roles, self.roles, "who is what");
+        assert_eq!(self.receiving, receiving(&records).collect(), "whose sessions receive");
+    }
+
+    fn below(&self, limit: u64) -> u64 {
+        self.rng.next_u64() % limit
+    }
+
+    fn person(&self) -> String {
+        format!("u{:02}", self.below(PEOPLE))
+    }
+}
+
+const JOINED_NOW: Answer = Answer::GroupJoined { applied: false };
+
+/// Whose sessions are to receive from which group.
+fn receiving(records: &Records) -> impl Iterator<Item = (String, String)> {
+    records.joined.iter().filter(|(_, joined)| joined.is_active && !joined.deaf).map(|(key, _)| key.clone())
+}
