@@ -1,6 +1,7 @@
 //! The body of each request, and what an answer says: the published JSON. Here of messages and devices;
-//! [`people`]: of profiles and relations.
+//! [`people`]: of profiles and relations; [`groups`]: of groups.
 
+mod groups;
 mod people;
 
 use backend::{
@@ -96,6 +97,10 @@ pub async fn after(
         Happened::Parted(pairs) | Happened::Blacklisted(pairs) | Happened::Unblacklisted(pairs) => {
             Some(people::pairs(what.command(), pairs))
         }
+        Happened::GroupJoined(joined) => Some(groups::joined(joined, record.time_ms)),
+        Happened::GroupExited(exited) => Some(groups::exited(exited, record.time_ms)),
+        Happened::GroupFull(full) => Some(groups::full(full, record.time_ms)),
+        Happened::GroupMemberChanged(changed) => Some(groups::member_changed(changed, record.time_ms)),
     };
     Ok(frame.map(|frame| (what.command(), to_bytes(&frame))))
 }
