@@ -426,6 +426,7 @@ impl<'a> Staging<'a> {
 
     /// Writes an entry into the logs of all members of a group, or into the group's own, as one event in one place, and
     /// has it pushed to the group. `members`: who has a log of his own to write it into; `None`: the group is large.
+    /// Returns the number of its stamp.
     pub(crate) fn append_to_group(
         &mut self,
         app: AppId,
@@ -433,7 +434,7 @@ impl<'a> Staging<'a> {
         members: Option<&[UserId]>,
         kind: EventKind,
         event: EncodedEvent,
-    ) {
+    ) -> u16 {
         let stamp = self.next_stamp();
         let record = Bytes::from(EventRecord { kind: Some(kind) }.encode_to_vec());
         match members {
@@ -444,6 +445,7 @@ impl<'a> Staging<'a> {
             None => self.tx.append_versionstamped(&keys::group_event_prefix(app, group), stamp, &[], record),
         }
         self.notices.push(StagedNotice { to: group.clone().into(), what: StagedNews::Event(stamp, event) });
+        stamp
     }
 
     /// Has a user's sessions receive what a group is told from here on, or not any more.

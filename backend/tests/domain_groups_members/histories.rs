@@ -1,13 +1,20 @@
-//! Random members come and go while commits conflict, get lost and end with unknown outcome. `GROUPS_SEED=n` replays one
-//! history, `GROUPS_HISTORIES=n` runs that many.
+//! Random members come and go, and speak, while commits conflict, get lost and end with unknown outcome. In the end all
+//! records agree with the answers and with each other, sessions receive from the groups that they are told of, and
+//! everybody's devices have been given what was said while they were members and wanted to hear it: that, once, in its
+//! order, and nothing else. One device of each follows its log in small pages as it goes on, another reads it all in the
+//! end. `GROUPS_SEED=n` replays one history, `GROUPS_HISTORIES=n` runs that many.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use backend::env::Rng;
+use backend::{
+    domain::sync::{self, From, PageLimit},
+    env::Rng,
+    store::Versionstamp,
+};
 
 use super::*;
 
-const STEPS: usize = 200;
+const STEPS: usize = 400;
 const HISTORIES_DEFAULT: u64 = 40;
 const PEOPLE: u64 = 30;
 
@@ -41,6 +48,39 @@ struct History {
     roles: BTreeMap<(String, String), GroupRole>,
     /// Whose sessions receive from which group.
     receiving: BTreeSet<(String, String)>,
+    /// What was said, for whom to hear, by group and sequence.
+    heard: BTreeMap<String, Vec<(String, u64)>>,
+    /// One device of each user.
+    devices: BTreeMap<String, Device>,
+}
+
+/// What a device has been given.
+struct Device {
+    cursor: Versionstamp,
+    messages: Vec<(String, u64)>,
+}
+
+impl Default for Device {
+    fn default() -> Self {
+        Device { cursor: Versionstamp::ZERO, messages: Vec::new() }
+    }
+}
+
+impl Device {
+    /// Reads a page of its user's log. Whether there is more.
+    fn sync(&mut self, service: &Service, name: &str, entries_max: usize) -> bool {
+        let limit = PageLimit { entries_max, bytes_max: 1 << 20 };
+        let from = From::Cursor(self.cursor, Bytes::new());
+        let page = block_on(sync::events(&service.store, APP, &user(name), from, limit)).unwrap();
+        assert!(!page.start_over);
+        let messages = page.events.into_iter().filter_map(|event| match event.what {
+            What::Message(message) if !message.from.is_empty() => Some((message.group, message.seq)),
+            _ => None,
+        });
+        self.messages.extend(messages);
+        self.cursor = page.cursor;
+        page.more
+    }
 }
 
 impl History {
@@ -50,7 +90,15 @@ impl History {
         let people = (0..PEOPLE).map(|n| user(&format!("u{n:02}"))).collect();
         block_on(account::import(&service.store, &service.clock, APP, people)).unwrap();
         let rng = SeededRng::new(seed);
-        let mut history = History { service, rng, groups: vec![], roles: BTreeMap::new(), receiving: BTreeSet::new() };
+        let mut history = History {
+            service,
+            rng,
+            groups: vec![],
+            roles: BTreeMap::new(),
+            receiving: BTreeSet::new(),
+            heard: BTreeMap::new(),
+            devices: BTreeMap::new(),
+        };
         for (kind, n) in TYPES.into_iter().zip(0..) {
             let info = GroupUpdate { member_max: Some(15), ..new_group(kind).info };
             let owner = format!("u{n:02}");
@@ -71,6 +119,42 @@ impl History {
     }
 
     fn step(&mut self) {
+        match self.below(3) {
+            0 => self.speak(),
+            1 => {
+                let (name, entries_max) = (self.person(), 1 + self.below(5) as usize);
+                self.devices.entry(name.clone()).or_default().sync(&self.service, &name, entries_max);
+            }
+            _ => self.change(),
+        }
+    }
+
+    /// Somebody says something in a group, if he may.
+    fn speak(&mut self) {
+        let group = self.groups[self.below(self.groups.len() as u64) as usize].clone();
+        let members = self.roles.keys().filter(|(of, _)| *of == group.to_string());
+        let members: Vec<String> = members.map(|(_, name)| name.clone()).collect();
+        let speaker = match members.len() as u64 {
+            0 => self.person(),
+            count => members[self.below(count) as usize].clone(),
+        };
+        let answer = self.service.act(Act::Send(self.service.message(&group, &speaker)));
+        self.follow();
+        let Ok(Answer::Sent { seq, .. }) = answer else { return };
+        if group == self.groups[3] {
+            return; // nothing of a live room is kept
+        }
+        let mut hears: BTreeSet<String> = receiving(&self.service.records())
+            .filter(|(of, _)| *of == group.to_string())
+            .map(|(_, name)| name)
+            .collect();
+        hears.insert(speaker);
+        for name in hears {
+            self.heard.entry(name).or_default().push((group.to_string(), seq));
+        }
+    }
+
+    fn change(&mut self) {
         let number = self.below(self.groups.len() as u64) as usize;
         let group = self.groups[number].clone();
         let actor = if self.below(2) == 0 { "app".to_owned() } else { self.person() };
@@ -159,7 +243,7 @@ impl History {
         }
     }
 
-    fn compare(&self) {
+    fn compare(&mut self) {
         let records = self.service.records();
         records.check();
         let role =
@@ -168,6 +252,14 @@ impl History {
         let roles: BTreeMap<_, _> = roles.collect();
         assert_eq!(roles, self.roles, "who is what");
         assert_eq!(self.receiving, receiving(&records).collect(), "whose sessions receive");
+        for name in (0..PEOPLE).map(|n| format!("u{n:02}")) {
+            let expected = self.heard.remove(&name).unwrap_or_default();
+            let (mut old, mut new) = (self.devices.remove(&name).unwrap_or_default(), Device::default());
+            for (device, entries_max) in [(&mut old, 3), (&mut new, 1_000)] {
+                while device.sync(&self.service, &name, entries_max) {}
+                assert_eq!(device.messages, expected, "what {name} was given");
+            }
+        }
     }
 
     fn below(&self, limit: u64) -> u64 {

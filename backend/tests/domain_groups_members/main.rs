@@ -193,12 +193,14 @@ impl Service {
 
     /// Sends a message to a group.
     fn say(&self, group: &GroupId, from: &str) {
+        assert!(matches!(self.act(Act::Send(self.message(group, from))), Ok(Answer::Sent { .. })));
+    }
+
+    fn message(&self, group: &GroupId, from: &str) -> NewMessage {
         let number = self.messages.replace(self.messages.get() + 1);
         let text = element::Kind::Text(Text { text: "hello".into() });
         let body = Body { elements: vec![Element { kind: Some(text) }], ..Body::default() }.encode_to_vec();
-        let id = Bytes::from(number.to_string());
-        let message = NewMessage::new(APP, user(from), Peer::Group(group.clone()), id, body.into());
-        assert!(matches!(self.act(Act::Send(message)), Ok(Answer::Sent { .. })));
+        NewMessage::new(APP, user(from), Peer::Group(group.clone()), Bytes::from(number.to_string()), body.into())
     }
 
     /// What was told since the last time, to whom, in this order.

@@ -352,9 +352,7 @@ impl Change {
             }
             Peer::Group(group) => {
                 let record = access::load(staging, self.app, group).await?;
-                let receivers = access::receivers(staging, self.app, group, &record, Some(&self.user)).await?;
-                let (kind, event) = told(peer);
-                staging.append_to_group(self.app, group, receivers.as_deref(), kind, event);
+                access::tell(staging, self.app, group, &record, &self.user, told(peer)).await?;
             }
         }
         Ok(())

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use protocol::message::{GroupRole, GroupType};
+use protocol::{
+    EncodedEvent,
+    message::{GroupRole, GroupType},
+};
 
 use super::{
     Refusal,
@@ -14,6 +17,7 @@ use crate::{
         AppId, Error, GroupId, UserId,
         act::{Author, Staging},
         damaged, keys, mute,
+        records::EventKind,
     },
     store::{RangeQuery, ReadMode, Tx},
 };
@@ -166,19 +170,36 @@ pub(crate) async fn members(
     }
 }
 
-/// Who has what happens in the group written into a log of his own: all who receive from it, and `actor`, whoever
-/// acts. `None`: the group is large, and has one log for all.
+/// Writes what somebody does into the logs of all who receive from a group, or into the group's own; and into his own,
+/// should he act without receiving, for his other devices.
+pub(crate) async fn tell(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    record: &GroupRecord,
+    actor: &UserId,
+    (kind, event): (EventKind, EncodedEvent),
+) -> Result<(), Error> {
+    let receivers = receivers(staging, app, group, record).await?;
+    let stamp = staging.append_to_group(app, group, receivers.as_deref(), kind.clone(), event.clone());
+    if member(staging, app, group, actor).await?.is_some_and(|member| member.deaf) {
+        staging.append_at(stamp, app, actor, kind, event);
+    }
+    Ok(())
+}
+
+/// Who has what happens in the group written into a log of his own: all who receive from it. `None`: the group is large,
+/// and has one log for all.
 pub(crate) async fn receivers(
     staging: &Staging<'_>,
     app: AppId,
     group: &GroupId,
     record: &GroupRecord,
-    actor: Option<&UserId>,
 ) -> Result<Option<Vec<UserId>>, Error> {
     if record.is_large {
         return Ok(None);
     }
     let all = members(staging.tx, app, group, ReadMode::Serializable).await?;
-    let receives = |(user, member): (UserId, MemberRecord)| (!member.deaf || Some(&user) == actor).then_some(user);
+    let receives = |(user, member): (UserId, MemberRecord)| (!member.deaf).then_some(user);
     Ok(Some(all.into_iter().filter_map(receives).collect()))
 }

@@ -153,16 +153,20 @@ impl Told<'_> {
         let members = access::members(staging.tx, app, group, ReadMode::Serializable).await?;
         let all: Vec<UserId> = members.iter().map(|(user, _)| user.clone()).collect();
         let (head, stored) = self.put(staging, treatment, message, &all).await?;
-        let receives = |(user, member): &(UserId, MemberRecord)| !member.deaf || Some(user) == actor;
         let receivers: Vec<UserId> =
-            members.iter().filter(|member| receives(member)).map(|(user, _)| user.clone()).collect();
+            members.iter().filter(|(_, member)| !member.deaf).map(|(user, _)| user.clone()).collect();
         let peer = Peer::Group(group.clone());
         for user in receivers.iter().filter(|user| mentioned(user)) {
             staging.tx.set(keys::mention(app, user, &peer, head.seq), Bytes::new());
         }
         let kind = EventKind::Message(MessageRef::new(&peer, head.seq));
         let own_logs = (!self.record.is_large).then_some(&receivers[..]);
-        staging.append_to_group(app, group, own_logs, kind, EncodedEvent::message(stored));
+        let event = EncodedEvent::message(stored);
+        let stamp = staging.append_to_group(app, group, own_logs, kind.clone(), event.clone());
+        // Who speaks without receiving has other devices, which are told apart.
+        if let Some((deaf, _)) = members.iter().find(|(user, member)| Some(user) == actor && member.deaf) {
+            staging.append_at(stamp, app, deaf, kind, event);
+        }
         Ok(head)
     }
 

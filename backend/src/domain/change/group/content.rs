@@ -187,7 +187,7 @@ pub(super) async fn notify(
     let what = What::GroupNotification(told);
     if users.is_empty() {
         let event = EncodedEvent::of(&what);
-        let receivers = access::receivers(staging, app, group, &record, None).await?;
+        let receivers = access::receivers(staging, app, group, &record).await?;
         let kind = EventKind::Stored(event.to_stored());
         staging.append_to_group(app, group, receivers.as_deref(), kind, event);
         return Ok(Answer::Done);
