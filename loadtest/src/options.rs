@@ -235,7 +235,9 @@ pub(crate) struct App {
 impl Options {
     /// What clap's value parsers can't see.
     pub(crate) fn check(&self) -> Result<()> {
-        if matches!(self.scenario, Scenario::C2c { .. } | Scenario::Push(_) | Scenario::Engine) && self.connections % 2 == 1 {
+        if matches!(self.scenario, Scenario::C2c { .. } | Scenario::Push(_) | Scenario::Engine)
+            && self.connections % 2 == 1
+        {
             bail!("--connections {}: it works in pairs, give an even number", self.connections);
         }
         match self.scenario {

@@ -72,6 +72,18 @@ pub struct Builder {
     settings: Option<serde_json::Value>,
 }
 
+/// Whether the tests' gateways keep their data in FoundationDB: in the cluster whose file `E2E_FDB_CLUSTER_FILE`
+/// names, each under a prefix of its own, by the program that `FDB_GATEWAY_BIN` names.
+pub fn is_on_fdb() -> bool {
+    fdb().is_some()
+}
+
+fn fdb() -> Option<(PathBuf, PathBuf)> {
+    let named = |variable| std::env::var_os(variable).map(PathBuf::from);
+    let cluster_file = named("E2E_FDB_CLUSTER_FILE")?;
+    Some((named("FDB_GATEWAY_BIN").expect("FDB_GATEWAY_BIN names a gateway with the feature fdb"), cluster_file))
+}
+
 impl Default for Builder {
     fn default() -> Self {
         let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
@@ -82,7 +94,12 @@ impl Default for Builder {
         let instances = ["android", "iphone", "ipad", "windows", "mac", "web", "linux"].map(|name| (name, 100));
         let instances: BTreeMap<_, _> = instances.into();
         let settings = Some(serde_json::json!({ "login_policy": "multi", "instances": instances }));
-        Builder { folder, data, flags, environment: Vec::new(), program: None, prefix: Vec::new(), settings }
+        let builder =
+            Builder { folder, data, flags, environment: Vec::new(), program: None, prefix: Vec::new(), settings };
+        match fdb() {
+            Some((program, cluster_file)) => builder.on_fdb(program, &cluster_file),
+            None => builder,
+        }
     }
 }
 
@@ -137,6 +154,24 @@ impl Builder {
     pub fn program(mut self, gateway: PathBuf) -> Self {
         self.program = Some(gateway);
         self
+    }
+
+    /// Keeps its data in a cluster, under a prefix of its own, by a program that can.
+    pub fn on_fdb(self, gateway: PathBuf, cluster_file: &Path) -> Self {
+        let prefix: [u8; 8] = rand::random();
+        let prefix: String = prefix.iter().map(|byte| format!("{byte:02x}")).collect();
+        let builder = self.program(gateway).flag("store", "fdb").flag("fdb-cluster-file", cluster_file.display());
+        builder.flag("store-fdb-prefix", format!("e2e/{prefix}/"))
+    }
+
+    /// Another gateway of the same deployment, with a folder of its own: the same application, on the same cluster.
+    pub fn another(&self) -> Builder {
+        let other = Builder { program: self.program.clone(), settings: self.settings.clone(), ..Builder::default() };
+        let dev = other.data.join("dev");
+        DirBuilder::new().recursive(true).mode(0o700).create(&dev).expect("a folder");
+        fs::copy(self.data.join("dev/app.json"), dev.join("app.json")).expect("copied, with its mode");
+        let store = self.store_flags().cloned();
+        store.fold(other, |other, (name, value)| other.flag(&name, value))
     }
 
     /// Starts it through another program, such as `prlimit`.
@@ -215,23 +250,14 @@ impl Builder {
 
     /// Has the store of a gateway that does not run looked through: records, sequences, logs.
     pub fn check_store(&self) {
-        let mut command = Command::new(program("gateway"));
-        for (variable, _) in std::env::vars().filter(|(name, _)| name.starts_with("GATEWAY_")) {
-            command.env_remove(variable);
-        }
-        let output = command.args(["store", "check", "--store-path"]).arg(&self.data).output().expect("it starts");
+        let output = self.tool().args(["store", "check"]).args(self.store_arguments()).output().expect("it starts");
         let said = [&output.stdout[..], &output.stderr].concat();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
     }
 
     /// Runs `gateway app …` on the data folder; what it printed, or what it said was wrong.
     pub fn app(&self, arguments: &[&str]) -> Result<serde_json::Value, String> {
-        let mut command = Command::new(program("gateway"));
-        for (variable, _) in std::env::vars().filter(|(name, _)| name.starts_with("GATEWAY_")) {
-            command.env_remove(variable);
-        }
-        let output =
-            command.arg("app").args(arguments).arg("--store-path").arg(&self.data).output().expect("it starts");
+        let output = self.tool().arg("app").args(arguments).args(self.store_arguments()).output().expect("it starts");
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         match output.status.success() {
             true => Ok(serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no JSON: {output:?}"))),
@@ -239,8 +265,32 @@ impl Builder {
         }
     }
 
+    fn gateway(&self) -> PathBuf {
+        self.program.clone().unwrap_or_else(|| program("gateway"))
+    }
+
+    /// The program, for what operators do with it.
+    fn tool(&self) -> Command {
+        let mut command = Command::new(self.gateway());
+        for (variable, _) in std::env::vars().filter(|(name, _)| name.starts_with("GATEWAY_")) {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    /// Where the store is.
+    fn store_arguments(&self) -> Vec<String> {
+        let flags = self.store_flags().flat_map(|(name, value)| [format!("--{name}"), value.clone()]);
+        ["--store-path".to_owned(), self.data.display().to_string()].into_iter().chain(flags).collect()
+    }
+
+    fn store_flags(&self) -> impl Iterator<Item = &(String, String)> {
+        let is_one = |name: &str| ["store", "fdb-cluster-file", "store-fdb-prefix"].contains(&name);
+        self.flags.iter().filter(move |(name, _)| is_one(name))
+    }
+
     fn command(&self) -> Command {
-        let gateway = self.program.clone().unwrap_or_else(|| program("gateway"));
+        let gateway = self.gateway();
         let mut command = match self.prefix.split_first() {
             Some((first, rest)) => {
                 let mut command = Command::new(first);

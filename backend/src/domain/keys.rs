@@ -52,6 +52,7 @@
 //! | `(app, 50, lane, versionstamp)` | `CallbackRecord`: what the application's server is to be told |
 //! | `(app, 51, lane)` | `LaneClaim`: which process tells it |
 //! | `(app, 52)` | how much there was to tell so far, u64 little-endian |
+//! | `(app, 53)` | how much of it is still to be told, i64 little-endian |
 //! | `(0, 39)` | which store this is: 8 random bytes |
 //! | `(0, 28)` | how often applications have changed, u64 little-endian |
 //! | `(0, 27, app)` | `RemovalRecord`: an application that was deleted and may have left data |
@@ -132,6 +133,7 @@ const HISTORY_CHUNK: u32 = 57;
 const CALLBACK: u32 = 50;
 const CALLBACK_CLAIM: u32 = 51;
 const CALLBACKS_VERSION: u32 = 52;
+const CALLBACKS_LEFT: u32 = 53;
 
 /// The subspaces by name, for people.
 pub(crate) const SUBSPACES: &[(u32, &str)] = &[
@@ -182,6 +184,7 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (CALLBACK, "callbacks"),
     (CALLBACK_CLAIM, "claims of callbacks"),
     (CALLBACKS_VERSION, "version of callbacks"),
+    (CALLBACKS_LEFT, "count of callbacks"),
 ];
 
 /// No application: what concerns the deployment.

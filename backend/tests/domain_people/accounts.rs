@@ -81,6 +81,7 @@ fn acc_03_a_deleted_account_is_gone_for_everybody_and_begins_anew() {
     assert_eq!(service.add("anna", &["cleo"], false), [ASKED]);
     service.blacklist("anna", &["dan"]).unwrap();
     service.set("anna", Profile { nick: Some("A".into()), ..Profile::default() }).unwrap();
+    block_on(mute::set(&service.store, &service.clock, APP, &user("anna"), Some(0), Some(mute::FOR_EVER_S))).unwrap();
     // An element with a text.
     let body = Bytes::from_static(b"\x0a\x05\x0a\x03\x0a\x01a");
     let message = |from: &str, to: &str, id: &'static [u8]| {
@@ -118,6 +119,7 @@ fn acc_03_a_deleted_account_is_gone_for_everybody_and_begins_anew() {
     assert_eq!(service.profile("anna"), Some(Profile { user: "anna".into(), ..Profile::default() }), "empty");
     assert!(service.all_friends("anna").is_empty());
     let store = &service.store;
+    assert_eq!(block_on(mute::get(store, &service.clock, APP, &user("anna"))), Ok(Mute::default()));
     let log = block_on(sync::events(store, APP, &user("anna"), From::Cursor(Versionstamp::ZERO, Bytes::new()), PAGE))
         .unwrap();
     assert!(log.events.is_empty() && log.start_over);

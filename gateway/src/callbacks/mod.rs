@@ -121,7 +121,11 @@ impl Hooks for Callbacks {
 
 fn describe() {
     use metrics::{describe_counter, describe_gauge};
-    describe_counter!("callbacks_queued_total", "Entries queued for application servers, about.");
+    describe_counter!(
+        "callbacks_queued_total",
+        "Entries queued for application servers, by application, on all nodes."
+    );
+    describe_gauge!("callbacks_queue_length", "Entries that are not delivered yet, by application, on all nodes.");
     describe_counter!("callbacks_delivered_total", "Entries delivered.");
     describe_counter!("callbacks_failed_total", "Tries to deliver an entry that failed; it is tried again.");
     describe_counter!("callbacks_dropped_total", "Entries that were given up, by reason.");

@@ -105,17 +105,16 @@ async fn try_to_look(worker: &Worker, user: u32) -> Result<()> {
     let user = plan.user(user);
     let start_us = clock.now_us();
     let mut client = Client::open(worker, &user).await?;
-    if wait_to_be_told(plan, &mut client).await? {
-        worker.tally.borrow_mut().return_us.saturating_record(clock.now_us() - start_us);
-    }
+    wait_to_be_told(plan, &mut client).await?;
+    worker.tally.borrow_mut().return_us.saturating_record(clock.now_us() - start_us);
     let history = History { user: Options::ADMINISTRATOR.into(), forward: true, ..History::default() };
     let told: HistoryReply = client.call(Command::History, &history).await?;
     worker.tally.borrow_mut().findings.told(&user.name, told.messages.len() as u64);
     client.close().await
 }
 
-/// Reads the log and takes what is pushed, until the message has come. Returns whether it did in time.
-async fn wait_to_be_told(plan: &Plan, client: &mut Client) -> Result<bool> {
+/// Reads the log and takes what is pushed, until the message has come.
+async fn wait_to_be_told(plan: &Plan, client: &mut Client) -> Result<()> {
     let is_push = |event: &Event| matches!(&event.what, Some(What::Message(message)) if plan.is_push(message));
     let mut is_told = false;
     client.sync(Bytes::new(), |page| is_told |= page.events.iter().any(is_push)).await?;
@@ -129,8 +128,11 @@ async fn wait_to_be_told(plan: &Plan, client: &mut Client) -> Result<bool> {
                 _ => {}
             }
         }
-        if is_told || client.turn(deadline_us).await? >= deadline_us {
-            return Ok(is_told);
+        if is_told {
+            return Ok(());
+        }
+        if client.turn(deadline_us).await? >= deadline_us {
+            bail!("it was not told in time");
         }
     }
 }

@@ -112,7 +112,7 @@ impl Check<'_> {
             Parts::Removal => self.decodes::<RemovalRecord>(key, value),
             Parts::Callback => self.decodes::<CallbackRecord>(key, value),
             Parts::CallbackClaim => self.decodes::<LaneClaim>(key, value),
-            Parts::Moment | Parts::ApplicationsVersion | Parts::CallbacksVersion => {
+            Parts::Moment | Parts::ApplicationsVersion | Parts::CallbacksVersion | Parts::CallbacksLeft => {
                 if value.len() != size_of::<u64>() {
                     self.problem(key, "should be eight bytes long");
                 }

@@ -11,7 +11,7 @@ use super::super::{
 };
 use super::{
     ACCOUNT, ACTIVE, ANNOUNCED, ANNOUNCEMENT, ANNOUNCEMENT_BODY, ANNOUNCEMENT_TASK, ANNOUNCEMENTS_MADE, APPLICATION,
-    APPLICATIONS_VERSION, ATTRIBUTE_NAMES, AUDIENCE, AppId, BLACKLIST, BOOK, CALLBACK, CALLBACK_CLAIM,
+    APPLICATIONS_VERSION, ATTRIBUTE_NAMES, AUDIENCE, AppId, BLACKLIST, BOOK, CALLBACK, CALLBACK_CLAIM, CALLBACKS_LEFT,
     CALLBACKS_VERSION, CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, Direction, EVENT, EVENT_FLOOR, EVENT_PASS,
     EXTENSION, EventPlace, FRIEND, FRIEND_CHANGE, FRIEND_REMOVAL, FRIEND_REQUEST, HISTORY_CHUNK, HISTORY_FILE, HOUR,
     KEPT, KEPT_BY, LABELS, MENTION, MERGED, MERGED_HOUR, MESSAGE, MOMENT, MUTE, PIN, PROFILE, RELATION, REMOVAL,
@@ -59,6 +59,7 @@ pub(crate) enum Parts {
     Callback,
     CallbackClaim,
     CallbacksVersion,
+    CallbacksLeft,
     Removal,
     /// Something that belongs to messages or conversations, and is checked by its subspace alone.
     Feature,
@@ -118,6 +119,7 @@ impl Parts {
             CALLBACK => Parts::Callback,
             CALLBACK_CLAIM => Parts::CallbackClaim,
             CALLBACKS_VERSION => Parts::CallbacksVersion,
+            CALLBACKS_LEFT => Parts::CallbacksLeft,
             _ => Parts::Unknown,
         };
         Some((app, subspace, parts))
