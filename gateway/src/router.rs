@@ -10,6 +10,7 @@ use backend::{
     domain::{
         AppId, Error, UserId,
         act::{Answer, Notice, Outcome},
+        figures::Figure,
         send_queue::{Completion, Outbox},
         unsettled::Late,
     },
@@ -17,7 +18,10 @@ use backend::{
 };
 use futures::channel::oneshot;
 
-use crate::mailbox::{ActAnswer, Address, Mail, Mailbox, Published};
+use crate::{
+    figures::Figures,
+    mailbox::{ActAnswer, Address, Mail, Mailbox, Published},
+};
 
 /// All cores' mailboxes, and which of them is a user's home.
 #[derive(Clone)]
@@ -25,6 +29,7 @@ pub struct Router {
     mailboxes: Arc<[Mailbox]>,
     hasher: RandomState,
     callers: Arc<Callers>,
+    figures: Figures,
 }
 
 /// Who asked for an act.
@@ -92,12 +97,12 @@ impl Origin {
 }
 
 impl Router {
-    /// A router between `cores` cores.
-    pub fn new(cores: usize, events_max: usize) -> Self {
+    /// A router between `cores` cores, which counts messages.
+    pub fn new(cores: usize, events_max: usize, figures: Figures) -> Self {
         let mailboxes = (0..cores).map(|_| Mailbox::new(cores, events_max)).collect();
         // Where a user is at home needs to be the same only within the process: random, so that nobody
         // can choose names that all meet on one core.
-        Router { mailboxes, hasher: RandomState::new(), callers: Arc::default() }
+        Router { mailboxes, hasher: RandomState::new(), callers: Arc::default(), figures }
     }
 
     /// Begins to wait for an act that the caller is about to submit.
@@ -124,10 +129,25 @@ impl Router {
     }
 }
 
+impl Router {
+    /// Once for each application, however many of a batch are its.
+    fn count_messages(&self, batch: &[Completion<Origin>]) {
+        let is_new = |completion: &&Completion<Origin>| {
+            let answer = completion.outcome.as_ref().map(|outcome| &outcome.answer);
+            matches!(answer, Ok(Answer::Sent { duplicate: false, .. }))
+        };
+        let apps = batch.iter().filter(is_new).map(|completion| completion.act.app());
+        for some in apps.collect::<Vec<_>>().chunk_by(|one, next| one == next) {
+            self.figures.count(some[0], Figure::Messages, some.len() as u64);
+        }
+    }
+}
+
 impl Outbox for Router {
     type Origin = Origin;
 
     fn complete(&self, batch: Vec<Completion<Origin>>) {
+        self.count_messages(&batch);
         let mut answers: Vec<Vec<ActAnswer>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
         let mut published: Vec<Vec<Published>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
         for Completion { origin, act, outcome } in batch {

@@ -20,7 +20,10 @@ use bytes::Bytes;
 use protocol::connection::ServerLimits;
 use rustls::ServerConfig;
 
-use crate::{announcer::Arrivals, applications::Applications, callbacks::Callbacks, config::Config, router::Router};
+use crate::{
+    announcer::Arrivals, applications::Applications, callbacks::Callbacks, config::Config, figures::Figures,
+    router::Router,
+};
 
 /// What all cores share.
 pub struct Shared {
@@ -39,6 +42,8 @@ pub struct Shared {
     pub store_id: Bytes,
     pub sends: SendQueue<Router>,
     pub router: Router,
+    /// What applications' figures are made of.
+    pub figures: Figures,
     /// Who has logged in while something is announced.
     pub arrivals: Arrivals,
     /// The present certificate: swapped on SIGHUP, read at accept.

@@ -37,6 +37,7 @@
 //! | `(app, 64, random)` | the announcement's body, as the protocol's `Body` |
 //! | `(app, 65, user)` | up to which announcement the user has been told, 12 bytes |
 //! | `(0, 66)` | how many announcements were made, u64 little-endian: watched by every node |
+//! | `(app, 67, day, figure)` | how often something happened on that day, u64 little-endian |
 //! | `(app, 41, user)` | the user's profile, as the protocol's `Profile` |
 //! | `(app, 42, user, friend)` | `FriendRecord`: what a user keeps about a friend |
 //! | `(app, 43, user)` | `BookRecord`: counts and sequence of a user's friends and requests, and the friend lists |
@@ -119,6 +120,7 @@ const ANNOUNCEMENT_TASK: u32 = 63;
 const ANNOUNCEMENT_BODY: u32 = 64;
 const ANNOUNCED: u32 = 65;
 const ANNOUNCEMENTS_MADE: u32 = 66;
+const FIGURE: u32 = 67;
 const PROFILE: u32 = 41;
 const FRIEND: u32 = 42;
 const BOOK: u32 = 43;
@@ -170,6 +172,7 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (ANNOUNCEMENT_BODY, "announcement bodies"),
     (ANNOUNCED, "announcements told"),
     (ANNOUNCEMENTS_MADE, "announcement count"),
+    (FIGURE, "figures of days"),
     (PROFILE, "profiles"),
     (FRIEND, "friends"),
     (BOOK, "friend books"),

@@ -17,6 +17,7 @@
 //! - [`hooks`]: the say of an application's own server in it; [`callbacks`]: what it is told.
 //! - [`admin`]: what only administrators may: signing in to the server API, and looking things up for it.
 //! - [`mute`]: who may not write; [`hourly`]: all messages of an hour as a file (MSG-01).
+//! - [`figures`]: how often something happened, by the day.
 //! - [`inspect`]: the whole store looked through, for operators.
 //! - [`retention`]: removing what has expired (MSG-03).
 //! - [`sync`], [`history`], [`conversations`]: reading the event log, a conversation and the conversation
@@ -35,6 +36,7 @@ pub mod change;
 pub mod conversations;
 pub mod deployment;
 pub mod elements;
+pub mod figures;
 pub mod friends;
 pub mod history;
 pub mod hooks;

@@ -130,7 +130,7 @@ rows! {
     "openconfigsvr", codes::CONFIG_NOT_OBJECT, BODY_BYTES {
         "setnospeaking", config::set_no_speaking, 1, 200, "mutes a user";
         "getnospeaking", config::no_speaking, 1, 200, "says for how long a user is muted";
-        "getappinfo", config::app_info, 30, 200, "counts registrations of the last 30 days";
+        "getappinfo", config::app_info, 30, 200, "tells figures of the last 30 days";
     }
     "ConfigSvc", codes::CONFIG_NOT_OBJECT, BODY_BYTES {
         "GetIPList", config::ip_list, 1, 200, "says which address this server has";
@@ -209,7 +209,9 @@ those of one application, as published; `api.rate_percent` scales them.
 - `im_push` reaches users who are online at once. Within `MsgLifeTime` it reaches others when they log in, in the
   conversation with `From_Account`, as a message that is stored. Its quota and interval are settings of the
   application. Accounts made later are not told.
-- `getappinfo` has the figures that are kept: registrations.
+- `getappinfo` has the figures that are kept: registrations, `LoginTimes`, `UpMsgNum` and `C2CUpMsgNum` (messages sent by
+  users and by the server), `CallBackReq` and `CallBackRsp`. Gateways add what they have counted every five seconds; what
+  one has not added when it dies is missing.
 ";
 
 #[cfg(test)]

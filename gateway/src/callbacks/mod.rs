@@ -32,7 +32,7 @@ use tokio::sync::Notify;
 
 pub use self::states::States;
 use self::{after::Dispatcher, before::Asker, client::Client};
-use crate::applications::Applications;
+use crate::{applications::Applications, figures::Figures};
 
 /// What asks application servers, and notes what they are to be told.
 pub struct Callbacks {
@@ -67,11 +67,11 @@ impl Callbacks {
         store: Store,
         clock: Arc<dyn Clock>,
         applications: Arc<Applications>,
-        ca_file: Option<&Path>,
+        (ca_file, figures): (Option<&Path>, Figures),
         owner: u64,
     ) -> anyhow::Result<(Arc<Callbacks>, Running)> {
         describe();
-        let client = Client::new(clock.clone(), ca_file)?;
+        let client = Client::new(clock.clone(), ca_file, figures)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (states, incoming) = states::channel(applications.clone(), clock.clone());
         let asker = Arc::new(Asker::new(client.clone(), clock.clone()));

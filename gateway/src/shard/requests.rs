@@ -13,6 +13,7 @@ use backend::domain::{
     UserId,
     account::{self, LoggedIn},
     callbacks::{Caller, CallerPlatform, StateReason},
+    figures::Figure,
 };
 use bytes::Bytes;
 use futures::channel::oneshot;
@@ -130,6 +131,7 @@ fn start_login(connection: &Rc<Connection>, request: u32, login: Login) -> Resul
         match log_in(&connection, &login).await {
             Ok(()) => {
                 connection.core.metrics.logins.increment(1);
+                connection.core.shared.figures.count(login.sdkappid, Figure::Logins, 1);
                 let reply = LoginReply {
                     server_time_ms: connection.core.shared.clock.unix_ms(),
                     store: connection.core.shared.store_id.clone(),
