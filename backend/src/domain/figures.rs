@@ -13,6 +13,8 @@ use crate::store::{Lane, RangeQuery, ReadMode, Store, Tx};
 
 /// Days for which figures are kept: the present one and those before it.
 pub const DAYS: u64 = 30;
+/// More than there are of one application: a few for each of those days.
+const FIGURES_MAX: usize = 1_000;
 
 /// What is counted. The number stands in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,7 +57,7 @@ pub async fn add(store: &Store, day: u64, counted: Vec<(AppId, Figure, u64)>) ->
 pub async fn all(store: &Store, app: AppId) -> Result<BTreeMap<u64, Vec<(u32, u64)>>, Error> {
     let read = async move |tx: &Tx| -> Result<BTreeMap<u64, Vec<(u32, u64)>>, Error> {
         let (begin, end) = keys::figures(app);
-        let query = RangeQuery { begin, end, limit: usize::MAX, reverse: false, mode: ReadMode::Snapshot };
+        let query = RangeQuery { begin, end, limit: FIGURES_MAX, reverse: false, mode: ReadMode::Snapshot };
         let mut days: BTreeMap<u64, Vec<(u32, u64)>> = BTreeMap::new();
         for (key, value) in tx.range(query).await?.pairs {
             let (_, _, day, figure): (AppId, u32, u64, u32) = unpack(&key).map_err(|_| damaged("figure's key"))?;
