@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::{
     Api, Client, Labels, Metrics, Options, Process, Refusal, Wire, admin, eventually,
-    process::program,
+    process::{program, skip},
     wire::{Config, tls_config},
 };
 
@@ -72,12 +72,21 @@ pub struct Builder {
     settings: Option<serde_json::Value>,
 }
 
-/// Whether the tests' gateways keep their data in FoundationDB: in the cluster whose file `E2E_FDB_CLUSTER_FILE`
-/// names, each under a prefix of its own, by the program that `FDB_GATEWAY_BIN` names.
-pub fn is_on_fdb() -> bool {
-    fdb().is_some()
+const FDB_PREFIX: &str = "store-fdb-prefix";
+/// Longest prefix, in bytes.
+const FDB_PREFIX_BYTES_MAX: usize = 64;
+
+/// For a test that is about the embedded store: whether this run has none, and says so.
+pub fn has_no_embedded_store() -> bool {
+    let has_none = fdb().is_some();
+    if has_none {
+        skip("it is about the embedded store");
+    }
+    has_none
 }
 
+/// Where `E2E_FDB_CLUSTER_FILE` names a cluster, the tests' gateways keep their data there, those of each folder under a
+/// prefix of their own; then the program is the one that `FDB_GATEWAY_BIN` names.
 fn fdb() -> Option<(PathBuf, PathBuf)> {
     let named = |variable| std::env::var_os(variable).map(PathBuf::from);
     let cluster_file = named("E2E_FDB_CLUSTER_FILE")?;
@@ -156,12 +165,9 @@ impl Builder {
         self
     }
 
-    /// Keeps its data in a cluster, under a prefix of its own, by a program that can.
+    /// Keeps its data in a cluster, by a program that can: what belongs to one folder under one prefix.
     pub fn on_fdb(self, gateway: PathBuf, cluster_file: &Path) -> Self {
-        let prefix: [u8; 8] = rand::random();
-        let prefix: String = prefix.iter().map(|byte| format!("{byte:02x}")).collect();
-        let builder = self.program(gateway).flag("store", "fdb").flag("fdb-cluster-file", cluster_file.display());
-        builder.flag("store-fdb-prefix", format!("e2e/{prefix}/"))
+        self.program(gateway).flag("store", "fdb").flag("fdb-cluster-file", cluster_file.display())
     }
 
     /// Another gateway of the same deployment, with a folder of its own: the same application, on the same cluster.
@@ -170,8 +176,7 @@ impl Builder {
         let dev = other.data.join("dev");
         DirBuilder::new().recursive(true).mode(0o700).create(&dev).expect("a folder");
         fs::copy(self.data.join("dev/app.json"), dev.join("app.json")).expect("copied, with its mode");
-        let store = self.store_flags().cloned();
-        store.fold(other, |other, (name, value)| other.flag(&name, value))
+        self.store_flags().into_iter().fold(other, |other, (name, value)| other.flag(&name, value))
     }
 
     /// Starts it through another program, such as `prlimit`.
@@ -280,13 +285,21 @@ impl Builder {
 
     /// Where the store is.
     fn store_arguments(&self) -> Vec<String> {
-        let flags = self.store_flags().flat_map(|(name, value)| [format!("--{name}"), value.clone()]);
+        let flags = self.store_flags().into_iter().flat_map(|(name, value)| [format!("--{name}"), value]);
         ["--store-path".to_owned(), self.data.display().to_string()].into_iter().chain(flags).collect()
     }
 
-    fn store_flags(&self) -> impl Iterator<Item = &(String, String)> {
-        let is_one = |name: &str| ["store", "fdb-cluster-file", "store-fdb-prefix"].contains(&name);
-        self.flags.iter().filter(move |(name, _)| is_one(name))
+    fn store_flags(&self) -> Vec<(String, String)> {
+        let is_one = |name: &str| ["store", "fdb-cluster-file", FDB_PREFIX].contains(&name);
+        let mut flags: Vec<_> = self.flags.iter().filter(|(name, _)| is_one(name)).cloned().collect();
+        let is_on_fdb = flags.iter().any(|(name, value)| name == "store" && value == "fdb");
+        if is_on_fdb && !flags.iter().any(|(name, _)| name == FDB_PREFIX) {
+            // Its end tells folders apart.
+            let place = format!("{}{}/", std::process::id(), self.data.display());
+            let prefix = place.get(place.len().saturating_sub(FDB_PREFIX_BYTES_MAX)..).expect("folders in ASCII");
+            flags.push((FDB_PREFIX.to_owned(), prefix.to_owned()));
+        }
+        flags
     }
 
     fn command(&self) -> Command {
@@ -302,8 +315,10 @@ impl Builder {
         for (variable, _) in std::env::vars().filter(|(name, _)| name.starts_with("GATEWAY_")) {
             command.env_remove(variable);
         }
-        command.arg("--store-path").arg(&self.data).current_dir(self.folder.path());
-        command.args(self.flags.iter().flat_map(|(name, value)| [format!("--{name}"), value.clone()]));
+        command.args(self.store_arguments()).current_dir(self.folder.path());
+        let store_flags = self.store_flags();
+        let other = self.flags.iter().filter(|flag| !store_flags.contains(flag));
+        command.args(other.flat_map(|(name, value)| [format!("--{name}"), value.clone()]));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -187,8 +187,12 @@ pub async fn mark(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let peers = wanted.iter().map(|(peer, _)| peer.clone()).collect();
     let update = |index: usize| wanted.get(index).map(|(_, update)| update.clone()).unwrap_or_default();
     let outcomes = update_each(call, &owner, peers, update).await;
-    let results: Vec<Value> = outcomes.iter().map(|(peer, outcome)| result_item(peer, outcome)).collect();
-    object(json!({ "ResultItem": results }))
+    let results = outcomes.iter().zip(list).map(|((peer, outcome), item)| {
+        let mut result = result_item(peer, outcome);
+        result["OptType"] = item["OptType"].clone();
+        result
+    });
+    object(json!({ "ResultItem": results.collect::<Vec<_>>() }))
 }
 
 fn mark_item(item: &Value) -> Result<(UserId, UpdateConversation), Failure> {
