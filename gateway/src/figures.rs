@@ -27,7 +27,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 pub struct Figures(Arc<Mutex<AHashMap<(AppId, Figure), u64>>>);
 
 impl Figures {
-    /// Something has happened so often. Cheap, but for more than one message a time: see whoever calls.
+    /// Something has happened so often. What happens thousands of times a second is best told many at a time.
     pub fn count(&self, app: AppId, figure: Figure, times: u64) {
         *self.counted().entry((app, figure)).or_default() += times;
     }
