@@ -17,6 +17,7 @@ use backend::{
         AppId, Error, UserId, account,
         act::Act,
         applications::{self, NewApplication, Put, Refused},
+        figures::{self, DAYS, Figure},
         inspect,
         message::NewMessage,
         retention::{Keep, Retention},
@@ -308,4 +309,28 @@ fn every_change_is_noticed() {
     change(&|| _ = service.set(APP, json!({"recall_seconds": 1})).unwrap());
     change(&|| service.rotate(OTHER_SECRET, START_S + 1, false).unwrap());
     change(&|| service.delete(APP).unwrap());
+}
+
+#[test]
+fn con_10_figures_are_added_up_by_the_day_and_forgotten() {
+    let service = Service::with(Faults { conflict: 200, ..Faults::default() });
+    service.create(APP, SECRET).unwrap();
+    let add = |day: u64, counted: &[(AppId, Figure, u64)]| {
+        block_on(figures::add(&service.store, day, counted.to_vec())).unwrap();
+    };
+    // In Beijing the day begins eight hours before it does here.
+    let day = figures::day(20_000 * 86_400_000 - 8 * 3_600_000);
+    assert_eq!((day, figures::day(20_000 * 86_400_000 - 8 * 3_600_000 - 1)), (20_000, 19_999));
+    add(day, &[(APP, Figure::Logins, 2), (APP, Figure::Messages, 5), (99, Figure::Logins, 1)]);
+    add(day, &[(APP, Figure::Messages, 7)]);
+    let all = |app| block_on(figures::all(&service.store, app)).unwrap();
+    let first = (day, vec![(Figure::Logins as u32, 2), (Figure::Messages as u32, 12)]);
+    assert_eq!(all(APP), [first.clone()].into());
+    assert!(all(99).is_empty(), "nothing is written for an application that is not there");
+    add(day + DAYS - 1, &[(APP, Figure::Logins, 1)]);
+    let last = (day + DAYS - 1, vec![(Figure::Logins as u32, 1)]);
+    assert_eq!(all(APP), [first, last.clone()].into());
+    add(day + DAYS, &[(APP, Figure::Logins, 1)]);
+    assert_eq!(all(APP), [last, (day + DAYS, vec![(Figure::Logins as u32, 1)])].into());
+    inspect::check(&service.store, &mut |problem| panic!("{problem}")).unwrap();
 }

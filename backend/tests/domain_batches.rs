@@ -143,18 +143,23 @@ fn change(below: &impl Fn(u64) -> u64, user: UserId, peer: UserId) -> Act {
     let seq = 1 + below(8);
     let label = || ["work", "home"][below(2) as usize].to_owned();
     let kind = match below(20) {
-        0 => Kind::Recall { peer, seq, reason: "oh".into() },
-        1 => Kind::Edit { body: body("edited".into(), (below(2) == 0).then_some(&peer)), peer, seq, facts: None },
-        2 => Kind::Delete { peer, seqs: vec![seq, seq + below(3)] },
-        3 => Kind::Receipts { peer, seqs: vec![seq] },
+        0 => Kind::Recall { peer: peer.into(), seq, reason: "oh".into() },
+        1 => Kind::Edit {
+            body: body("edited".into(), (below(2) == 0).then_some(&peer)),
+            peer: peer.into(),
+            seq,
+            facts: None,
+        },
+        2 => Kind::Delete { peer: peer.into(), seqs: vec![seq, seq + below(3)] },
+        3 => Kind::Receipts { peer: peer.into(), seqs: vec![seq] },
         4 | 5 => {
             let change = |key: &str| {
                 let value = Bytes::from_static(b"1");
                 ExtensionChange { key: key.into(), value, remove: below(3) == 0, version: below(3) }
             };
-            Kind::Extensions { peer, seq, changes: vec![change("like"), change("vote")] }
+            Kind::Extensions { peer: peer.into(), seq, changes: vec![change("like"), change("vote")] }
         }
-        6 => Kind::Pin { peer, seq, unpin: below(2) == 0 },
+        6 => Kind::Pin { peer: peer.into(), seq, unpin: below(2) == 0 },
         7..10 => {
             let update = UpdateConversation {
                 receive: (below(2) == 0).then(|| below(3) as i32),
@@ -164,7 +169,7 @@ fn change(below: &impl Fn(u64) -> u64, user: UserId, peer: UserId) -> Act {
                 clear: below(8) == 0,
                 ..UpdateConversation::default()
             };
-            Kind::Conversation { peer, update: Box::new(update) }
+            Kind::Conversation { peer: peer.into(), update: Box::new(update) }
         }
         10 => Kind::RenameLabel { label: label(), to: label() },
         11..18 => Kind::Friends(friends_change(below, peer)),

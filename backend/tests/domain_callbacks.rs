@@ -20,7 +20,7 @@ use backend::{
         applications::{self, NewApplication},
         callbacks::{
             CallbackCommand, Callbacks, Caller, Happened, Pair, Pairs,
-            queue::{self, CLAIM_MS, Entry, Page},
+            queue::{self, CLAIM_MS, Entry, Page, Standing},
         },
         change::{
             Change, Kind,
@@ -119,9 +119,15 @@ impl Service {
 
     /// The one lane that has entries.
     fn lane(&self) -> Option<u16> {
-        let lanes = block_on(queue::lanes_with_entries(&self.store, APP)).unwrap();
+        let lanes = block_on(queue::look(&self.store, APP)).unwrap().lanes;
         assert!(lanes.len() <= 1, "all are about one conversation, or one user");
         lanes.first().copied()
+    }
+
+    /// How many entries there were, and are.
+    fn counts(&self) -> (u64, u64) {
+        let Standing { queued, left, .. } = block_on(queue::look(&self.store, APP)).unwrap();
+        (queued, left)
     }
 
     /// What a process gets when it claims the lane; `None`: another has it.
@@ -158,6 +164,7 @@ fn every_message_is_queued_once_and_in_order_whatever_is_run_again() {
     // The same once more: told before.
     (0..200).for_each(|id| service.send(&format!("{id}"), Caller::default()));
     service.wait(400);
+    assert_eq!(service.counts(), (200, 200));
     let lane = service.lane().unwrap();
     let mut seqs = Vec::new();
     loop {
@@ -169,6 +176,7 @@ fn every_message_is_queued_once_and_in_order_whatever_is_run_again() {
         assert!(service.settle(lane, 1, entries));
     }
     assert_eq!(seqs, (1..=200).collect::<Vec<_>>());
+    assert_eq!(service.counts(), (200, 0));
     let checked = inspect::check(&service.store, &mut |problem| panic!("{problem}")).unwrap();
     assert_eq!(checked.unknown, 0);
 }
@@ -259,6 +267,7 @@ fn a_lane_has_one_owner_until_that_one_is_silent() {
     assert!(!service.settle(lane, 1, first[1..2].to_vec()), "it learns of it");
     assert!(service.claim(lane, 1).is_none());
     assert!(service.settle(lane, 2, taken_over));
+    assert_eq!(service.counts(), (3, 0), "one was removed twice");
     assert!(service.claim(lane, 2).unwrap().is_empty());
 }
 

@@ -297,10 +297,12 @@ impl History {
         let any = || 1 + self.below(head + 2);
         let some = || (0..1 + self.below(3)).map(|_| any()).collect::<Vec<u64>>();
         match self.below(16) {
-            0 => Kind::Recall { peer, seq: any(), reason: "oh".into() },
-            1 | 2 => Kind::Edit { peer: peer.clone(), seq: any(), body: self.body("edited", &peer), facts: None },
-            3 => Kind::Delete { peer, seqs: some() },
-            4 => Kind::Receipts { peer, seqs: vec![any()] },
+            0 => Kind::Recall { peer: peer.into(), seq: any(), reason: "oh".into() },
+            1 | 2 => {
+                Kind::Edit { peer: peer.clone().into(), seq: any(), body: self.body("edited", &peer), facts: None }
+            }
+            3 => Kind::Delete { peer: peer.into(), seqs: some() },
+            4 => Kind::Receipts { peer: peer.into(), seqs: vec![any()] },
             5..8 => {
                 let seq = any();
                 let names = ["like", "smile", "vote"];
@@ -312,10 +314,10 @@ impl History {
                     let value = Bytes::from(self.below(9).to_string());
                     ExtensionChange { key: (*name).to_owned(), value, remove: self.one_in(3), version }
                 };
-                Kind::Extensions { peer, seq, changes: names[first..].iter().map(change).collect() }
+                Kind::Extensions { peer: peer.into(), seq, changes: names[first..].iter().map(change).collect() }
             }
-            8 | 9 => Kind::Pin { peer, seq: any(), unpin: self.one_in(2) },
-            10..14 => Kind::Conversation { peer, update: Box::new(self.update(head)) },
+            8 | 9 => Kind::Pin { peer: peer.into(), seq: any(), unpin: self.one_in(2) },
+            10..14 => Kind::Conversation { peer: peer.into(), update: Box::new(self.update(head)) },
             14 => {
                 let names = ["work", "home", "fun", ""];
                 let [label, to] = [3, 4].map(|bound| names[self.below(bound) as usize].to_owned());
@@ -560,7 +562,7 @@ impl History {
         for Completion { act, outcome, .. } in &self.router.0.0.lock().unwrap().completions {
             match (act, outcome) {
                 (Act::Send(new), Ok(Outcome { answer: Answer::Sent { seq, time_ms, .. }, .. })) if *seq > 0 => {
-                    let stored = &server.raw(&new.from, &new.to)[*seq as usize - 1];
+                    let stored = &server.raw(&new.from, new.to.user().unwrap())[*seq as usize - 1];
                     assert_eq!((&stored.client_message_id, stored.time_ms), (&new.client_message_id, *time_ms));
                 }
                 (

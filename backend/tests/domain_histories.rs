@@ -258,7 +258,7 @@ impl History {
             return;
         }
         let earlier = self.submitted[self.below(self.submitted.len() as u64) as usize].clone();
-        let to = other_recipient.unwrap_or_else(|| earlier.to.clone());
+        let to = other_recipient.map_or_else(|| earlier.to.clone(), Into::into);
         self.submit(NewMessage { to, ..earlier });
     }
 
@@ -350,7 +350,7 @@ impl History {
     fn bounds(&self, one: &UserId, other: &UserId) -> (u64, u64) {
         let limit = PageLimit { entries_max: 1, bytes_max: 1 };
         let query = HistoryQuery { start: Start::End, forward: true, limit };
-        let page = block_on(history::page(&self.store, APP, one, other, query)).unwrap();
+        let page = block_on(history::page(&self.store, APP, one, &other.clone().into(), query)).unwrap();
         (page.first_seq, page.head_seq)
     }
 
@@ -360,7 +360,7 @@ impl History {
         loop {
             let limit = PageLimit { entries_max: 1 + self.below(7) as usize, bytes_max: self.below(300) as usize };
             let query = HistoryQuery { start, forward, limit };
-            let page = block_on(history::page(&self.store, APP, user, peer, query)).unwrap();
+            let page = block_on(history::page(&self.store, APP, user, &peer.clone().into(), query)).unwrap();
             assert!(!page.messages.is_empty() || messages.is_empty(), "the page before said that there is more");
             messages.extend(page.messages);
             if !page.more {
@@ -381,13 +381,16 @@ impl History {
                         continue;
                     };
                     assert_eq!(found.client_message_id, message.client_message_id, "the acknowledged sequence");
-                    assert_eq!((found.from.as_str(), found.to.as_str()), (message.from.as_str(), message.to.as_str()));
+                    assert_eq!(
+                        (found.from.as_str(), found.to.as_str()),
+                        (message.from.as_str(), &*message.to.to_string())
+                    );
                     assert_eq!((&found.body, found.time_ms), (&message.body, *time_ms));
                 }
                 Ok(outcome) => panic!("no answer to a send: {outcome:?}"),
                 Err(Error::ClientMessageIdReused) => {
                     let elsewhere = stored.values().flatten().any(|other| {
-                        other.client_message_id == message.client_message_id && other.to != message.to.as_str()
+                        other.client_message_id == message.client_message_id && other.to != message.to.to_string()
                     });
                     // It may have expired since.
                     let sent_elsewhere = self
@@ -484,7 +487,8 @@ impl History {
             let page = self.events(OTHER_APP, user, Versionstamp::ZERO, limit);
             assert!(page.events.is_empty() && !page.more);
             let query = HistoryQuery { start: Start::End, forward: true, limit };
-            let page = block_on(history::page(&self.store, OTHER_APP, user, &self.users[0], query)).unwrap();
+            let page =
+                block_on(history::page(&self.store, OTHER_APP, user, &self.users[0].clone().into(), query)).unwrap();
             assert_eq!((page.messages.len(), page.head_seq), (0, 0));
         }
     }
@@ -507,7 +511,7 @@ fn version(position: Versionstamp) -> Option<Version> {
 }
 
 fn pair(message: &NewMessage) -> (UserId, UserId) {
-    let (one, other) = (message.from.clone(), message.to.clone());
+    let (one, other) = (message.from.clone(), message.to.user().unwrap().clone());
     if one <= other { (one, other) } else { (other, one) }
 }
 

@@ -127,7 +127,7 @@ impl Node {
     fn history(&self, user: &UserId, peer: &UserId) -> Vec<(u64, Bytes)> {
         let limit = PageLimit { entries_max: 10_000, bytes_max: 100 << 20 };
         let query = HistoryQuery { start: Start::End, forward: true, limit };
-        let page = block_on(history::page(&self.store, APP, user, peer, query)).expect("reads");
+        let page = block_on(history::page(&self.store, APP, user, &peer.clone().into(), query)).expect("reads");
         page.messages.into_iter().map(|message| (message.seq, message.client_message_id)).collect()
     }
 
@@ -243,8 +243,12 @@ fn two_nodes_keep_sequences_whole(nodes: &[Node; 2]) {
     }
     for peer in &users[1..3] {
         let history = nodes[1].history(&users[0], peer);
-        let expected: BTreeSet<_> =
-            sends.iter().flatten().filter(|send| send.to == *peer).map(|send| send.client_message_id.clone()).collect();
+        let expected: BTreeSet<_> = sends
+            .iter()
+            .flatten()
+            .filter(|send| send.to == peer.clone().into())
+            .map(|send| send.client_message_id.clone())
+            .collect();
         assert!(history.iter().zip(1..).all(|((seq, _), expected)| *seq == expected), "without holes");
         assert_eq!(history.len(), expected.len(), "each once");
         assert_eq!(history.into_iter().map(|(_, id)| id).collect::<BTreeSet<_>>(), expected);
@@ -320,7 +324,7 @@ fn what_an_unheard_commit_has_stored_is_pushed_before_anything_later() {
     node.fail_all(&sends);
     memory.set_faults(Faults::default());
     let mut again = sends.clone();
-    again.push(message(&sends[0].from, &sends[0].to, "new".into()));
+    again.push(message(&sends[0].from, sends[0].to.user().expect("a user"), "new".into()));
     assert_eq!(are_duplicates(node.send_all(&again)), [&[true; 10][..], &[false]].concat());
     node.check_all_pushes();
 }

@@ -120,7 +120,7 @@ impl World {
     }
 
     fn history(&self, user_name: &str, peer: &str, query: HistoryQuery) -> HistoryPage {
-        block_on(history::page(&self.store, APP, &user(user_name), &user(peer), query)).unwrap()
+        block_on(history::page(&self.store, APP, &user(user_name), &user(peer).into(), query)).unwrap()
     }
 
     /// Sender and sequence of each message behind the cursor; `None`: the device is to start over.
@@ -316,7 +316,7 @@ fn what_was_deleted_and_who_was_mentioned_is_forgotten_with_the_messages() {
     let ben = user("ben");
     let marks = || [32, 33].map(|subspace| world.keys(APP, subspace));
     let delete = |seqs: &[u64]| {
-        let kind = Kind::Delete { peer: user("anna"), seqs: seqs.to_vec() };
+        let kind = Kind::Delete { peer: user("anna").into(), seqs: seqs.to_vec() };
         world.act(Act::Change(Box::new(Change::new(APP, ben.clone(), kind)))).unwrap();
     };
     let mention = |id: &str| {
@@ -349,7 +349,7 @@ fn merged_content_stays_for_as_long_as_something_points_to_it() {
     let (inner, outer, unused) = (content_id(1), content_id(2), content_id(3));
     let merge = |id: &Bytes, seq: u64| {
         let (store, now_ms) = (&world.store, world.clock.unix_ms());
-        block_on(merged::store(store, APP, &user("anna"), id.clone(), vec![(user("ben"), seq)], now_ms)).unwrap()
+        block_on(merged::store(store, APP, &user("anna"), id.clone(), vec![(user("ben").into(), seq)], now_ms)).unwrap()
     };
     let is_there = |id: &Bytes| match block_on(merged::page(&world.store, APP, id.clone(), 0, PAGE)) {
         Ok((messages, _)) => !messages.is_empty(),
@@ -359,7 +359,7 @@ fn merged_content_stays_for_as_long_as_something_points_to_it() {
         let merged = Merged { content_id: id.clone(), count: 1, ..Merged::default() };
         let mut new = new_message(APP, "anna", "ben", message);
         new.body = body_of(ElementKind::Merged(merged)).encode_to_vec().into();
-        let edit = |seq| Kind::Edit { peer: user("ben"), seq, body: new.body.clone(), facts: None };
+        let edit = |seq| Kind::Edit { peer: user("ben").into(), seq, body: new.body.clone(), facts: None };
         world.act(match kind {
             None => Act::Send(new),
             Some(seq) => Act::Change(Box::new(Change::new(APP, user("anna"), edit(seq)))),
@@ -398,7 +398,7 @@ fn contents_are_removed_a_few_at_a_time_and_kept_where_messages_are() {
     world.send(APP, "anna", "ben", "said");
     for n in 1..=10 {
         let now_ms = world.clock.unix_ms();
-        let sources = vec![(user("ben"), 1); 300];
+        let sources = vec![(user("ben").into(), 1); 300];
         block_on(merged::store(&world.store, APP, &user("anna"), content_id(n), sources, now_ms)).unwrap();
     }
     world.pass(1_000 * DAY_MS);

@@ -15,7 +15,7 @@ use std::{
 
 use backend::{
     domain::{
-        AppId, Error, UserId,
+        AppId, Error, GroupId, UserId,
         act::{Answer, Audience, News},
         callbacks::{Caller, StateReason},
         settings::Settings,
@@ -113,6 +113,8 @@ pub enum HomeMail {
     Presence { app: AppId, users: Vec<UserId>, follower: Option<Address>, answer: oneshot::Sender<Vec<Presence>> },
     /// Users of an application who have a session, of those whose home the core is.
     Online { app: AppId, answer: oneshot::Sender<Vec<UserId>> },
+    /// Users who are in a live room through the core, and how many guests: any core is asked.
+    InRoom { app: AppId, group: GroupId, answer: oneshot::Sender<(Vec<UserId>, usize)> },
     /// `follower` is no longer told.
     Unfollow { app: AppId, users: Vec<UserId>, follower: Address },
 }
@@ -164,13 +166,23 @@ pub struct Published {
     pub origin: Option<Address>,
 }
 
-/// News for one connection.
+/// News for connections of one core.
 pub struct Delivery {
-    pub connection: ConnectionId,
+    pub to: Target,
     pub what: Delivered,
 }
 
+/// Which connections.
+pub enum Target {
+    /// This one.
+    Connection(ConnectionId),
+    /// Those of members of a group whose home is the core that delivers; the one at `origin` has caused it, and
+    /// learns of it by the answer to its request.
+    Members { app: AppId, group: GroupId, home: u16, origin: Option<Address> },
+}
+
 /// What a connection is told.
+#[derive(Clone)]
 pub enum Delivered {
     /// A new entry of its user's event log.
     Event(Versionstamp, EncodedEvent),
@@ -178,6 +190,8 @@ pub enum Delivered {
     OwnEvent(Versionstamp),
     /// Something that is in no log.
     Push(EncodedPush),
+    /// From here on the user receives what the group is told, or not any more.
+    Membership(GroupId, bool),
     /// Something may be in the log that was not told.
     Behind,
 }
@@ -313,7 +327,9 @@ mod tests {
     use futures::task::noop_waker;
 
     fn deliveries(count: usize) -> Vec<Delivery> {
-        (0..count).map(|_| Delivery { connection: 1, what: Delivered::OwnEvent(Versionstamp::ZERO) }).collect()
+        (0..count)
+            .map(|_| Delivery { to: Target::Connection(1), what: Delivered::OwnEvent(Versionstamp::ZERO) })
+            .collect()
     }
 
     /// What is taken out, in order, as text.

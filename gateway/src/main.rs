@@ -7,6 +7,7 @@
 //! - [`announcer`]: tells announcements to the users of this node.
 //! - [`applications`]: their settings as this process knows them. [`control`], [`app_tool`]: `gateway app`.
 //! - [`callbacks`]: applications' own servers are asked and told.
+//! - [`figures`]: counts what applications' figures are made of.
 //! - [`store_tool`]: `gateway store`, for operators.
 //! - [`tls`]: one connection's TLS. [`admin`], [`metrics`]: for operators. [`errors`]: codes for clients.
 //!
@@ -23,11 +24,13 @@ mod config;
 mod control;
 mod development;
 mod errors;
+mod figures;
 mod homes;
 mod limits;
 mod mailbox;
 mod metrics;
 mod policy;
+mod recent;
 mod router;
 mod send_limit;
 mod service;

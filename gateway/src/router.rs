@@ -8,16 +8,22 @@ use std::sync::{
 use ahash::{AHashMap, RandomState};
 use backend::{
     domain::{
-        AppId, Error, UserId,
-        act::{Answer, Audience, Notice, Outcome},
+        AppId, Error, GroupId, UserId,
+        act::{Act, Answer, Audience, News, Notice, Outcome},
+        figures::Figure,
         send_queue::{Completion, Outbox},
         unsettled::Late,
     },
     store::StoreError,
 };
 use futures::channel::oneshot;
+use protocol::EncodedPush;
 
-use crate::mailbox::{ActAnswer, Address, Mail, Mailbox, Published};
+use crate::{
+    figures::Figures,
+    mailbox::{ActAnswer, Address, Mail, Mailbox, Published},
+    recent::Recent,
+};
 
 /// All cores' mailboxes, and which of them is a user's home.
 #[derive(Clone)]
@@ -25,6 +31,8 @@ pub struct Router {
     mailboxes: Arc<[Mailbox]>,
     hasher: RandomState,
     callers: Arc<Callers>,
+    figures: Figures,
+    recent: Arc<Recent>,
 }
 
 /// Who asked for an act.
@@ -92,12 +100,12 @@ impl Origin {
 }
 
 impl Router {
-    /// A router between `cores` cores.
-    pub fn new(cores: usize, events_max: usize) -> Self {
+    /// A router between `cores` cores, which counts messages.
+    pub fn new(cores: usize, events_max: usize, figures: Figures) -> Self {
         let mailboxes = (0..cores).map(|_| Mailbox::new(cores, events_max)).collect();
         // Where a user is at home needs to be the same only within the process: random, so that nobody
         // can choose names that all meet on one core.
-        Router { mailboxes, hasher: RandomState::new(), callers: Arc::default() }
+        Router { mailboxes, hasher: RandomState::new(), callers: Arc::default(), figures, recent: Arc::default() }
     }
 
     /// Begins to wait for an act that the caller is about to submit.
@@ -113,6 +121,18 @@ impl Router {
         (self.hasher.hash_one((app, user)) % self.mailboxes.len() as u64) as u16
     }
 
+    /// What was said last in live rooms.
+    pub fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
+    /// Tells whoever is in a live room now something that is in no log.
+    pub fn push_to_group(&self, app: AppId, group: &GroupId, push: EncodedPush) {
+        let news = Published { app, to: group.clone().into(), news: News::Push(push), origin: None };
+        let published = self.mailboxes.iter().map(|_| vec![news.clone()]).collect();
+        self.put(published);
+    }
+
     /// A core's mailbox.
     pub fn mailbox(&self, core: u16) -> &Mailbox {
         &self.mailboxes[usize::from(core)]
@@ -124,10 +144,26 @@ impl Router {
     }
 }
 
+impl Router {
+    /// Once for each application, however many of a batch are its.
+    fn count_messages(&self, batch: &[Completion<Origin>]) {
+        let is_new = |completion: &&Completion<Origin>| {
+            let answer = completion.outcome.as_ref().map(|outcome| &outcome.answer);
+            let is_one_to_one = matches!(&completion.act, Act::Send(message) if message.to.user().is_some());
+            is_one_to_one && matches!(answer, Ok(Answer::Sent { duplicate: false, .. }))
+        };
+        let apps = batch.iter().filter(is_new).map(|completion| completion.act.app());
+        for some in apps.collect::<Vec<_>>().chunk_by(|one, next| one == next) {
+            self.figures.count(some[0], Figure::Messages, some.len() as u64);
+        }
+    }
+}
+
 impl Outbox for Router {
     type Origin = Origin;
 
     fn complete(&self, batch: Vec<Completion<Origin>>) {
+        self.count_messages(&batch);
         let mut answers: Vec<Vec<ActAnswer>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
         let mut published: Vec<Vec<Published>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
         for Completion { origin, act, outcome } in batch {
@@ -183,9 +219,19 @@ impl Router {
         origin: Option<Address>,
     ) {
         for Notice { to, what: news } in notices {
-            let Audience::User(user) = &to else { continue };
-            let home = usize::from(self.home(app, user));
-            published[home].push(Published { app, to, news, origin });
+            match &to {
+                Audience::User(user) => {
+                    let home = usize::from(self.home(app, user));
+                    published[home].push(Published { app, to, news, origin });
+                }
+                // Each core tells those members whose home it is: so all that concerns a user takes one way, in order.
+                Audience::Group(group) => {
+                    self.recent.note(app, group, &news);
+                    for home in published.iter_mut() {
+                        home.push(Published { app, to: to.clone(), news: news.clone(), origin });
+                    }
+                }
+            }
         }
     }
 }

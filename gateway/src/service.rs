@@ -36,6 +36,7 @@ use crate::{
     config::{Config, StoreEngine},
     control,
     development::{self, Development},
+    figures::{Adding, Figures},
     limits,
     mailbox::Mail,
     metrics,
@@ -91,7 +92,8 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     }
     let rng = SeededRng::new(store_seed()?);
     let store_id = futures::executor::block_on(deployment::store_id(&store, &rng)).context("naming the store")?;
-    let router = Router::new(cores, MAILBOX_EVENTS_MAX);
+    let figures = Figures::default();
+    let router = Router::new(cores, MAILBOX_EVENTS_MAX, figures.clone());
     let limits = SendLimits {
         message_bytes_max: config.message_bytes_max,
         queued_max: config.queue_max,
@@ -106,7 +108,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         store.clone(),
         clock.clone(),
         applications.clone(),
-        config.callbacks_ca_file.as_deref(),
+        (config.callbacks_ca_file.as_deref(), figures.clone()),
         owner,
     )?;
     let shared = Arc::new(Shared {
@@ -115,10 +117,12 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         sends: SendQueue::with_hooks(store.clone(), clock.clone(), limits, router.clone(), callbacks.clone()),
         clock,
         store,
+        rng: Arc::new(SeededRng::new(store_seed()?)),
         applications,
         callbacks,
         store_id,
         router,
+        figures: figures.clone(),
         arrivals,
         tls: ArcSwap::new(tls_config),
         api_tls: ArcSwap::new(api_tls_config),
@@ -137,6 +141,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let ended = start_cores(&shared, listeners)?;
     let api = api::server::serve(api_listener, shared.clone())?;
     let retention = start_retention(&shared)?;
+    let adding = Adding::start(figures, shared.store.clone(), shared.clock.clone()).context("starting the figures")?;
     let (look, told) = (retention.waker(), shared.callbacks.clone());
     let changed = move || {
         look();
@@ -155,6 +160,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let result = serve(&shared, &files, &signals, &ended, cores, &api);
     following.stop();
     asking.stop();
+    adding.stop();
     retention.stop();
     result
 }

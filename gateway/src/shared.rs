@@ -13,14 +13,17 @@ use backend::{
         callbacks::Caller,
         send_queue::SendQueue,
     },
-    env::Clock,
+    env::{Clock, Rng},
     store::Store,
 };
 use bytes::Bytes;
 use protocol::connection::ServerLimits;
 use rustls::ServerConfig;
 
-use crate::{announcer::Arrivals, applications::Applications, callbacks::Callbacks, config::Config, router::Router};
+use crate::{
+    announcer::Arrivals, applications::Applications, callbacks::Callbacks, config::Config, figures::Figures,
+    router::Router,
+};
 
 /// What all cores share.
 pub struct Shared {
@@ -31,6 +34,8 @@ pub struct Shared {
     pub connections_max: usize,
     pub clock: Arc<dyn Clock>,
     pub store: Store,
+    /// Draws ids of groups and names of guests: that no two are the same, not that nobody can guess them.
+    pub rng: Arc<dyn Rng>,
     /// The applications, for what needs their settings outside of a transaction.
     pub applications: Arc<Applications>,
     /// Their own servers are asked and told.
@@ -39,6 +44,8 @@ pub struct Shared {
     pub store_id: Bytes,
     pub sends: SendQueue<Router>,
     pub router: Router,
+    /// What applications' figures are made of.
+    pub figures: Figures,
     /// Who has logged in while something is announced.
     pub arrivals: Arrivals,
     /// The present certificate: swapped on SIGHUP, read at accept.

@@ -71,6 +71,15 @@ impl Findings {
         }
     }
 
+    /// A user was told so many times what everybody was to be told once.
+    pub(crate) fn told(&mut self, user: &str, times: u64) {
+        self.lost += u64::from(times == 0);
+        self.duplicated += times.saturating_sub(1);
+        if times != 1 {
+            self.note(|| format!("{user} was told {times} times what everybody was told once"));
+        }
+    }
+
     pub(crate) fn add(&mut self, other: Findings) {
         self.lost += other.lost;
         self.duplicated += other.duplicated;

@@ -4,6 +4,7 @@
 //! - [`options`]: the command line. [`scenario`]: what can be run. [`report`]: what comes out.
 //! - [`mod@run`], [`worker`]: threads, the measured time, the server's figures around it.
 //! - [`client`], [`tls`], [`alarm`]: a connection, cheap enough that a core drives thousands.
+//! - [`http`]: calls of the server API.
 //! - [`payload`], [`mod@mix`], [`ledger`], [`follower`]: messages that can be checked, and the checking.
 //! - [`timetable`]: when devices come and go.
 //! - [`pace`], [`tally`], [`clock`]: when to send, and what is counted and timed.
@@ -12,6 +13,7 @@ mod alarm;
 mod client;
 mod clock;
 mod follower;
+mod http;
 mod ledger;
 mod mix;
 mod options;

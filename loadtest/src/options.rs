@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
-/// Messages a second that `sync` and `reconnect` send if nothing else is asked for.
+/// Messages a second that `sync`, `reconnect` and `push` send if nothing else is asked for.
 const BACKGROUND_RATE: u64 = 1_000;
 
 /// Puts load on a gateway, measures it, and checks that it kept its promises.
@@ -22,8 +22,8 @@ pub(crate) struct Options {
     #[command(subcommand)]
     pub(crate) scenario: Scenario,
 
-    /// Connections to hold; for `c2c` an even number: they talk in pairs. For `sync` and `reconnect` the devices
-    /// that messages are sent to.
+    /// Connections to hold; for `c2c` and `push` an even number: they talk in pairs. For `sync` and `reconnect` the
+    /// devices that messages are sent to, for `api` those of HTTP, with one call at a time on each.
     #[arg(long, global = true, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) connections: u32,
 
@@ -40,8 +40,8 @@ pub(crate) struct Options {
     pub(crate) window: u32,
 
     /// Sends (or pings) a second of all connections together, on a fixed schedule that does not wait for
-    /// answers: a latency counts from the scheduled time. Without it, each window is kept full; `sync` and
-    /// `reconnect` send 1,000 a second.
+    /// answers: a latency counts from the scheduled time. Without it, each window is kept full; `sync`,
+    /// `reconnect` and `push` send 1,000 a second. For `api`, calls a second.
     #[arg(long, global = true, value_name = "PER_SECOND", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rate: Option<u64>,
 
@@ -52,6 +52,11 @@ pub(crate) struct Options {
     /// The gateway's admin endpoint, for its own figures; they are left out if it is not reachable.
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub(crate) admin: String,
+
+    /// The gateway's server API, for `api` and `push`, with the same certificate. The published rates are for
+    /// each command, so `api` needs a gateway with `--api-rate-percent 0`.
+    #[arg(long, global = true, value_name = "HOST:PORT", default_value = "127.0.0.1:8444")]
+    pub(crate) api: String,
 
     /// The application to log in to, as JSON: {"sdkappid": 1, "secret": "…"}.
     /// [default: data/dev/app.json here or in a parent folder]
@@ -95,6 +100,11 @@ pub(crate) enum Scenario {
     /// All devices lose their connections at the same moment and come back, while messages are sent to them:
     /// how long it takes until everyone is back and has caught up, and whether anything is missing.
     Reconnect(ReconnectOptions),
+    /// An application's server sends messages through the server API; everything answered is read back.
+    Api(ApiOptions),
+    /// An application's server tells something to all of many accounts, while those online send to each other:
+    /// when the last one has it, what the others notice of it, and whether it waits for who logs in later.
+    Push(PushOptions),
     /// Opens and logs in connections and holds them: what one costs the server in memory.
     Idle,
     /// Connects, logs in and closes over and over: half of the time with full TLS handshakes, half resumed.
@@ -147,6 +157,40 @@ pub(crate) struct ReconnectOptions {
     pub(crate) senders: u32,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub(crate) struct ApiOptions {
+    /// What to call.
+    #[arg(value_enum)]
+    pub(crate) command: ApiCommand,
+
+    /// Accounts to import, which messages are sent to.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    pub(crate) accounts: u32,
+
+    /// Accounts that one `batchsendmsg` is for.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub(crate) recipients: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ApiCommand {
+    /// One message from one account to another.
+    Sendmsg,
+    /// One message of the administrator to many accounts.
+    Batchsendmsg,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub(crate) struct PushOptions {
+    /// Accounts to import; the first of them are online, as many as there are --connections.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    pub(crate) accounts: u32,
+
+    /// How many of those who were not online log in afterwards and must be told.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) later: u32,
+}
+
 impl Scenario {
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -154,6 +198,8 @@ impl Scenario {
             Scenario::C2c { .. } => "c2c",
             Scenario::Sync(_) => "sync",
             Scenario::Reconnect(_) => "reconnect",
+            Scenario::Api(_) => "api",
+            Scenario::Push(_) => "push",
             Scenario::Idle => "idle",
             Scenario::Login => "login",
             Scenario::Engine => "engine",
@@ -189,20 +235,25 @@ pub(crate) struct App {
 impl Options {
     /// What clap's value parsers can't see.
     pub(crate) fn check(&self) -> Result<()> {
-        if matches!(self.scenario, Scenario::C2c { .. } | Scenario::Engine) && self.connections % 2 == 1 {
+        if matches!(self.scenario, Scenario::C2c { .. } | Scenario::Push(_) | Scenario::Engine)
+            && self.connections % 2 == 1
+        {
             bail!("--connections {}: it works in pairs, give an even number", self.connections);
         }
         match self.scenario {
             Scenario::Sync(SyncOptions { devices, .. }) if !self.connections.is_multiple_of(devices) => {
                 bail!("--connections {}: each user has {devices} devices, give a multiple of it", self.connections)
             }
+            Scenario::Push(PushOptions { accounts, .. }) if accounts < self.connections => {
+                bail!("--accounts {accounts}: give at least as many as --connections, those are online")
+            }
             _ => Ok(()),
         }
     }
 
-    /// What is sent to devices that come and go has a rate of its own, unless one is given.
+    /// What is sent beside what a scenario is about has a rate of its own, unless one is given.
     pub(crate) fn with_defaults(mut self) -> Self {
-        if self.scenario.senders() > 0 {
+        if self.scenario.senders() > 0 || self.pushes() {
             self.rate.get_or_insert(BACKGROUND_RATE);
         }
         self
@@ -219,6 +270,11 @@ impl Options {
         matches!(self.scenario, Scenario::C2c { types: true, .. })
     }
 
+    /// Whether everybody is told something.
+    pub(crate) fn pushes(&self) -> bool {
+        matches!(self.scenario, Scenario::Push(_))
+    }
+
     /// The application, from `--app-file` or the development folder.
     pub(crate) fn app(&self) -> Result<App> {
         let path = development_file(self.app_file.as_deref(), "app.json", "--app-file")?;
@@ -231,6 +287,9 @@ impl Options {
     pub(crate) fn ca_file(&self) -> Result<PathBuf> {
         development_file(self.ca.as_deref(), "cert.pem", "--ca")
     }
+
+    /// Who the server API is called by.
+    pub(crate) const ADMINISTRATOR: &str = "administrator";
 
     /// The target's host name and one of its addresses.
     pub(crate) fn target(&self) -> Result<(&str, SocketAddr)> {
@@ -297,6 +356,8 @@ mod tests {
         assert!(options("loadtest sync --devices 2 --connections 6").check().is_ok());
         assert_eq!(options("loadtest reconnect").rate, Some(BACKGROUND_RATE));
         assert_eq!(options("loadtest reconnect --rate 7").rate, Some(7));
+        assert_eq!(options("loadtest push").rate, Some(BACKGROUND_RATE));
+        assert!(options("loadtest push --accounts 10 --connections 12").check().is_err());
         assert_eq!(options("loadtest c2c").rate, None);
         assert_eq!(options("loadtest reconnect --connections 5000").open_files(), 10_010);
     }

@@ -42,6 +42,12 @@ pub(crate) struct Tally {
     pub(crate) catch_up_us: Histogram<u64>,
     /// Until a device was connected, logged in and had caught up.
     pub(crate) return_us: Histogram<u64>,
+    /// How long the call took that tells everybody something.
+    pub(crate) push_answer_us: Option<Micros>,
+    /// From that call until a user who was online had been told.
+    pub(crate) told_us: Histogram<u64>,
+    /// Acks of what was sent in the second after that call.
+    pub(crate) beside_push_us: Histogram<u64>,
     pub(crate) ack_us: Histogram<u64>,
     pub(crate) delivery_us: Histogram<u64>,
     pub(crate) findings: Findings,
@@ -69,6 +75,9 @@ impl Default for Tally {
             retries: 0,
             catch_up_us: histogram(),
             return_us: histogram(),
+            push_answer_us: None,
+            told_us: histogram(),
+            beside_push_us: histogram(),
             ack_us: histogram(),
             delivery_us: histogram(),
             findings: Findings::default(),
@@ -125,6 +134,9 @@ impl Tally {
         self.retries += other.retries;
         self.catch_up_us.add(other.catch_up_us).expect("same bounds");
         self.return_us.add(other.return_us).expect("same bounds");
+        self.push_answer_us = self.push_answer_us.or(other.push_answer_us);
+        self.told_us.add(other.told_us).expect("same bounds");
+        self.beside_push_us.add(other.beside_push_us).expect("same bounds");
         self.ack_us.add(other.ack_us).expect("same bounds");
         self.delivery_us.add(other.delivery_us).expect("same bounds");
         self.findings.add(other.findings);

@@ -17,7 +17,7 @@ use anyhow::{Result, bail};
 use backend::domain::usersig;
 use futures::{StreamExt, TryStreamExt};
 use glommio::timer::sleep;
-use protocol::message::Platform;
+use protocol::message::{Message, Platform};
 use rustls_pki_types::ServerName;
 
 use crate::{
@@ -62,6 +62,11 @@ impl Plan {
         Composer::of(self.seed, self.options.payload as usize, self.options.is_mixed())
     }
 
+    /// What `push` tells everybody, beside what users send each other.
+    pub(crate) fn is_push(&self, message: &Message) -> bool {
+        self.options.pushes() && message.from == Options::ADMINISTRATOR
+    }
+
     pub(crate) fn user_name(&self, index: u32) -> String {
         format!("load-{:08x}-{index}", self.run)
     }
@@ -79,6 +84,8 @@ pub(crate) struct Board {
     pub(crate) finished: AtomicU32,
     /// When the measurement starts; 0 until that is known.
     pub(crate) start_us: AtomicU64,
+    /// When everybody was told something; 0 until then.
+    pub(crate) pushed_us: AtomicU64,
     /// Why the run can't go on: the first thread's reason.
     pub(crate) failure: OnceLock<String>,
 }
@@ -99,6 +106,7 @@ impl Board {
             ready: AtomicU32::new(0),
             finished: AtomicU32::new(0),
             start_us: AtomicU64::new(0),
+            pushed_us: AtomicU64::new(0),
             failure: OnceLock::new(),
         }
     }
@@ -132,6 +140,11 @@ impl Worker {
     /// The numbers below `count` that are this thread's.
     pub(crate) fn share(&self, count: u32) -> impl Iterator<Item = u32> + use<> {
         (self.index..count).step_by(self.plan.options.threads as usize)
+    }
+
+    /// Whether a number is this thread's.
+    pub(crate) fn has(&self, number: u32) -> bool {
+        number % self.plan.options.threads == self.index
     }
 
     /// Makes one thing for each number, a few at a time.

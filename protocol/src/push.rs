@@ -109,6 +109,11 @@ impl EncodedPush {
         EncodedPush { topic: Topic::Message, payload: encoded }
     }
 
+    /// The message, if it is one, as [`message::Message`] encodes it.
+    pub fn as_message(&self) -> Option<&Bytes> {
+        (self.topic == Topic::Message).then_some(&self.payload)
+    }
+
     /// Something of a group that is in no log.
     pub fn group(push: &message::GroupPush) -> Self {
         EncodedPush { topic: Topic::Group, payload: prost::Message::encode_to_vec(push).into() }

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::{
     Api, Client, Labels, Metrics, Options, Process, Refusal, Wire, admin, eventually,
-    process::program,
+    process::{program, skip},
     wire::{Config, tls_config},
 };
 
@@ -72,6 +72,27 @@ pub struct Builder {
     settings: Option<serde_json::Value>,
 }
 
+const FDB_PREFIX: &str = "store-fdb-prefix";
+/// Longest prefix, in bytes.
+const FDB_PREFIX_BYTES_MAX: usize = 64;
+
+/// For a test that is about the embedded store: whether this run has none, and says so.
+pub fn has_no_embedded_store() -> bool {
+    let has_none = fdb().is_some();
+    if has_none {
+        skip("it is about the embedded store");
+    }
+    has_none
+}
+
+/// Where `E2E_FDB_CLUSTER_FILE` names a cluster, the tests' gateways keep their data there, those of each folder under a
+/// prefix of their own; then the program is the one that `FDB_GATEWAY_BIN` names.
+fn fdb() -> Option<(PathBuf, PathBuf)> {
+    let named = |variable| std::env::var_os(variable).map(PathBuf::from);
+    let cluster_file = named("E2E_FDB_CLUSTER_FILE")?;
+    Some((named("FDB_GATEWAY_BIN").expect("FDB_GATEWAY_BIN names a gateway with the feature fdb"), cluster_file))
+}
+
 impl Default for Builder {
     fn default() -> Self {
         let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
@@ -82,7 +103,12 @@ impl Default for Builder {
         let instances = ["android", "iphone", "ipad", "windows", "mac", "web", "linux"].map(|name| (name, 100));
         let instances: BTreeMap<_, _> = instances.into();
         let settings = Some(serde_json::json!({ "login_policy": "multi", "instances": instances }));
-        Builder { folder, data, flags, environment: Vec::new(), program: None, prefix: Vec::new(), settings }
+        let builder =
+            Builder { folder, data, flags, environment: Vec::new(), program: None, prefix: Vec::new(), settings };
+        match fdb() {
+            Some((program, cluster_file)) => builder.on_fdb(program, &cluster_file),
+            None => builder,
+        }
     }
 }
 
@@ -137,6 +163,20 @@ impl Builder {
     pub fn program(mut self, gateway: PathBuf) -> Self {
         self.program = Some(gateway);
         self
+    }
+
+    /// Keeps its data in a cluster, by a program that can: what belongs to one folder under one prefix.
+    pub fn on_fdb(self, gateway: PathBuf, cluster_file: &Path) -> Self {
+        self.program(gateway).flag("store", "fdb").flag("fdb-cluster-file", cluster_file.display())
+    }
+
+    /// Another gateway of the same deployment, with a folder of its own: the same application, on the same cluster.
+    pub fn another(&self) -> Builder {
+        let other = Builder { program: self.program.clone(), settings: self.settings.clone(), ..Builder::default() };
+        let dev = other.data.join("dev");
+        DirBuilder::new().recursive(true).mode(0o700).create(&dev).expect("a folder");
+        fs::copy(self.data.join("dev/app.json"), dev.join("app.json")).expect("copied, with its mode");
+        self.store_flags().into_iter().fold(other, |other, (name, value)| other.flag(&name, value))
     }
 
     /// Starts it through another program, such as `prlimit`.
@@ -215,23 +255,14 @@ impl Builder {
 
     /// Has the store of a gateway that does not run looked through: records, sequences, logs.
     pub fn check_store(&self) {
-        let mut command = Command::new(program("gateway"));
-        for (variable, _) in std::env::vars().filter(|(name, _)| name.starts_with("GATEWAY_")) {
-            command.env_remove(variable);
-        }
-        let output = command.args(["store", "check", "--store-path"]).arg(&self.data).output().expect("it starts");
+        let output = self.tool().args(["store", "check"]).args(self.store_arguments()).output().expect("it starts");
         let said = [&output.stdout[..], &output.stderr].concat();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
     }
 
     /// Runs `gateway app …` on the data folder; what it printed, or what it said was wrong.
     pub fn app(&self, arguments: &[&str]) -> Result<serde_json::Value, String> {
-        let mut command = Command::new(program("gateway"));
-        for (variable, _) in std::env::vars().filter(|(name, _)| name.starts_with("GATEWAY_")) {
-            command.env_remove(variable);
-        }
-        let output =
-            command.arg("app").args(arguments).arg("--store-path").arg(&self.data).output().expect("it starts");
+        let output = self.tool().arg("app").args(arguments).args(self.store_arguments()).output().expect("it starts");
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         match output.status.success() {
             true => Ok(serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no JSON: {output:?}"))),
@@ -239,8 +270,40 @@ impl Builder {
         }
     }
 
+    fn gateway(&self) -> PathBuf {
+        self.program.clone().unwrap_or_else(|| program("gateway"))
+    }
+
+    /// The program, for what operators do with it.
+    fn tool(&self) -> Command {
+        let mut command = Command::new(self.gateway());
+        for (variable, _) in std::env::vars().filter(|(name, _)| name.starts_with("GATEWAY_")) {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    /// Where the store is.
+    fn store_arguments(&self) -> Vec<String> {
+        let flags = self.store_flags().into_iter().flat_map(|(name, value)| [format!("--{name}"), value]);
+        ["--store-path".to_owned(), self.data.display().to_string()].into_iter().chain(flags).collect()
+    }
+
+    fn store_flags(&self) -> Vec<(String, String)> {
+        let is_one = |name: &str| ["store", "fdb-cluster-file", FDB_PREFIX].contains(&name);
+        let mut flags: Vec<_> = self.flags.iter().filter(|(name, _)| is_one(name)).cloned().collect();
+        let is_on_fdb = flags.iter().any(|(name, value)| name == "store" && value == "fdb");
+        if is_on_fdb && !flags.iter().any(|(name, _)| name == FDB_PREFIX) {
+            // Its end tells folders apart.
+            let place = format!("{}{}/", std::process::id(), self.data.display());
+            let prefix = place.get(place.len().saturating_sub(FDB_PREFIX_BYTES_MAX)..).expect("folders in ASCII");
+            flags.push((FDB_PREFIX.to_owned(), prefix.to_owned()));
+        }
+        flags
+    }
+
     fn command(&self) -> Command {
-        let gateway = self.program.clone().unwrap_or_else(|| program("gateway"));
+        let gateway = self.gateway();
         let mut command = match self.prefix.split_first() {
             Some((first, rest)) => {
                 let mut command = Command::new(first);
@@ -252,8 +315,10 @@ impl Builder {
         for (variable, _) in std::env::vars().filter(|(name, _)| name.starts_with("GATEWAY_")) {
             command.env_remove(variable);
         }
-        command.arg("--store-path").arg(&self.data).current_dir(self.folder.path());
-        command.args(self.flags.iter().flat_map(|(name, value)| [format!("--{name}"), value.clone()]));
+        command.args(self.store_arguments()).current_dir(self.folder.path());
+        let store_flags = self.store_flags();
+        let other = self.flags.iter().filter(|flag| !store_flags.contains(flag));
+        command.args(other.flat_map(|(name, value)| [format!("--{name}"), value.clone()]));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -32,7 +32,7 @@ pub use api::Api;
 pub use client::{Answer, Client, MessageExt, Options, Refusal, text_body, unique_id};
 pub use devices::seen;
 pub use features::{add_extension, body_of, user};
-pub use gateway::{App, Builder, Gateway, free_port};
+pub use gateway::{App, Builder, Gateway, free_port, has_no_embedded_store};
 pub use process::{Process, program, skip, target_folder};
 pub use receiver::{Received, Receiver, Reply};
 pub use seed::Seed;

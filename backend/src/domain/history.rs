@@ -102,12 +102,11 @@ impl<'a> View<'a> {
     }
 
     async fn of_group(tx: &'a Tx, app: AppId, group: &GroupId) -> Result<Self, Error> {
-        if tx.snapshot_get(&keys::group(app, group)).await?.is_none() {
-            return Err(access::unknown());
-        }
+        let stored = tx.snapshot_get(&keys::group(app, group)).await?.ok_or_else(access::unknown)?;
+        let group_first = access::decode_group(stored)?.first_seq;
         let tail = Tail::from(group);
         let head = conversation::snapshot_head(tx, app, &tail).await?.seq;
-        let first = floor_of(tx, app, &tail).await?;
+        let first = floor_of(tx, app, &tail).await?.max(group_first);
         Ok(View { tx, app, tail, eyes: None, first, head, spans: None })
     }
 

@@ -37,6 +37,7 @@
 //! | `(app, 64, random)` | the announcement's body, as the protocol's `Body` |
 //! | `(app, 65, user)` | up to which announcement the user has been told, 12 bytes |
 //! | `(0, 66)` | how many announcements were made, u64 little-endian: watched by every node |
+//! | `(app, 67, day, figure)` | how often something happened on that day, u64 little-endian |
 //! | `(app, 41, user)` | the user's profile, as the protocol's `Profile` |
 //! | `(app, 42, user, friend)` | `FriendRecord`: what a user keeps about a friend |
 //! | `(app, 43, user)` | `BookRecord`: counts and sequence of a user's friends and requests, and the friend lists |
@@ -66,6 +67,7 @@
 //! | `(app, 80, word, group)` | empty: a word of a group's name, in lower case |
 //! | `(app, 81, user)` | `GroupsOfUserRecord`: how many groups the user is in, and owns |
 //! | `(app, 82, hour, group, sender, client_message_id)` | `RoomSentRecord`: what a send to a live room was answered |
+//! | `(app, 53)` | how much of it is still to be told, i64 little-endian |
 //! | `(0, 39)` | which store this is: 8 random bytes |
 //! | `(0, 28)` | how often applications have changed, u64 little-endian |
 //! | `(0, 27, app)` | `RemovalRecord`: an application that was deleted and may have left data |
@@ -136,6 +138,7 @@ const ANNOUNCEMENT_TASK: u32 = 63;
 const ANNOUNCEMENT_BODY: u32 = 64;
 const ANNOUNCED: u32 = 65;
 const ANNOUNCEMENTS_MADE: u32 = 66;
+const FIGURE: u32 = 67;
 const PROFILE: u32 = 41;
 const FRIEND: u32 = 42;
 const BOOK: u32 = 43;
@@ -163,6 +166,7 @@ const GROUP_SENT: u32 = 79;
 const GROUP_WORD: u32 = 80;
 const GROUPS_OF_USER: u32 = 81;
 const ROOM_SENT: u32 = 82;
+const CALLBACKS_LEFT: u32 = 53;
 
 /// The subspaces by name, for people.
 pub(crate) const SUBSPACES: &[(u32, &str)] = &[
@@ -199,6 +203,7 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (ANNOUNCEMENT_BODY, "announcement bodies"),
     (ANNOUNCED, "announcements told"),
     (ANNOUNCEMENTS_MADE, "announcement count"),
+    (FIGURE, "figures of days"),
     (PROFILE, "profiles"),
     (FRIEND, "friends"),
     (BOOK, "friend books"),
@@ -226,6 +231,7 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (GROUP_WORD, "words of group names"),
     (GROUPS_OF_USER, "group counts of users"),
     (ROOM_SENT, "answers to sends to live rooms"),
+    (CALLBACKS_LEFT, "count of callbacks"),
 ];
 
 /// No application: what concerns the deployment.

@@ -52,6 +52,8 @@ pub struct Treatment {
     pub reaches_deaf: bool,
     /// Not in the sender's log, and deleted for the sender.
     pub hidden_from_sender: bool,
+    /// The sender is in the live room that it is for, as the gateway knows.
+    pub is_in_room: bool,
     /// In nobody's log: history that was imported.
     pub unannounced: bool,
     /// When it was sent, milliseconds since the Unix epoch, if that was earlier. Within a conversation time does

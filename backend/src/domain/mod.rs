@@ -17,6 +17,7 @@
 //! - [`hooks`]: the say of an application's own server in it; [`callbacks`]: what it is told.
 //! - [`admin`]: what only administrators may: signing in to the server API, and looking things up for it.
 //! - [`mute`]: who may not write; [`hourly`]: all messages of an hour as a file (MSG-01).
+//! - [`figures`]: how often something happened, by the day.
 //! - [`inspect`]: the whole store looked through, for operators.
 //! - [`retention`]: removing what has expired (MSG-03).
 //! - [`sync`], [`history`], [`conversations`]: reading the event log, a conversation and the conversation
@@ -35,6 +36,7 @@ pub mod change;
 pub mod conversations;
 pub mod deployment;
 pub mod elements;
+pub mod figures;
 pub mod friends;
 pub mod groups;
 pub mod history;
@@ -144,7 +146,24 @@ impl From<GroupId> for Peer {
     }
 }
 
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::User(user) => user.fmt(f),
+            Peer::Group(group) => group.fmt(f),
+        }
+    }
+}
+
 impl Peer {
+    /// The other user of a 1:1 conversation.
+    pub fn user(&self) -> Option<&UserId> {
+        match self {
+            Peer::User(user) => Some(user),
+            Peer::Group(_) => None,
+        }
+    }
+
     /// The conversation with this peer, as the wire names it.
     pub fn to_conversation(&self) -> protocol::message::Conversation {
         match self {

@@ -79,6 +79,8 @@ pub struct Settings {
     pub groups_joined_max: u32,
     /// Groups one user may own.
     pub groups_owned_max: u32,
+    /// Whoever is not logged in may receive in live rooms (GRP-16).
+    pub guests: bool,
     /// Messages in one group each second, on average, and at once.
     pub group_sends_per_second: u32,
     /// Names of the custom fields of groups (GRP-21).
@@ -114,6 +116,7 @@ impl Default for Settings {
             group_fanout_max: 200,
             groups_joined_max: 500,
             groups_owned_max: 500,
+            guests: true,
             group_sends_per_second: 40,
             group_custom_fields: Vec::new(),
             group_member_custom_fields: Vec::new(),

@@ -81,6 +81,7 @@ fn acc_03_a_deleted_account_is_gone_for_everybody_and_begins_anew() {
     assert_eq!(service.add("anna", &["cleo"], false), [ASKED]);
     service.blacklist("anna", &["dan"]).unwrap();
     service.set("anna", Profile { nick: Some("A".into()), ..Profile::default() }).unwrap();
+    block_on(mute::set(&service.store, &service.clock, APP, &user("anna"), Some(0), Some(mute::FOR_EVER_S))).unwrap();
     // An element with a text.
     let body = Bytes::from_static(b"\x0a\x05\x0a\x03\x0a\x01a");
     let message = |from: &str, to: &str, id: &'static [u8]| {
@@ -118,14 +119,20 @@ fn acc_03_a_deleted_account_is_gone_for_everybody_and_begins_anew() {
     assert_eq!(service.profile("anna"), Some(Profile { user: "anna".into(), ..Profile::default() }), "empty");
     assert!(service.all_friends("anna").is_empty());
     let store = &service.store;
+    assert_eq!(block_on(mute::get(store, &service.clock, APP, &user("anna"))), Ok(Mute::default()));
     let log = block_on(sync::events(store, APP, &user("anna"), From::Cursor(Versionstamp::ZERO, Bytes::new()), PAGE))
         .unwrap();
     assert!(log.events.is_empty() && log.start_over);
     let list = block_on(conversations::list(store, APP, &user("anna"), None, None, PAGE)).unwrap();
     assert!(list.entries.is_empty());
     let query = HistoryQuery { start: Start::End, forward: false, limit: PAGE };
-    assert!(block_on(history::page(store, APP, &user("anna"), &user("ben"), query)).unwrap().messages.is_empty());
-    assert_eq!(block_on(history::page(store, APP, &user("ben"), &user("anna"), query)).unwrap().messages.len(), 2);
+    assert!(
+        block_on(history::page(store, APP, &user("anna"), &user("ben").into(), query)).unwrap().messages.is_empty()
+    );
+    assert_eq!(
+        block_on(history::page(store, APP, &user("ben"), &user("anna").into(), query)).unwrap().messages.len(),
+        2
+    );
     service.act(message("ben", "anna", b"3")).unwrap();
     let entry = block_on(conversations::list(store, APP, &user("anna"), None, None, PAGE)).unwrap().entries.remove(0);
     assert_eq!(entry.unread, 1);

@@ -32,6 +32,7 @@ use backend::{
         inspect,
         keys::{self, Direction},
         message::NewMessage,
+        mute::{self, Mute},
         profile::{self, Chosen, Invalid},
         send_queue::{Completion, Outbox, SendLimits, SendQueue},
         settings::Settings,

@@ -60,7 +60,7 @@ impl Server<'_> {
         let mut messages = Vec::new();
         loop {
             let query = HistoryQuery { start, forward, limit: self.limit() };
-            let page = block_on(history::page(self.store, self.app, user, peer, query)).unwrap();
+            let page = block_on(history::page(self.store, self.app, user, &peer.clone().into(), query)).unwrap();
             messages.extend(page.messages);
             if !page.more {
                 return messages;
@@ -89,7 +89,7 @@ impl Server<'_> {
         let mut local = Local::default();
         let listed = self.list(user, None);
         let not_listed = self.users.iter().filter(|peer| !listed.iter().any(|entry| peer_of(entry) == peer.as_str()));
-        let chosen = conversations::chosen(self.store, self.app, user, not_listed.cloned().collect());
+        let chosen = conversations::chosen(self.store, self.app, user, not_listed.cloned().map(Into::into).collect());
         for entry in listed.into_iter().chain(block_on(chosen).unwrap()) {
             let peer = UserId::new(&peer_of(&entry)).unwrap();
             let kept = self.conversation(user, &peer, entry);
@@ -168,13 +168,21 @@ impl Server<'_> {
         let messages = self.history(user, peer, Start::End, true);
         let mut kept = Kept { state: entry.state.unwrap(), peer_read_seq: entry.peer_read_seq, ..Kept::default() };
         kept.messages = messages.into_iter().map(|message| (message.seq, message)).collect();
-        for pinned in block_on(conversations::pinned(self.store, self.app, user, peer)).unwrap() {
+        for pinned in block_on(conversations::pinned(self.store, self.app, user, &peer.clone().into())).unwrap() {
             kept.pins.insert(pinned.message.unwrap().seq, pinned.by);
         }
         for seq in 1..=entry.head_seq {
             let mut after = String::new();
             loop {
-                let page = extension::page(self.store, self.app, user, peer, seq, after, self.below(40) as usize);
+                let page = extension::page(
+                    self.store,
+                    self.app,
+                    user,
+                    &peer.clone().into(),
+                    seq,
+                    after,
+                    self.below(40) as usize,
+                );
                 let (extensions, more) = block_on(page).unwrap();
                 after = extensions.last().map(|extension| extension.key.clone()).unwrap_or_default();
                 let keyed = extensions.into_iter().map(|extension| ((seq, extension.key.clone()), extension));
@@ -252,8 +260,9 @@ impl Server<'_> {
         let mut expected_active = BTreeMap::new();
         for peer in self.users {
             let raw = self.raw(user, peer);
-            let entry =
-                block_on(conversations::chosen(self.store, self.app, user, vec![peer.clone()])).unwrap().remove(0);
+            let entry = block_on(conversations::chosen(self.store, self.app, user, vec![peer.clone().into()]))
+                .unwrap()
+                .remove(0);
             let state = entry.state.clone().unwrap();
             let place = format!("{user} with {peer}");
             assert!(raw.iter().map(|message| message.seq).eq(1..=entry.head_seq), "no gap in {place}");
@@ -311,7 +320,7 @@ impl Server<'_> {
         let entries: Vec<Bytes> = self.raw_range(begin, end).into_iter().map(|(key, _)| key).collect();
         let expected: BTreeSet<Bytes> = expected
             .iter()
-            .map(|(peer, hour)| keys::active(self.app, user, *hour as u32, &UserId::new(peer).unwrap()))
+            .map(|(peer, hour)| keys::active(self.app, user, *hour as u32, &UserId::new(peer).unwrap().into()))
             .collect();
         assert_eq!(entries.into_iter().collect::<BTreeSet<_>>(), expected, "exactly one entry for each conversation");
     }

@@ -178,7 +178,7 @@ impl Local {
             // What had been sent before is in the log; the user may have deleted it since.
             (Act::Send(new), Answer::Sent { seq, time_ms, duplicate: false }) if seq > 0 => {
                 let message = sent_message(new, seq, time_ms);
-                self.conversation(new.to.as_str()).messages.entry(seq).or_insert(message);
+                self.conversation(&new.to.to_string()).messages.entry(seq).or_insert(message);
             }
             // These say how it was then: what holds is told by the events, which come to this device, too.
             (Act::Change(_), Answer::Message(_) | Answer::Conversation(_) | Answer::Extensions(_)) => {}

@@ -223,6 +223,15 @@ pub async fn query_online_status(call: &Call<'_>, fields: Fields<'_>) -> Outcome
     object(json!({ "QueryResult": results, "ErrorList": errors }))
 }
 
+/// The same under the name that it had before, with what its answer had.
+pub async fn query_state(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
+    let mut answer = query_online_status(call, fields).await?;
+    for result in answer.get_mut("QueryResult").and_then(Value::as_array_mut).into_iter().flatten() {
+        result["State"] = result["Status"].clone();
+    }
+    Ok(answer)
+}
+
 fn presence_to_json(presence: &Presence, detail: bool, custom: bool) -> Value {
     let mut result = Map::new();
     result.insert("To_Account".into(), presence.user.clone().into());

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use backend::domain::{UserId, admin, mute};
+use backend::domain::{
+    UserId, admin,
+    figures::{self, Figure},
+    mute,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -46,28 +50,36 @@ async fn account(call: &Call<'_>, fields: Fields<'_>, field: &'static str) -> Re
     Ok(user)
 }
 
-/// Counts registrations of the last days, newest day first. Fields whose figures are not kept are left out.
+/// Figures of the last days, newest day first. Fields whose figures are not kept are left out.
 pub async fn app_info(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let wanted = fields.texts("RequestField").map_err(|wrong| codes::CONFIG_NOT_OBJECT.because(wrong))?;
     let wanted = wanted.filter(|wanted| !wanted.is_empty());
     let shared = call.shared();
     let days_max = call.row.items_max as u64;
-    let today = beijing_day(shared.clock.unix_ms() / 1000);
+    let today = figures::day(shared.clock.unix_ms());
     let oldest = today.saturating_sub(days_max - 1);
     let (mut before, mut by_day) = (0u64, BTreeMap::<u64, u64>::new());
-    let mut count = |created_ms: u64| match beijing_day(created_ms / 1000) {
+    let mut count = |created_ms: u64| match figures::day(created_ms) {
         day if day < oldest => before += 1,
         day => *by_day.entry(day).or_default() += 1,
     };
     admin::each_account(&shared.store, call.app, &mut count).await.map_err(|error| of_config(&error))?;
+    let counted = figures::all(&shared.store, call.app).await.map_err(|error| of_config(&error))?;
     let mut total = before;
     let mut days: Vec<Value> = (oldest..=today)
         .map(|day| {
             let registered = by_day.get(&day).copied().unwrap_or(0);
             total += registered;
+            let times = |figure: Figure| {
+                let found = counted.get(&day).and_then(|day| day.iter().find(|(number, _)| *number == figure as u32));
+                found.map_or(0, |(_, times)| *times).to_string()
+            };
+            let messages = times(Figure::Messages);
             let mut figures = json!({
                 "AppId": call.app.to_string(), "Date": beijing::day(day * DAY_S), "RegistUserNumOneDay": registered.to_string(),
-                "RegistUserNumTotal": total.to_string(),
+                "RegistUserNumTotal": total.to_string(), "LoginTimes": times(Figure::Logins), "UpMsgNum": messages,
+                "C2CUpMsgNum": messages, "CallBackReq": times(Figure::CallbackRequests),
+                "CallBackRsp": times(Figure::CallbackAnswers),
             });
             if let (Some(wanted), Some(figures)) = (&wanted, figures.as_object_mut()) {
                 figures.retain(|name, _| name == "Date" || wanted.contains(&name.as_str()));
@@ -77,11 +89,6 @@ pub async fn app_info(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
         .collect();
     days.reverse();
     object(json!({ "Result": days }))
-}
-
-/// Days since the Unix epoch, as they begin in Beijing.
-fn beijing_day(unix_s: u64) -> u64 {
-    (unix_s + 8 * 3_600) / DAY_S
 }
 
 /// Says which address this server has.

@@ -1,7 +1,7 @@
 //! `recentcontact`: conversation lists, and groups of conversations, which are the labels that clients know.
 
 use backend::domain::{
-    UserId,
+    Peer, UserId,
     act::{Act, Answer},
     admin,
     change::{Change, Kind},
@@ -187,8 +187,12 @@ pub async fn mark(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let peers = wanted.iter().map(|(peer, _)| peer.clone()).collect();
     let update = |index: usize| wanted.get(index).map(|(_, update)| update.clone()).unwrap_or_default();
     let outcomes = update_each(call, &owner, peers, update).await;
-    let results: Vec<Value> = outcomes.iter().map(|(peer, outcome)| result_item(peer, outcome)).collect();
-    object(json!({ "ResultItem": results }))
+    let results = outcomes.iter().zip(list).map(|((peer, outcome), item)| {
+        let mut result = result_item(peer, outcome);
+        result["OptType"] = item["OptType"].clone();
+        result
+    });
+    object(json!({ "ResultItem": results.collect::<Vec<_>>() }))
 }
 
 fn mark_item(item: &Value) -> Result<(UserId, UpdateConversation), Failure> {
@@ -220,7 +224,7 @@ pub async fn search(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let owner = owner(call, fields).await?;
     let peers = peers(call, fields, "ContactItem")?;
     let store = &call.shared().store;
-    let entries = conversations::chosen(store, call.app, &owner, peers.clone()).await;
+    let entries = conversations::chosen(store, call.app, &owner, peers.iter().cloned().map(Peer::User).collect()).await;
     let entries = entries.map_err(|error| of_contacts(&error))?;
     let labels = admin::labels(store, call.app, &owner).await.map_err(|error| of_contacts(&error))?;
     let items = peers.iter().zip(&entries).map(|(peer, entry)| {
@@ -323,7 +327,7 @@ fn start_update(
     peer: UserId,
     update: UpdateConversation,
 ) -> impl Future<Output = Result<Answer, backend::domain::Error>> + Send + use<> {
-    let kind = Kind::Conversation { peer, update: Box::new(update) };
+    let kind = Kind::Conversation { peer: peer.into(), update: Box::new(update) };
     call.start(Act::Change(Box::new(Change::by_admin(call.app, owner.clone(), kind))))
 }
 

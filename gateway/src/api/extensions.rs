@@ -61,7 +61,8 @@ pub async fn set(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     };
     let mut results = Vec::new();
     for changes in changes.chunks(CHANGES_MAX) {
-        let kind = Kind::Extensions { peer: named.to.clone(), seq: named.message.seq, changes: changes.to_vec() };
+        let kind =
+            Kind::Extensions { peer: named.to.clone().into(), seq: named.message.seq, changes: changes.to_vec() };
         let act = Act::Change(Box::new(Change::by_admin(call.app, named.from.clone(), kind)));
         let answer = call.start(act).await.map_err(|error| of_messages(&error))?;
         if let Answer::Extensions(outcomes) = answer {
@@ -105,8 +106,16 @@ async fn all(call: &Call<'_>, named: &NamedMessage) -> Result<Vec<Extension>, Fa
     let store = &call.shared().store;
     let mut state = ControlFlow::Continue(());
     while state.is_continue() {
-        let page =
-            extension::page(store, call.app, &named.from, &named.to, named.message.seq, after.clone(), ALL_BYTES).await;
+        let page = extension::page(
+            store,
+            call.app,
+            &named.from,
+            &named.to.clone().into(),
+            named.message.seq,
+            after.clone(),
+            ALL_BYTES,
+        )
+        .await;
         let (extensions, more) = page.map_err(|error| of_messages(&error))?;
         match extensions.last() {
             Some(last) if more => after.clone_from(&last.key),

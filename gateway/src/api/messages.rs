@@ -72,9 +72,11 @@ pub async fn send_many(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
         Ok(Answer::Sent { time_ms, .. }) => Some(*time_ms),
         _ => None,
     });
-    // One key for all: the conversations number their messages each for itself.
+    // As published, one key for all: the conversations number their messages each for itself.
     let key = times.min().map(|time_ms| MsgKey { seq: 0, random: said.random, time_s: time_ms / 1000 });
-    let mut answer = json!({ "MsgKey": key.map_or_else(String::new, |key| key.to_string()) });
+    let mut answer = json!({
+        "MsgKey": key.map_or_else(String::new, |key| key.to_string()), "MsgTime": key.map_or(0, |key| key.time_s),
+    });
     if !failed.is_empty() {
         answer["ActionStatus"] = "SomeError".into();
         answer["ErrorList"] = failed.into();
@@ -86,7 +88,7 @@ pub async fn send_many(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
 pub async fn import(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let to = user(fields, "To_Account")?;
     user(fields, "From_Account")?;
-    let mut said = Said::of(call, fields).await?;
+    let mut said = Said { goes_by_numbers: fields.has("MsgSeq"), ..Said::of(call, fields).await? };
     let sent_s = said.sent_s.ok_or(codes::MSG_TIMESTAMP)?;
     said.treatment.sent_ms = Some(sent_s.saturating_mul(1000));
     let wrong = |wrong: Wrong| of_message_field(&wrong);
@@ -122,6 +124,8 @@ struct Said {
     msg_seq: u32,
     /// When, as the request has it, in seconds since the Unix epoch.
     sent_s: Option<u64>,
+    /// Whether it is known again by its numbers and its time alone, whatever it says.
+    goes_by_numbers: bool,
     treatment: Treatment,
     /// Whether the application's server is called back.
     caller: Caller,
@@ -147,12 +151,14 @@ impl Said {
             is_told: !forbidden.contains(&"ForbidAfterSendMsgCallback"),
             ..call.caller()
         };
-        Ok(Said { from, body: body.encode_to_vec().into(), random, msg_seq, sent_s, treatment, caller })
+        let body = body.encode_to_vec().into();
+        Ok(Said { from, body, random, msg_seq, sent_s, goes_by_numbers: false, treatment, caller })
     }
 
     fn message(&self, call: &Call<'_>, to: UserId) -> Act {
         let period = self.sent_s.unwrap_or_else(|| call.shared().clock.unix_ms() / REPEAT_MS);
-        let id = client_message_id(self.random, self.msg_seq, &to, &self.body, period);
+        let content = if self.goes_by_numbers { &[][..] } else { &self.body };
+        let id = client_message_id(self.random, self.msg_seq, &to, content, period);
         let new = NewMessage::new(call.app, self.from.clone(), to, id, self.body.clone());
         Act::Send(NewMessage { treatment: self.treatment, by: Author::Admin, ..new })
     }
@@ -166,7 +172,8 @@ fn treatment(fields: Fields<'_>) -> Result<Treatment, Failure> {
     }
     let control = fields.texts("SendMsgControl").map_err(wrong)?.unwrap_or_default();
     Ok(Treatment {
-        online_only: life_time_s == Some(0),
+        // An older way and a newer one to say it.
+        online_only: life_time_s == Some(0) || fields.flag("OnlineOnlyFlag").map_err(wrong)?,
         exclude_from_unread: control.contains(&"NoUnread"),
         exclude_from_last_message: control.contains(&"NoLastMsg"),
         need_receipt: fields.flag("IsNeedReadReceipt").map_err(wrong)?,

@@ -1,7 +1,7 @@
 //! `openim`: what was sent: reading it back, recalling, changing, marking as read, counting what is unread.
 
 use backend::domain::{
-    Error, UserId,
+    Error, Peer, UserId,
     act::Act,
     admin,
     change::{Change, Kind},
@@ -54,7 +54,7 @@ pub async fn read(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     };
     let limit = PageLimit { entries_max, bytes_max: PAGE_BYTES };
     let query = HistoryQuery { start, forward: false, limit };
-    let page = history::page(&call.shared().store, call.app, &operator, &peer, query).await;
+    let page = history::page(&call.shared().store, call.app, &operator, &peer.clone().into(), query).await;
     let page = page.map_err(|error| of_messages(&error))?;
     let count = page.messages.len();
     let within = |message: &Message| message.time_ms / 1000 >= min_s;
@@ -85,7 +85,7 @@ fn message_to_json(message: &Message) -> Value {
 /// Takes a message back, however old it is.
 pub async fn withdraw(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let named = find(call, fields).await?;
-    let kind = Kind::Recall { peer: named.to, seq: named.message.seq, reason: String::new() };
+    let kind = Kind::Recall { peer: named.to.into(), seq: named.message.seq, reason: String::new() };
     change(call, named.from, kind).await?;
     nothing()
 }
@@ -103,7 +103,7 @@ pub async fn modify(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let (body, contents) = messages::body(fields, before)?;
     messages::store_contents(call, contents).await?;
     let body = body.encode_to_vec().into();
-    change(call, named.from, Kind::Edit { peer: named.to, seq: named.message.seq, body, facts: None }).await?;
+    change(call, named.from, Kind::Edit { peer: named.to.into(), seq: named.message.seq, body, facts: None }).await?;
     nothing()
 }
 
@@ -119,13 +119,13 @@ pub async fn set_read(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
             let start = Start::Time(until_s.saturating_mul(1000).saturating_add(999));
             let limit = PageLimit { entries_max: 1, bytes_max: PAGE_BYTES };
             let query = HistoryQuery { start, forward: false, limit };
-            let page = history::page(&call.shared().store, call.app, &reader, &peer, query).await;
+            let page = history::page(&call.shared().store, call.app, &reader, &peer.clone().into(), query).await;
             page.map_err(|error| of_messages(&error))?.messages.first().map_or(0, |message| message.seq)
         }
     };
     if read_seq > 0 {
         let update = Box::new(UpdateConversation { read_seq, ..UpdateConversation::default() });
-        change(call, reader, Kind::Conversation { peer, update }).await?;
+        change(call, reader, Kind::Conversation { peer: peer.into(), update }).await?;
     }
     nothing()
 }
@@ -148,7 +148,7 @@ pub async fn unread(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let existing = admin::existing(store, call.app, &valid).await.map_err(|error| of_messages(&error))?;
     let known: Vec<UserId> =
         valid.into_iter().zip(existing).filter(|(_, exists)| *exists).map(|(user, _)| user).collect();
-    let entries = conversations::chosen(store, call.app, &owner, known.clone()).await;
+    let entries = conversations::chosen(store, call.app, &owner, known.iter().cloned().map(Peer::User).collect()).await;
     let entries = entries.map_err(|error| of_messages(&error))?;
     let counts = known.iter().zip(&entries);
     let counts: Vec<Value> =

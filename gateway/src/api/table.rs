@@ -70,6 +70,7 @@ rows! {
     }
     "openim", codes::BODY_NOT_OBJECT, BODY_BYTES {
         "query_online_status", accounts::query_online_status, 500, 200, "says which users are online";
+        "querystate", accounts::query_state, 500, 200, "the same, by its older name";
         "sendmsg", messages::send, 1, 200, "sends a message";
         "batchsendmsg", messages::send_many, 500, 200, "sends a message to several users";
         "importmsg", messages::import, 1, 200, "imports a message";
@@ -129,7 +130,7 @@ rows! {
     "openconfigsvr", codes::CONFIG_NOT_OBJECT, BODY_BYTES {
         "setnospeaking", config::set_no_speaking, 1, 200, "mutes a user";
         "getnospeaking", config::no_speaking, 1, 200, "says for how long a user is muted";
-        "getappinfo", config::app_info, 30, 200, "counts registrations of the last 30 days";
+        "getappinfo", config::app_info, 30, 200, "tells figures of the last 30 days";
     }
     "ConfigSvc", codes::CONFIG_NOT_OBJECT, BODY_BYTES {
         "GetIPList", config::ip_list, 1, 200, "says which address this server has";
@@ -140,7 +141,16 @@ rows! {
 }
 
 /// Published commands that are not served yet, by service.
-const NOT_YET: &[(&str, &[&str])] = &[("group_open_http_svc", &["all of its commands"])];
+const NOT_YET: &[(&str, &[&str])] = &[
+    ("group_open_http_svc", &["all of its commands"]),
+    ("openim", &["delete_c2c_msg_ramble"]),
+    ("follow", &["all of its commands"]),
+    ("im_cos_msg", &["get_cos_sig", "forbid_illegal_object", "allow_banned_object"]),
+    ("im_msg_audit", &["all of its commands"]),
+    ("im_msg_audit_mgr", &["all of its commands"]),
+    ("openim_robot_http_svc", &["all of its commands"]),
+    ("official_account_open_http_svc", &["all of its commands"]),
+];
 
 /// The row of a command.
 pub fn find(service: &str, command: &str) -> Option<&'static Row> {
@@ -178,12 +188,13 @@ const NOTES: &str = "
 those of one application, as published; `api.rate_percent` scales them.
 
 - `MsgKey` is `<sequence>_<MsgRandom>_<seconds>`, the sequence being the message's place in its conversation, which
-  is `MsgSeq` in answers, too. `batchsendmsg` answers one key for all of its messages: its sequence is 0, and the
-  message is found by time and `MsgRandom`. A message of a client has a `MsgRandom` that follows from its id.
+  is `MsgSeq` in answers, too. `batchsendmsg` answers one key for all of its messages, as published: its sequence is 0,
+  and the message is found by time and `MsgRandom`. A message of a client has a `MsgRandom` that follows from its id.
 - The same `sendmsg` (`MsgRandom`, `MsgSeq`, recipient, content) within a minute is stored once and answered
   again; with `MsgTimeStamp`, whenever it comes.
 - `importmsg`: within a conversation time does not run back. A message older than the newest one of its conversation
-  is put behind that, with its time.
+  is put behind that, with its time. What has a `MsgSeq`, and all of `MsgSeq`, `MsgRandom` and `MsgTimeStamp` as an
+  earlier one from the same sender to the same recipient, is that one, whatever it says.
 - `TIMRelayElem` brings its content as `MsgList`, and is told with `JsonMsgKey`, which names that content.
   Notifications (TYPE-09) are a `TIMNotificationElem` with `Topic` and `Data`.
 - Values of custom fields are texts; a whole number is kept as its digits. Fields of profiles that were never set
@@ -198,7 +209,9 @@ those of one application, as published; `api.rate_percent` scales them.
 - `im_push` reaches users who are online at once. Within `MsgLifeTime` it reaches others when they log in, in the
   conversation with `From_Account`, as a message that is stored. Its quota and interval are settings of the
   application. Accounts made later are not told.
-- `getappinfo` has the figures that are kept: registrations.
+- `getappinfo` has the figures that are kept: registrations, `LoginTimes`, `UpMsgNum` and `C2CUpMsgNum` (messages sent by
+  users and by the server), `CallBackReq` and `CallBackRsp`. Gateways add what they have counted every five seconds; what
+  one has not added when it dies is missing.
 ";
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use backend::{
         AppId, Error,
         callbacks::{
             CallbackRecord, Callbacks, CallerPlatform, LANES,
-            queue::{self, CLAIM_MS, Entry, Page},
+            queue::{self, CLAIM_MS, Entry, Page, Standing},
         },
     },
     env::Clock,
@@ -106,11 +106,13 @@ impl Dispatcher {
         loop {
             // First the watch: an entry that comes while lanes are looked at ends it.
             let looked = match queue::watch(&self.store, app).await {
-                Ok(watch) => queue::lanes_with_entries(&self.store, app).await.map(|found| (found, watch)),
+                Ok(watch) => queue::look(&self.store, app).await.map(|standing| (standing, watch)),
                 Err(error) => Err(error),
             };
             let wake = match looked {
-                Ok((found, watch)) => {
+                Ok((standing, watch)) => {
+                    show(app, &standing);
+                    let found = standing.lanes;
                     if found.is_empty() && busy.is_empty() && self.callbacks(app).is_none() {
                         return;
                     }
@@ -252,6 +254,13 @@ impl Dispatcher {
             Err(_) => Err("it has not answered in time".to_owned()),
         }
     }
+}
+
+/// The store's own counts: what a transaction that is run again does is counted once.
+fn show(app: AppId, standing: &Standing) {
+    let app = app.to_string();
+    metrics::counter!("callbacks_queued_total", "app" => app.clone()).absolute(standing.queued);
+    metrics::gauge!("callbacks_queue_length", "app" => app).set(standing.left as f64);
 }
 
 /// Half of a pause to all of it: those that failed together do not come back together.

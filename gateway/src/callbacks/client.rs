@@ -9,6 +9,7 @@ use backend::{
     domain::{
         AppId,
         callbacks::{CallbackCommand, Callbacks},
+        figures::Figure,
     },
     env::Clock,
 };
@@ -21,6 +22,8 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use sha2::{Digest as _, Sha256};
 
+use crate::figures::Figures;
+
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
@@ -32,6 +35,7 @@ const ID_HEADER: &str = "x-callback-id";
 pub struct Client {
     http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     clock: Arc<dyn Clock>,
+    figures: Figures,
 }
 
 /// What a request is about.
@@ -62,7 +66,7 @@ pub enum Failure {
 
 impl Client {
     /// Trusts the public authorities, and the certificates in `ca_file`.
-    pub fn new(clock: Arc<dyn Clock>, ca_file: Option<&Path>) -> anyhow::Result<Client> {
+    pub fn new(clock: Arc<dyn Clock>, ca_file: Option<&Path>, figures: Figures) -> anyhow::Result<Client> {
         let mut roots = RootCertStore::empty();
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         if let Some(path) = ca_file {
@@ -77,12 +81,13 @@ impl Client {
         let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let tls = tls.with_root_certificates(roots).with_no_client_auth();
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
-        Ok(Client { http: legacy::Client::builder(TokioExecutor::new()).build(connector), clock })
+        Ok(Client { http: legacy::Client::builder(TokioExecutor::new()).build(connector), clock, figures })
     }
 
     /// Posts a question. The answer's body, if its status says that all is well.
     pub async fn post(&self, callbacks: &Callbacks, question: Question<'_>) -> Result<Bytes, Failure> {
         let uri = self.uri(callbacks, &question)?;
+        self.figures.count(question.app, Figure::CallbackRequests, 1);
         let mut request = Request::post(uri).header(header::CONTENT_TYPE, "application/json");
         if let Some(id) = question.id {
             request = request.header(ID_HEADER, id);
@@ -93,7 +98,9 @@ impl Client {
             return Err(Failure::Status(answer.status().as_u16()));
         }
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
-        Ok(body.map_err(|_| Failure::Answer)?.to_bytes())
+        let body = body.map_err(|_| Failure::Answer)?.to_bytes();
+        self.figures.count(question.app, Figure::CallbackAnswers, 1);
+        Ok(body)
     }
 
     fn uri(&self, callbacks: &Callbacks, question: &Question<'_>) -> Result<Uri, Failure> {

@@ -6,7 +6,7 @@ mod people;
 
 use backend::{
     domain::{
-        AppId, Error, UserId,
+        AppId, Error, Peer, UserId,
         act::Act,
         callbacks::{
             CallbackCommand, CallbackRecord, CallerPlatform, ConversationRead, Happened, StateChanged, StateReason,
@@ -40,7 +40,8 @@ const OWN_CODES: std::ops::RangeInclusive<u32> = 120_001..=130_000;
 /// What an application's server is asked about an act with; `None`: it is not asked.
 pub fn question(act: &Act) -> Option<CallbackCommand> {
     match act {
-        Act::Send(_) => Some(CallbackCommand::BeforeSend),
+        Act::Send(NewMessage { to: Peer::User(_), .. }) => Some(CallbackCommand::BeforeSend),
+        Act::Send(_) => None,
         Act::Change(change) => people::question(change),
     }
 }
@@ -74,7 +75,8 @@ pub fn unanswered(act: &Act) -> Error {
 fn before_send(message: &NewMessage, now_ms: u64) -> Value {
     let NewMessage { from, to, client_message_id, body, treatment, .. } = message;
     let online_only = treatment.online_only;
-    let named = Named { from: from.as_str(), to: to.as_str(), seq: 0, time_ms: now_ms, client_message_id, online_only };
+    let to = to.user().map_or("", UserId::as_str);
+    let named = Named { from: from.as_str(), to, seq: 0, time_ms: now_ms, client_message_id, online_only };
     let mut frame = named.frame(CallbackCommand::BeforeSend);
     put_body(&mut frame, body);
     frame

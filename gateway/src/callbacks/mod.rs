@@ -32,7 +32,7 @@ use tokio::sync::Notify;
 
 pub use self::states::States;
 use self::{after::Dispatcher, before::Asker, client::Client};
-use crate::applications::Applications;
+use crate::{applications::Applications, figures::Figures};
 
 /// What asks application servers, and notes what they are to be told.
 pub struct Callbacks {
@@ -67,11 +67,11 @@ impl Callbacks {
         store: Store,
         clock: Arc<dyn Clock>,
         applications: Arc<Applications>,
-        ca_file: Option<&Path>,
+        (ca_file, figures): (Option<&Path>, Figures),
         owner: u64,
     ) -> anyhow::Result<(Arc<Callbacks>, Running)> {
         describe();
-        let client = Client::new(clock.clone(), ca_file)?;
+        let client = Client::new(clock.clone(), ca_file, figures)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (states, incoming) = states::channel(applications.clone(), clock.clone());
         let asker = Arc::new(Asker::new(client.clone(), clock.clone()));
@@ -121,7 +121,11 @@ impl Hooks for Callbacks {
 
 fn describe() {
     use metrics::{describe_counter, describe_gauge};
-    describe_counter!("callbacks_queued_total", "Entries queued for application servers, about.");
+    describe_counter!(
+        "callbacks_queued_total",
+        "Entries queued for application servers, by application, on all nodes."
+    );
+    describe_gauge!("callbacks_queue_length", "Entries that are not delivered yet, by application, on all nodes.");
     describe_counter!("callbacks_delivered_total", "Entries delivered.");
     describe_counter!("callbacks_failed_total", "Tries to deliver an entry that failed; it is tried again.");
     describe_counter!("callbacks_dropped_total", "Entries that were given up, by reason.");

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use backend::domain::{
-    UserId,
+    GroupId, Peer, UserId,
     act::{Act, Answer, ExtensionOutcome},
     change::{Change, Kind},
     message::{NewMessage, Treatment},
@@ -35,14 +35,19 @@ pub(super) trait ToKind {
 /// Stores a message.
 pub(super) fn send(connection: &Rc<Connection>, request: u32, send: Send) -> Result<(), Refusal> {
     check_send_limit(connection)?;
-    let to = user_id(&send.to_user)?;
+    let to = peer(Some(&Conversation { user: send.to_user, group: send.to_group }))?;
     let (app, from) = identity(connection)?;
+    let is_in_room = match &to {
+        Peer::User(_) => false,
+        Peer::Group(group) => connection.with_session(|session| session.groups.is_in_room(group)) == Some(true),
+    };
     let treatment = Treatment {
         priority: Priority::try_from(send.priority).unwrap_or_default(),
         online_only: send.online_only,
         exclude_from_unread: send.exclude_from_unread,
         exclude_from_last_message: send.exclude_from_last_message,
         need_receipt: send.need_receipt,
+        is_in_room,
         ..Treatment::default()
     };
     let (client_message_id, body) = (own(&send.client_message_id), own(&send.body));
@@ -64,7 +69,11 @@ pub(super) fn check_send_limit(connection: &Connection) -> Result<(), Refusal> {
 
 /// Carries a change out.
 pub(super) fn change(connection: &Rc<Connection>, request: u32, asked: impl ToKind) -> Result<(), Refusal> {
-    let kind = asked.to_kind()?;
+    change_to(connection, request, asked.to_kind()?)
+}
+
+/// The same for a change that is made out already.
+pub(super) fn change_to(connection: &Rc<Connection>, request: u32, kind: Kind) -> Result<(), Refusal> {
     if kind.counts_as_send() {
         check_send_limit(connection)?;
     }
@@ -127,10 +136,19 @@ pub(super) fn own(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }
 
-/// The other side of a 1:1 conversation.
-pub(super) fn peer(conversation: Option<&Conversation>) -> Result<UserId, Refusal> {
+/// Whom a conversation is with.
+pub(super) fn peer(conversation: Option<&Conversation>) -> Result<Peer, Refusal> {
     let conversation = conversation.ok_or_else(|| invalid("no conversation is named"))?;
-    user_id(&conversation.user)
+    match (conversation.user.as_str(), conversation.group.as_str()) {
+        (user, "") => user_id(user).map(Peer::User),
+        ("", group) => group_id(group).map(Peer::Group),
+        _ => Err(invalid("a conversation is with a user or with a group")),
+    }
+}
+
+/// A group's id.
+pub(super) fn group_id(id: &str) -> Result<GroupId, Refusal> {
+    GroupId::new(id).ok_or_else(|| ErrorCode::GROUP_ID_INVALID.into())
 }
 
 pub(super) fn users(names: &[String]) -> Result<Vec<UserId>, Refusal> {

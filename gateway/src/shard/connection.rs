@@ -287,7 +287,10 @@ impl Connection {
         if inner.phase != Phase::Open {
             return false;
         }
-        inner.protocol.logged_in(self.core.now());
+        match session.is_guest {
+            false => inner.protocol.logged_in(self.core.now()),
+            true => inner.protocol.guest_logged_in(self.core.now()),
+        }
         inner.session = Some(session);
         let deadline = inner.protocol.timeout();
         drop(inner);

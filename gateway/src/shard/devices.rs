@@ -91,8 +91,12 @@ impl Core {
     }
 
     /// A session has ended: it leaves the table of its home, and follows nobody any more.
-    pub(super) fn leave_home(&self, connection: ConnectionId, session: Session, reason: StateReason) {
+    pub(super) fn leave_home(&self, connection: ConnectionId, mut session: Session, reason: StateReason) {
         let address = self.address(connection);
+        self.leave_groups(connection, &mut session);
+        if session.is_guest {
+            return;
+        }
         let Session { app, user, home, caller, following, .. } = session;
         if let Some(following) = following {
             self.unfollow(app, following.into_users(), address);
@@ -152,6 +156,9 @@ impl Core {
             }
             HomeMail::Online { app, answer } => {
                 let _ = answer.send(self.online.borrow().users(app));
+            }
+            HomeMail::InRoom { app, group, answer } => {
+                let _ = answer.send(self.in_room(app, &group));
             }
             HomeMail::Unfollow { app, users, follower } => {
                 let mut followers = self.followers.borrow_mut();

@@ -16,6 +16,7 @@ mod devices;
 mod followers;
 mod groups;
 mod listener;
+mod members;
 mod online;
 mod pages;
 mod people;
@@ -44,9 +45,9 @@ use futures::{FutureExt, task::AtomicWaker};
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle, timer::Timer};
 use protocol::{ErrorCode, connection::Millis};
 
-use self::{connection::Connection, followers::FollowerTable, online::OnlineTable};
+use self::{connection::Connection, followers::FollowerTable, members::MemberTable, online::OnlineTable};
 use crate::{
-    mailbox::{ActAnswer, Address, ConnectionId, Delivered, Delivery, Mail, Published},
+    mailbox::{ActAnswer, Address, ConnectionId, Delivered, Delivery, Mail, Published, Target},
     metrics::CoreMetrics,
     shared::Shared,
 };
@@ -74,6 +75,7 @@ pub struct Core {
     next_connection: Cell<ConnectionId>,
     online: RefCell<OnlineTable>,
     followers: RefCell<FollowerTable>,
+    members: RefCell<MemberTable>,
     deadlines: RefCell<BinaryHeap<Reverse<(Millis, ConnectionId)>>>,
     /// Ciphertext as read, decrypted in place.
     read_buffer: RefCell<Vec<u8>>,
@@ -124,6 +126,19 @@ async fn tick_forever(core: Rc<Core>) {
     }
 }
 
+/// What a connection is told of news; `own`: it has caused them, and learns of them by its answer.
+fn delivered(news: &News, own: bool) -> Option<Delivered> {
+    Some(match (news, own) {
+        (News::Event(position, event), false) => Delivered::Event(*position, event.clone()),
+        (News::Event(position, _), true) => Delivered::OwnEvent(*position),
+        (News::Push(push), false) => Delivered::Push(push.clone()),
+        (News::Push(_), true) => return None,
+        (News::Entered(group), _) => Delivered::Membership(group.clone(), true),
+        (News::Left(group), _) => Delivered::Membership(group.clone(), false),
+        (News::Behind, _) => Delivered::Behind,
+    })
+}
+
 impl Core {
     fn new(shared: Arc<Shared>, index: u16, queue: TaskQueueHandle) -> Self {
         Core {
@@ -131,6 +146,7 @@ impl Core {
             metrics: CoreMetrics::new(index),
             online: RefCell::new(OnlineTable::new(index, shared.router.mailboxes().len())),
             followers: RefCell::default(),
+            members: RefCell::default(),
             shared,
             connections: RefCell::default(),
             next_connection: Cell::new(1),
@@ -240,16 +256,22 @@ impl Core {
         let mut by_core: Vec<Vec<Delivery>> = (0..cores).map(|_| Vec::new()).collect();
         let online = self.online.borrow();
         for Published { app, to, news, origin } in news {
-            let Audience::User(user) = to else { continue };
-            for address in online.addresses(app, &user) {
-                let what = match (&news, Some(address) == origin) {
-                    (News::Event(position, event), false) => Delivered::Event(*position, event.clone()),
-                    (News::Event(position, _), true) => Delivered::OwnEvent(*position),
-                    (News::Push(push), false) => Delivered::Push(push.clone()),
-                    (News::Push(_), true) | (News::Entered(_) | News::Left(_), _) => continue,
-                    (News::Behind, _) => Delivered::Behind,
-                };
-                by_core[usize::from(address.core)].push(Delivery { connection: address.connection, what });
+            match to {
+                Audience::User(user) => {
+                    for address in online.addresses(app, &user) {
+                        let Some(what) = delivered(&news, Some(address) == origin) else { continue };
+                        let to = Target::Connection(address.connection);
+                        by_core[usize::from(address.core)].push(Delivery { to, what });
+                    }
+                }
+                Audience::Group(group) => {
+                    let Some(what) = delivered(&news, false) else { continue };
+                    for deliveries in &mut by_core {
+                        let (group, what) = (group.clone(), what.clone());
+                        let to = Target::Members { app, group, home: self.index, origin };
+                        deliveries.push(Delivery { to, what });
+                    }
+                }
             }
         }
         for (deliveries, core) in by_core.into_iter().zip(0..) {
@@ -262,8 +284,13 @@ impl Core {
     }
 
     fn deliver(&self, deliveries: Vec<Delivery>) {
-        for Delivery { connection, what } in deliveries {
-            self.with_connection(connection, |connection| connection.deliver(what));
+        for Delivery { to, what } in deliveries {
+            match to {
+                Target::Connection(connection) => {
+                    self.with_connection(connection, |connection| connection.deliver(what));
+                }
+                Target::Members { app, group, home, origin } => self.deliver_to_group(app, &group, home, origin, &what),
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use backend::{
     domain::{
-        Error, UserId,
+        Error, Peer,
         change::{blacklist, extension},
         conversations::{self, ListPage},
         history::{self, HistoryPage, HistoryQuery, Start},
@@ -19,15 +19,17 @@ use prost::Message;
 use protocol::{
     ErrorCode,
     message::{
-        ConversationEntry, Conversations, ConversationsReply, Event, GetBlacklist, GetBlacklistReply, GetConversations,
-        GetConversationsReply, GetExtensions, GetExtensionsReply, GetMerged, GetMergedReply, GetPinned, GetPinnedReply,
-        GetUnread, GetUnreadReply, History, HistoryReply, Merge, MergeReply, Pinned, Sync, SyncReply,
+        Conversation, ConversationEntry, Conversations, ConversationsReply, Event, GetBlacklist, GetBlacklistReply,
+        GetConversations, GetConversationsReply, GetExtensions, GetExtensionsReply, GetMerged, GetMergedReply,
+        GetPinned, GetPinnedReply, GetUnread, GetUnreadReply, History, HistoryReply, Merge, MergeReply, Pinned, Sync,
+        SyncReply,
     },
 };
 
 use super::{
     acts::{check_send_limit, peer},
     connection::Connection,
+    members,
     requests::{identity, invalid, user_id},
     session::Session,
 };
@@ -89,7 +91,10 @@ pub(super) fn sync(connection: &Rc<Connection>, request: u32, sync: Sync) -> Res
     let task = connection.clone();
     connection.core.spawn_for(connection, async move {
         let connection = task;
-        let page = sync::events(&connection.core.shared.store, app, &user, from, limit).await;
+        let page = match members::load(&connection).await {
+            Ok(()) => sync::events(&connection.core.shared.store, app, &user, from, limit).await,
+            Err(error) => Err(error),
+        };
         connection.page_finished();
         match page {
             Ok(page) => {
@@ -116,7 +121,8 @@ pub(super) fn sync(connection: &Rc<Connection>, request: u32, sync: Sync) -> Res
 }
 
 pub(super) fn history(connection: &Rc<Connection>, request: u32, history: History) -> Result<(), Refusal> {
-    let peer = user_id(&history.user)?;
+    let conversation = Conversation { user: history.user, group: history.group };
+    let peer = peer(Some(&conversation))?;
     let (app, user) = identity(connection)?;
     let start = match (history.from_seq, history.from_ms) {
         (0, 0) => Start::End,
@@ -153,7 +159,7 @@ pub(super) fn chosen_conversations(
     if asked.conversations.len() > CONVERSATIONS_MAX {
         return Err(invalid("at most 100 conversations are read at a time"));
     }
-    let peers = asked.conversations.iter().map(|one| peer(Some(one))).collect::<Result<Vec<UserId>, _>>()?;
+    let peers = asked.conversations.iter().map(|one| peer(Some(one))).collect::<Result<Vec<Peer>, _>>()?;
     let (app, user) = identity(connection)?;
     let bytes_max = page_limit(connection, 0)?.bytes_max;
     let store = connection.core.shared.store.clone();

@@ -12,7 +12,9 @@ use std::rc::Rc;
 use backend::domain::{
     UserId,
     account::{self, LoggedIn},
+    applications,
     callbacks::{Caller, CallerPlatform, StateReason},
+    figures::Figure,
 };
 use bytes::Bytes;
 use futures::channel::oneshot;
@@ -21,16 +23,18 @@ use protocol::{
     ErrorCode,
     command::Command,
     message::{
-        AddFriends, AnswerFriendRequest, Delete, DeleteAllFriends, DeleteFriends, Devices, DropFriendRequests, Edit,
-        Login, LoginReply, Pin, Platform, ReadFriendRequests, Recall, RenameLabel, SendReceipts, SetExtensions,
-        SetProfile, UpdateBlacklist, UpdateConversation, UpdateFriendLists, UpdateFriends,
+        AddFriends, AnswerFriendRequest, AnswerGroupApplication, BanFromGroup, Delete, DeleteAllFriends, DeleteFriends,
+        Devices, DissolveGroup, DropFriendRequests, Edit, GuestLogin, InviteToGroup, Login, LoginReply,
+        MuteGroupMembers, Pin, Platform, ReadFriendRequests, Recall, RemoveFromGroup, RenameLabel, SendReceipts,
+        SetExtensions, SetProfile, TransferGroup, UpdateBlacklist, UpdateConversation, UpdateFriendLists,
+        UpdateFriends, UpdateGroup, UpdateGroupAttributes,
     },
 };
 
 use super::{
     acts::{self, ToKind},
     connection::Connection,
-    devices, pages, people, presence,
+    devices, groups, pages, people, presence,
     session::Session,
 };
 use crate::{
@@ -99,7 +103,40 @@ pub(super) fn handle(connection: &Rc<Connection>, request: u32, command: Command
         Command::SubscribePresence => {
             decode(payload).and_then(|wish| presence::start_subscribe(connection, request, &wish))
         }
-        _ => Err(ErrorCode::COMMAND_UNKNOWN.into()),
+        Command::GuestLogin => decode(payload).and_then(|login| start_guest_login(connection, request, &login)),
+        Command::CreateGroup => decode(payload).and_then(|asked| groups::create(connection, request, asked)),
+        Command::UpdateGroup => change::<UpdateGroup>(connection, request, payload),
+        Command::DissolveGroup => change::<DissolveGroup>(connection, request, payload),
+        Command::TransferGroup => change::<TransferGroup>(connection, request, payload),
+        Command::InviteToGroup => change::<InviteToGroup>(connection, request, payload),
+        Command::RemoveFromGroup => change::<RemoveFromGroup>(connection, request, payload),
+        Command::BanFromGroup => change::<BanFromGroup>(connection, request, payload),
+        Command::MuteGroupMembers => change::<MuteGroupMembers>(connection, request, payload),
+        Command::AnswerGroupApplication => change::<AnswerGroupApplication>(connection, request, payload),
+        Command::UpdateGroupAttributes => change::<UpdateGroupAttributes>(connection, request, payload),
+        Command::UpdateGroupMember => {
+            decode(payload).and_then(|asked| groups::update_member(connection, request, asked))
+        }
+        Command::UpdateGroupCounter => {
+            decode(payload).and_then(|asked| groups::update_counter(connection, request, asked))
+        }
+        Command::JoinGroup => decode(payload).and_then(|asked| groups::join(connection, request, asked)),
+        Command::LeaveGroup => decode(payload).and_then(|asked| groups::leave(connection, request, asked)),
+        Command::GetGroups => decode(payload).and_then(|asked| groups::groups(connection, request, asked)),
+        Command::GetJoinedGroups => decode(payload).and_then(|asked| groups::joined(connection, request, asked)),
+        Command::SearchGroups => decode(payload).and_then(|asked| groups::search(connection, request, asked)),
+        Command::GetGroupBans => decode(payload).and_then(|asked| groups::bans(connection, request, asked)),
+        Command::GetGroupMembers => decode(payload).and_then(|asked| groups::members(connection, request, asked)),
+        Command::GetChosenGroupMembers => {
+            decode(payload).and_then(|asked| groups::chosen_members(connection, request, asked))
+        }
+        Command::GetGroupApplications => {
+            decode(payload).and_then(|asked| groups::applications(connection, request, asked))
+        }
+        Command::GetGroupAttributes => decode(payload).and_then(|asked| groups::attributes(connection, request, asked)),
+        Command::GetGroupCounters => decode(payload).and_then(|asked| groups::counters(connection, request, asked)),
+        Command::GetGroupReceipts => decode(payload).and_then(|asked| groups::receipts(connection, request, asked)),
+        Command::GetGroupOnline => decode(payload).and_then(|asked| groups::online(connection, request, asked)),
     };
     if let Err(refusal) = result {
         connection.refuse(request, refusal);
@@ -131,6 +168,7 @@ fn start_login(connection: &Rc<Connection>, request: u32, login: Login) -> Resul
         match log_in(&connection, &login).await {
             Ok(()) => {
                 connection.core.metrics.logins.increment(1);
+                connection.core.shared.figures.count(login.sdkappid, Figure::Logins, 1);
                 let reply = LoginReply {
                     server_time_ms: connection.core.shared.clock.unix_ms(),
                     store: connection.core.shared.store_id.clone(),
@@ -138,6 +176,36 @@ fn start_login(connection: &Rc<Connection>, request: u32, login: Login) -> Resul
                 connection.with_protocol(|protocol| protocol.respond(request, &reply));
             }
             Err(refusal) => connection.login_failed(request, refusal),
+        }
+    });
+    Ok(())
+}
+
+/// Logs in without an account. Nobody but this connection knows of a guest: it is in no table of who is online.
+fn start_guest_login(connection: &Rc<Connection>, request: u32, login: &GuestLogin) -> Result<(), Refusal> {
+    if !connection.login_started() {
+        return Err(ErrorCode::ALREADY_LOGGED_IN.into());
+    }
+    let (app, platform) = (login.sdkappid, login.platform());
+    let task = connection.clone();
+    connection.core.spawn_for(connection, async move {
+        let connection = task;
+        let Shared { store, development, clock, store_id, rng, router, .. } = &*connection.core.shared;
+        match applications::ensure_takes_guests(store, app, *development).await {
+            Ok(()) => {
+                // Longer than an account's name can be found by chance; and nothing is ever stored under it.
+                let name = format!("@guest#{:016x}", rng.next_u64());
+                let user = UserId::new(&name).unwrap_or_else(|| unreachable!("a name of printable characters"));
+                let home = router.home(app, &user);
+                let caller = Caller { ip: connection.ip, platform: caller_platform(platform), ..Caller::default() };
+                let session = Session::guest(app, user, home, caller);
+                if connection.logged_in(session) {
+                    connection.core.metrics.logins.increment(1);
+                    let reply = LoginReply { server_time_ms: clock.unix_ms(), store: store_id.clone() };
+                    connection.with_protocol(|protocol| protocol.respond(request, &reply));
+                }
+            }
+            Err(error) => connection.login_failed(request, error.into()),
         }
     });
     Ok(())

@@ -13,7 +13,7 @@ use backend::{
     store::Versionstamp,
 };
 
-use super::presence::Following;
+use super::{members::Groups, presence::Following};
 use crate::send_limit::SendBucket;
 
 /// A device's session.
@@ -29,6 +29,10 @@ pub(super) struct Session {
     pub(super) send_bucket: Arc<SendBucket>,
     /// Whose presence the device follows.
     pub(super) following: Option<Box<Following>>,
+    /// What groups the device is told of.
+    pub(super) groups: Groups,
+    /// Logged in without an account.
+    pub(super) is_guest: bool,
     feed: Feed,
     /// Everything up to here has been sent to the device, or come from it.
     cursor: Versionstamp,
@@ -72,11 +76,18 @@ impl Session {
             caller,
             send_bucket,
             following,
+            groups: Groups::default(),
+            is_guest: false,
             feed: Feed::Idle,
             cursor: zero,
             told: zero,
             noticed: zero,
         }
+    }
+
+    /// A connection without an account.
+    pub(super) fn guest(app: AppId, user: UserId, home: u16, caller: Caller) -> Self {
+        Session { is_guest: true, ..Session::new(app, user, home, caller, Arc::default()) }
     }
 
     /// An event of the user's log is at hand; `own`: this device caused it and knows it.

@@ -26,7 +26,8 @@ pub(super) fn run(plan: &Arc<Plan>, reconnect: bool) -> Result<Report> {
         .with("unverified", unverified))
 }
 
-async fn work(worker: Rc<Worker>, reconnect: bool) -> Result<()> {
+/// Pairs talk for the measured time, and everything is read back.
+pub(super) async fn work(worker: Rc<Worker>, reconnect: bool) -> Result<()> {
     let pairs = worker.plan.options.connections / 2;
     let open = |pair| open_pair(&worker, pair, reconnect);
     let pairs = worker.set_up(worker.share(pairs), open).await?;

@@ -156,7 +156,7 @@ impl<'a> Driver<'a> {
         let newest = HistoryQuery { start: Start::End, forward: false, limit };
         for (pair, acked) in self.users.chunks(2).zip(self.acked.chunks(2)) {
             let [one, other] = pair else { continue };
-            let page = block_on(history::page(store, APP, one, other, newest))?;
+            let page = block_on(history::page(store, APP, one, &other.clone().into(), newest))?;
             let acked: u64 = acked.iter().sum();
             self.outcome.tally.findings.lost += acked.saturating_sub(page.head_seq);
             self.outcome.tally.findings.duplicated += page.head_seq.saturating_sub(acked);

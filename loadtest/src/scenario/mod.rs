@@ -1,13 +1,16 @@
 //! What can be run. Each scenario is a function from a plan to a report.
 
+mod api;
 mod c2c;
 mod device;
 mod engine;
 mod feed;
 mod feeder;
 mod idle;
+mod import;
 mod login;
 mod ping;
+mod push;
 mod readback;
 mod talker;
 
@@ -25,6 +28,8 @@ pub(crate) fn run(plan: &Arc<Plan>) -> Result<Report> {
         Scenario::Ping => ping::run(plan),
         Scenario::C2c { reconnect, .. } => c2c::run(plan, reconnect),
         Scenario::Sync(_) | Scenario::Reconnect(_) => feed::run(plan),
+        Scenario::Api(options) => api::run(plan, options),
+        Scenario::Push(options) => push::run(plan, options),
         Scenario::Idle => idle::run(plan),
         Scenario::Login => login::run(plan),
         Scenario::Engine => engine(&plan.options),

@@ -145,6 +145,9 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&self, reading: &mut Reading, message: &Message) {
+        if self.worker.plan.is_push(message) {
+            return;
+        }
         let mut tally = self.worker.tally.borrow_mut();
         tally.read_back += 1;
         let Some(seen) = sighting(&self.composer, message, self.side, self.numbers) else {

@@ -1,7 +1,7 @@
 //! One user of a `c2c` pair: sends, takes what comes, catches up when told to, and comes back when the
 //! connection is lost, sending again what was not answered, with the same ids.
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use anyhow::{Result, bail};
 use bytes::Bytes;
@@ -66,6 +66,8 @@ pub(super) struct Talker {
     retry_us: Micros,
     /// Sends of the pace that were made.
     count: u64,
+    /// How often it was told what `push` tells everybody.
+    pushes: u64,
     cursor: Vec<u8>,
     is_syncing: bool,
     /// When to ask for the next page; never, most of the time.
@@ -105,6 +107,7 @@ impl Talker {
             again: VecDeque::new(),
             retry_us: 0,
             count: 0,
+            pushes: 0,
             cursor,
             is_syncing: false,
             sync_us: Micros::MAX,
@@ -131,6 +134,9 @@ impl Talker {
             conversation.give_up_waiting(self.side, &mut tally.findings);
         }
         tally.unsent += pace.planned(span.end_us).saturating_sub(self.count);
+        if self.worker.plan.options.pushes() {
+            tally.findings.told(&self.user.name, self.pushes);
+        }
     }
 
     /// Returns whether the connection was there to the end.
@@ -203,7 +209,8 @@ impl Talker {
     fn is_done(&mut self, now_us: Micros, span: Span) -> bool {
         if self.unanswered == 0 && self.again.is_empty() {
             self.conversation.borrow_mut().finish(self.side);
-            if !self.is_syncing && self.conversation.borrow().is_settled_for(self.side) {
+            let is_told = self.pushes > 0 || !self.worker.plan.options.pushes();
+            if is_told && !self.is_syncing && self.conversation.borrow().is_settled_for(self.side) {
                 return true;
             }
         }
@@ -243,7 +250,12 @@ impl Talker {
     fn take_ack(&mut self, ordinal: u32, reply: &SendReply, now_us: Micros, span: Span) {
         let mut tally = self.worker.tally.borrow_mut();
         let sent_us = self.conversation.borrow_mut().acked(self.side, ordinal, reply.seq, &mut tally.findings);
-        tally.ack(sent_us.unwrap_or(now_us), now_us, span.end_us);
+        let sent_us = sent_us.unwrap_or(now_us);
+        tally.ack(sent_us, now_us, span.end_us);
+        let pushed_us = self.worker.plan.board.pushed_us.load(Relaxed);
+        if pushed_us > 0 && (pushed_us..pushed_us + SECOND_US).contains(&sent_us) {
+            tally.beside_push_us.saturating_record(now_us - sent_us);
+        }
         self.last_news_us = now_us;
     }
 
@@ -273,6 +285,10 @@ impl Talker {
         let Some(What::Message(message)) = &event.what else { return };
         let mut tally = self.worker.tally.borrow_mut();
         self.last_news_us = now_us;
+        if self.worker.plan.is_push(message) {
+            self.pushes += 1;
+            return tally.told_us.saturating_record(now_us - self.worker.plan.board.pushed_us.load(Relaxed));
+        }
         let Some(seen) = sighting(&self.composer, message, self.side, self.numbers) else {
             return tally.findings.error(|| format!("a message that is not of this conversation: {message:?}"));
         };

@@ -123,6 +123,39 @@ fn acc_03_devices_of_a_deleted_account_are_out_and_can_do_nothing_more() {
 }
 
 #[test]
+fn acc_03_a_deletion_goes_on_when_its_call_was_given_up() {
+    let gateway = Gateway::start();
+    let api = gateway.api();
+    let deleted: Vec<String> = (0..10).map(|n| format!("deleted-{n}")).collect();
+    let friends: Vec<String> = (0..1_000).map(|n| format!("friend-{n}")).collect();
+    for some in deleted.chunks(100).chain(friends.chunks(100)) {
+        api.ok(IMPORT_MANY, json!({ "Accounts": some }));
+    }
+    let friend = |name: &String| json!({ "To_Account": name, "AddSource": "AddSource_Type_Test" });
+    let friends: Vec<Value> = friends.iter().map(friend).collect();
+    for name in &deleted {
+        api.ok("sns/friend_import", json!({ "From_Account": name, "AddFriendItem": friends }));
+    }
+    let gateway = gateway.kill().flag("api-call-ms-max", 100).start();
+    let items: Vec<Value> = deleted.iter().map(|name| json!({ "UserID": name })).collect();
+    // Ten thousand friendships take longer.
+    assert_eq!(gateway.api().fails(DELETE, json!({ "DeleteItem": items })), 60008);
+    eventually("it comes to its end", || gateway.metrics().sum("gateway_sends_unanswered", &[]) == 0.0);
+    let gateway = gateway.kill().without_flag("api-call-ms-max").start();
+    let api = gateway.api();
+    let answer = api.ok(CHECK, json!({ "CheckItem": items }));
+    // On a slow machine some were not begun in time.
+    let begun: Vec<_> = deleted.iter().zip(statuses(&answer)).filter(|(_, status)| *status == "NotImported").collect();
+    assert!(!begun.is_empty());
+    api.ok(IMPORT_MANY, json!({ "Accounts": deleted }));
+    for (name, _) in begun {
+        let kept = api.ok("sns/friend_get", json!({ "From_Account": name, "StartIndex": 0 }));
+        assert_eq!(kept["FriendNum"], 0, "{name}");
+    }
+    gateway.kill().check_store();
+}
+
+#[test]
 fn acc_02_a_kicked_user_is_out_and_comes_back_with_a_fresh_credential_only() {
     let gateway = Gateway::start();
     let api = gateway.api();
@@ -169,6 +202,8 @@ fn acc_04_who_is_online_and_on_what() {
     ]);
     assert_eq!(answer["QueryResult"][0]["Detail"], detail);
     assert!(answer["QueryResult"][1]["Detail"].is_null());
+    let older = api.ok("openim/querystate", json!({ "To_Account": ["ben", "nobody"] }));
+    assert_eq!(older["QueryResult"], json!([{ "To_Account": "ben", "Status": "PushOnline", "State": "PushOnline" }]));
     assert_eq!(api.fails(STATUS, json!({ "To_Account": vec!["anna"; 501] })), 90018);
     assert_eq!(api.fails(STATUS, json!({ "To_Account": "anna" })), 90003);
     assert_eq!(api.fails(STATUS, json!({ "To_Account": [] })), 90003);

@@ -11,7 +11,7 @@ use std::{
 
 use protocol::ErrorCode;
 use serde_json::{Value, json};
-use tests::{Api, Gateway, text_body};
+use tests::{Api, Gateway, eventually, text_body};
 
 use super::api_messages::{SEND, import, now_s, text, with};
 
@@ -77,6 +77,25 @@ fn con_10_figures_and_addresses() {
     assert!(one["RegistUserNumOneDay"].is_null() && one["RegistUserNumTotal"] == "2");
     assert_eq!(api.fails(INFO, json!({ "RequestField": "x" })), 130_001);
     assert_eq!(api.ok("ConfigSvc/GetIPList", json!({}))["IPList"], json!(["127.0.0.1"]));
+
+    let (mut anna, _ben) = (gateway.login("anna"), gateway.login("ben"));
+    let id = tests::unique_id();
+    for _ in 0..2 {
+        anna.send_as("ben", &id, text_body("once")).expect("sent"); // the second time it is there already
+    }
+    api.ok(SEND, json!({ "To_Account": "ben", "MsgRandom": 1, "MsgBody": text("by the server") }));
+    let told = |api: &Api| {
+        let today = api.ok(INFO, json!({}))["Result"][0].clone();
+        ["LoginTimes", "UpMsgNum", "C2CUpMsgNum", "CallBackReq"]
+            .map(|name| today[name].as_str().unwrap_or("").to_owned())
+    };
+    eventually("it is added", || told(&api)[0] == "2");
+    assert_eq!(told(&api), ["2", "2", "2", "0"]);
+    // What has come together is added at the end, too.
+    anna.send("ben", "the last");
+    let gateway = gateway.stop().2.start();
+    assert_eq!(told(&gateway.api())[1], "3");
+    gateway.stop().2.check_store();
 }
 
 /// The hour of a time, as Beijing writes it.

@@ -150,7 +150,8 @@ fn msg_16_marks_and_custom_data() {
     let mark = |item: Value| json!({ "From_Account": "anna", "MarkItem": [item] });
     let both = json!({ "OptType": 3, "ContactItem": with_user("ben"), "SetMark": [0, 3, 63], "CustomMark": "abcd" });
     let answer = api.ok(MARK, mark(both));
-    assert_eq!(answer["ResultItem"], json!([{ "ContactItem": with_user("ben"), "ResultCode": 0, "ResultInfo": "" }]));
+    let done = json!([{ "OptType": 3, "ContactItem": with_user("ben"), "ResultCode": 0, "ResultInfo": "" }]);
+    assert_eq!(answer["ResultItem"], done);
     let state = anna.entry("ben").state.expect("a state");
     assert_eq!((state.marks, &state.custom_data[..]), (1 << 63 | 0b1001, &b"abcd"[..]));
     api.ok(MARK, mark(json!({ "OptType": 1, "ContactItem": with_user("ben"), "ClearMark": [63] })));

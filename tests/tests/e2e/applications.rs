@@ -191,6 +191,9 @@ fn con_01_a_deleted_application_is_gone_with_its_sessions_and_data() {
 
 #[test]
 fn without_a_gateway_the_commands_work_on_the_store() {
+    if tests::has_no_embedded_store() {
+        return;
+    }
     let builder = Gateway::builder();
     let error = builder.app(&["list"]).expect_err("nothing is there");
     assert!(error.contains("there is no store in"), "{error}");
@@ -212,6 +215,9 @@ fn without_a_gateway_the_commands_work_on_the_store() {
 
 #[test]
 fn the_socket_is_for_the_gateway_s_user_alone() {
+    if tests::has_no_embedded_store() {
+        return;
+    }
     let gateway = Gateway::start();
     let socket = gateway.data().join("gateway.sock");
     let mode = fs::metadata(&socket).expect("it is there").permissions().mode() & 0o777;

@@ -17,8 +17,8 @@ use protocol::{
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tests::{
-    Builder, Client, Gateway, MessageExt as _, Options, Received, Receiver, Refusal, Reply, free_port, text_body,
-    unique_id,
+    Builder, Client, Gateway, MessageExt as _, Options, Received, Receiver, Refusal, Reply, eventually, free_port,
+    text_body, unique_id,
 };
 
 const ONE: &str = "1400000001";
@@ -284,6 +284,7 @@ fn con_06_what_is_told_after_survives_a_crash_and_keeps_its_order() {
         anna.send(&peers[number % peers.len()], &format!("{number}"));
     }
     gateway.wait_metric("callbacks_failed_total", &[], 1.0);
+    gateway.wait_metric("callbacks_queue_length", &[("app", ONE)], 80.0);
     let gateway = gateway.restart(); // kill -9
     let receiver = Receiver::start_on(port);
     let mut anna = gateway.login("anna");
@@ -309,7 +310,11 @@ fn con_06_what_is_told_after_survives_a_crash_and_keeps_its_order() {
         let expected: Vec<u64> = (1..=11).collect();
         assert_eq!(seqs, expected, "the messages to {to}");
     }
-    gateway.expect("it runs").stop().2.check_store();
+    let gateway = gateway.expect("it runs");
+    gateway.wait_metric("callbacks_queued_total", &[("app", ONE)], 88.0);
+    eventually("nothing is left", || gateway.metrics().sum("callbacks_queue_length", &[("app", ONE)]) == 0.0);
+    assert_eq!(gateway.metrics().sum("callbacks_queued_total", &[("app", ONE)]), 88.0, "each is counted once");
+    gateway.stop().2.check_store();
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn fill(folder: &Path) -> Vec<Bytes> {
             _ => panic!("not an event: {to_ben:?}"),
         }
     });
-    let sources = vec![(ben, 1)];
+    let sources = vec![(ben.into(), 1)];
     let now_ms = clock.unix_ms();
     block_on(merged::store(&store, APP, &anna, Bytes::from_static(CONTENT_ID), sources, now_ms)).expect("merged");
     // As a gateway would have: what the store held at that time.

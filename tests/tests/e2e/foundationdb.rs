@@ -2,21 +2,25 @@
 //!
 //! Goal: while the cluster does not answer, clients are told to try again and stay connected; service
 //! resumes by itself, with nothing lost, doubled or unseen; the process ends cleanly in every state, also
-//! where the client library would crash at exit if it were still running. Mechanics: a cluster of one process,
-//! frozen, killed and started again under a gateway built with the feature `fdb`, which `FDB_GATEWAY_BIN`
-//! names. Skipped, with a word, where either is missing.
+//! where the client library would crash at exit if it were still running. Two gateways on one cluster tell an
+//! application's server each thing once, and follow each other's settings. Mechanics: a cluster of one process,
+//! frozen, killed and started again under gateways built with the feature `fdb`, which `FDB_GATEWAY_BIN`
+//! names. Skipped, with a word, where either is missing. Everything else runs on FoundationDB, too, where
+//! `E2E_FDB_CLUSTER_FILE` names a cluster: see `.ci/run`.
 
 #[path = "../../../backend/tests/fdb_cluster/server.rs"]
 mod server;
 
 use std::{
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     process::Command,
 };
 
 use protocol::{ErrorCode, message::Message};
+use serde_json::{Value, json};
 use server::Server;
-use tests::{Builder, Client, Gateway, Process, Refusal, eventually, program, skip, text_body, unique_id};
+use tests::{Builder, Client, Gateway, Process, Receiver, Refusal, eventually, program, skip, text_body, unique_id};
 
 /// A gateway on FoundationDB, if this run has one.
 fn gateway_program() -> Option<PathBuf> {
@@ -29,8 +33,7 @@ fn gateway_program() -> Option<PathBuf> {
 
 /// How to start it.
 fn builder(gateway: PathBuf, cluster_file: &Path) -> Builder {
-    let builder = Gateway::builder().program(gateway);
-    builder.flag("store", "fdb").flag("fdb-cluster-file", cluster_file.display())
+    Gateway::builder().on_fdb(gateway, cluster_file)
 }
 
 /// Sends until it is stored, under one id: as clients do. Returns how often it was refused.
@@ -172,4 +175,93 @@ fn a_start_without_its_cluster_says_so_and_ends() {
     let missing = folder.path().join("missing.cluster");
     let output = builder.flag("fdb-cluster-file", missing.display()).fails();
     assert!(output.contains("missing.cluster"), "{output}");
+}
+
+/// Two gateways on one cluster, with settings of their application.
+fn two_gateways(cluster: &Server, program: PathBuf, settings: &Value) -> [Gateway; 2] {
+    let first = builder(program, &cluster.file()).more_settings(settings).start();
+    let second = first.built_from().another().start();
+    [first, second]
+}
+
+/// A message that the application's server was told of: its recipient, its sequence, and the id it came under.
+fn told(receiver: &Receiver) -> (String, u64, String) {
+    let told = receiver.next();
+    let to = told.body["To_Account"].as_str().expect("a name").to_owned();
+    (to, told.body["MsgSeq"].as_u64().expect("a number"), told.id.expect("an id"))
+}
+
+#[test]
+fn con_06_of_two_gateways_one_tells_each_thing_and_the_other_takes_over() {
+    let Some(program) = gateway_program() else { return };
+    let Some(cluster) = Server::start() else { return };
+    let receiver = Receiver::start();
+    let [first, second] = two_gateways(&cluster, program, &receiver.settings(&["C2C.CallbackAfterSendMsg"]));
+    let peers: Vec<String> = (0..8).map(|peer| format!("peer-{peer}")).collect();
+    peers.iter().for_each(|peer| _ = first.login(peer));
+    let (mut anna, mut ben) = (first.login("anna"), second.login("ben"));
+    let mut seen: HashMap<(String, u64), u32> = HashMap::new();
+    // Anna writes to half of them through one, ben to the others through the other.
+    for number in 0..80 {
+        let sender = if number % 2 == 0 { &mut anna } else { &mut ben };
+        sender.send(&peers[number % peers.len()], "hello");
+    }
+    let mut last: HashMap<String, u64> = HashMap::new();
+    for _ in 0..80 {
+        let (to, seq, _) = told(&receiver);
+        assert_eq!(last.insert(to.clone(), seq).unwrap_or(0) + 1, seq, "in order, to {to}");
+        *seen.entry((to, seq)).or_default() += 1;
+    }
+    assert!(seen.values().all(|&times| times == 1), "once, while both live: {seen:?}");
+    // One dies with the lanes that it has; the other has them once its claims are over.
+    first.kill();
+    peers.iter().for_each(|peer| _ = ben.send(peer, "one more"));
+    let mut ids = HashSet::new();
+    let mut missing: HashSet<&String> = peers.iter().collect();
+    while !missing.is_empty() {
+        let (to, seq, id) = told(&receiver);
+        // Those of the dead one that it had not removed come once more.
+        if ids.insert(id) && !seen.contains_key(&(to.clone(), seq)) {
+            missing.remove(&to);
+        }
+    }
+    second.stop_well();
+}
+
+#[test]
+fn con_02_what_one_gateway_is_told_of_settings_holds_on_both() {
+    let Some(program) = gateway_program() else { return };
+    let Some(cluster) = Server::start() else { return };
+    let gateways = two_gateways(&cluster, program, &json!({}));
+    let set = |settings: &str| _ = gateways[0].app_command(&["set", "1400000001", settings]).expect("set");
+    let mut clients = [gateways[0].login("anna"), gateways[1].login("ben")];
+    let send = |client: &mut Client| client.send_as("anna", &unique_id(), text_body("hello"));
+    clients.iter_mut().for_each(|client| _ = send(client).expect("sent"));
+    // What is read in transactions holds at once, everywhere.
+    set("message_bytes_max=1");
+    for client in &mut clients {
+        assert!(send(client).is_err());
+    }
+    set("message_bytes_max=null");
+    // What each gateway keeps a copy of follows.
+    set("sends_per_second=1");
+    for client in &mut clients {
+        eventually("the rate is limited", || (0..30).any(|_| send(client).is_err()));
+    }
+    // Sessions on both end with their application.
+    gateways[1].app_command(&["create", "77"]).expect("created");
+    let app = tests::App::of(&gateways[0].app_command(&["show", "77", "--secret"]).expect("shown"));
+    let mut clients = gateways.each_ref().map(|gateway| {
+        let mut logged_in = None;
+        eventually("the application is known", || {
+            let mut client = gateway.connect_to(&app, "anna");
+            logged_in = client.try_login().is_ok().then_some(client);
+            logged_in.is_some()
+        });
+        logged_in.expect("it is")
+    });
+    gateways[0].app_command(&["delete", "77", "--with-all-data"]).expect("deleted");
+    for client in &mut clients {
+        assert_eq!(client.closed(), Some((ErrorCode::APPLICATION_UNKNOWN, 0)));
+    }
 }

@@ -52,6 +52,26 @@ fn each_scenario_reports_what_was_promised() {
 }
 
 #[test]
+fn what_the_server_api_sends_and_tells_everybody_is_all_there() {
+    let gateway = Gateway::builder().own_app_file().flag("api-rate-percent", 0).start();
+    let run = |arguments: &[&str]| {
+        let api = gateway.api_address().to_string();
+        let short = ["--seconds", "1", "--connections", "4", "--api", &api];
+        report(loadtest(&gateway, &[arguments, &short].concat()))
+    };
+    for command in ["sendmsg", "batchsendmsg"] {
+        let report = run(&["api", command, "--accounts", "50"]);
+        assert_nothing_lost(&report);
+        assert_eq!(report["errors"], 0, "{report}");
+        assert!(report["delivered"].as_u64() >= report["acked"].as_u64(), "{report}");
+    }
+    let report = run(&["push", "--accounts", "150", "--later", "20", "--rate", "100"]);
+    assert_nothing_lost(&report);
+    let push = &report["push"];
+    assert_eq!((&push["told_online"], &push["told_later"], &report["errors"]), (&4.into(), &20.into(), &0.into()));
+}
+
+#[test]
 fn a_mix_of_types_arrives_byte_for_byte() {
     let gateway = Gateway::builder().own_app_file().start();
     let report = report(loadtest(&gateway, &["c2c", "--types", "--seconds", "1", "--connections", "4"]));

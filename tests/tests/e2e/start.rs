@@ -14,6 +14,9 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn a_fresh_folder_gets_private_development_files_and_a_ready_line() {
+    if tests::has_no_embedded_store() {
+        return;
+    }
     let gateway = Gateway::builder().own_app_file().start();
     let data = gateway.data();
     for (path, expected) in

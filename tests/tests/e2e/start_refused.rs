@@ -64,6 +64,9 @@ fn a_port_of_another_gateway_is_taken_although_it_could_be_shared() {
 
 #[test]
 fn a_folder_in_use_is_refused_with_the_process_that_has_it() {
+    if tests::has_no_embedded_store() {
+        return;
+    }
     let first = Gateway::start();
     let second = Gateway::builder().data(first.data());
     refused(&second, &["in use by process", "choose another folder", &first.data().display().to_string()]);
@@ -93,6 +96,9 @@ fn a_read_only_folder_is_refused() {
 
 #[test]
 fn a_read_only_store_is_refused() {
+    if tests::has_no_embedded_store() {
+        return;
+    }
     let Some(unprivileged) = as_nobody() else { return };
     let builder = Gateway::start().kill();
     fs::set_permissions(builder.folder(), fs::Permissions::from_mode(0o755)).expect("our own folder");

@@ -327,6 +327,18 @@ pub(crate) async fn application(tx: &Tx, app: AppId) -> Result<Option<Applicatio
     record(tx, app).await?.map(|record| Application::of(app, record)).transpose()
 }
 
+/// Refuses guests where the application takes none.
+pub async fn ensure_takes_guests(store: &Store, app: AppId, development: bool) -> Result<(), Error> {
+    let check = async move |tx: &Tx| -> Result<bool, Error> {
+        let application = application(tx, app).await?.filter(|found| development || !found.development);
+        Ok(application.ok_or(Error::ApplicationUnknown)?.settings.guests)
+    };
+    match store.run(Lane::Read, "guest_login", check).await?.0 {
+        true => Ok(()),
+        false => Err(Error::NotAllowed),
+    }
+}
+
 /// The settings of an application, as long as they stay so until the commit.
 pub(crate) async fn settings(tx: &Tx, app: AppId) -> Result<Settings, Error> {
     Ok(application(tx, app).await?.ok_or(Error::ApplicationUnknown)?.settings)

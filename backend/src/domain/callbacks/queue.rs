@@ -45,8 +45,7 @@ pub enum Page {
 pub(super) fn append(tx: &Tx, app: AppId, lane: u16, stamp: u16, record: &CallbackRecord) {
     tx.append_versionstamped(&keys::callback_prefix(app, lane), stamp, &[], record.encode_to_vec());
     tx.add(&keys::callbacks_version(app), 1);
-    // A transaction that is run again counts once more.
-    metrics::counter!("callbacks_queued_total").increment(1);
+    tx.add(&keys::callbacks_left(app), 1);
 }
 
 /// Writes what happened to devices: at most 512 at a time.
@@ -72,17 +71,32 @@ pub async fn watch(store: &Store, app: AppId) -> Result<Watch, Error> {
     Ok(store.run(Lane::Read, "callbacks_watch", watch).await?.0)
 }
 
-/// The lanes that have entries.
-pub async fn lanes_with_entries(store: &Store, app: AppId) -> Result<Vec<u16>, Error> {
-    let look = async move |tx: &Tx| -> Result<Vec<u16>, Error> {
+/// What stands in the queue of an application.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The lanes that have entries.
+    pub lanes: Vec<u16>,
+    /// Entries so far, delivered ones included.
+    pub queued: u64,
+    /// Entries that are neither delivered nor dropped.
+    pub left: u64,
+}
+
+/// Looks at what stands in the queue.
+pub async fn look(store: &Store, app: AppId) -> Result<Standing, Error> {
+    let look = async move |tx: &Tx| -> Result<Standing, Error> {
         let firsts: Vec<_> = (0..LANES).map(|lane| tx.range(first(app, lane, 1))).collect();
+        let counts = [keys::callbacks_version(app), keys::callbacks_left(app)].map(|key| tx.snapshot_get(&key));
         let mut lanes = Vec::new();
         for (first, lane) in firsts.into_iter().zip(0..) {
             if !first.await?.pairs.is_empty() {
                 lanes.push(lane);
             }
         }
-        Ok(lanes)
+        let [queued, left] = counts;
+        // Below 0 for a while if there were entries before they were counted.
+        let left = u64::try_from(i64::from_le_bytes(eight(left.await?)?)).unwrap_or(0);
+        Ok(Standing { lanes, queued: u64::from_le_bytes(eight(queued.await?)?), left })
     };
     Ok(store.run(Lane::Read, "callbacks_look", look).await?.0)
 }
@@ -117,10 +131,24 @@ pub async fn settle(
     let now_ms = clock.unix_ms();
     let settle = async move |tx: &Tx| -> Result<bool, Error> {
         applications::ensure(tx, app).await?;
-        settled.iter().for_each(|entry| tx.clear(&entry.key));
+        // Some may be gone: an earlier run was committed unheard, or another process has delivered them, too.
+        let there: Vec<_> = settled.iter().map(|entry| tx.get(&entry.key)).collect();
+        let mut gone = 0;
+        for (entry, there) in settled.iter().zip(there) {
+            gone += u64::from(there.await?.is_some());
+            tx.clear(&entry.key);
+        }
+        if gone > 0 {
+            tx.add(&keys::callbacks_left(app), gone.wrapping_neg());
+        }
         renew(tx, app, lane, owner, now_ms).await
     };
     Ok(store.run(Lane::Read, "callbacks_settle", settle).await?.0)
+}
+
+/// A stored number's bytes; an absent one is 0.
+fn eight(stored: Option<Bytes>) -> Result<[u8; 8], Error> {
+    stored.map_or(Ok([0; 8]), |stored| stored[..].try_into().map_err(|_| damaged("count of callbacks")))
 }
 
 fn first(app: AppId, lane: u16, limit: usize) -> RangeQuery {

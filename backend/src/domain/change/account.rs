@@ -120,6 +120,7 @@ async fn begin(staging: &mut Staging<'_>, change: &Change, is_erasing: bool) -> 
     staging.clear(&keys::labels(app, user));
     staging.clear(&keys::audience(app, user));
     staging.clear(&keys::announced(app, user));
+    staging.clear(&keys::mute(app, user));
     let unfinished = UnfinishedRecord { erase: true, ..UnfinishedRecord::default() };
     staging.set(keys::unfinished(app, user), unfinished.encode_to_vec());
     Ok(Some(Erase::Relations(Vec::new())))

@@ -54,9 +54,9 @@ pub(super) async fn recall(
         for (user, other) in change.sides(other) {
             staging.tx.clear(&keys::mention(change.app, user, &other.clone().into(), seq));
         }
+        let recalled = Happened::Recalled(message.encode_to_vec().into());
+        staging.tell_application(change.app, &Tail::of(&change.user, peer), recalled).await?;
     }
-    let recalled = Happened::Recalled(message.encode_to_vec().into());
-    staging.tell_application(change.app, &Tail::of(&change.user, peer), recalled).await?;
     put_changed(staging, change, peer, message).await
 }
 

@@ -98,7 +98,7 @@ impl Kind {
     /// Whether it shows the other side something new, as often as it is done: then it counts as a send where
     /// those are limited. Recalls, receipts and read marks end by themselves.
     pub fn counts_as_send(&self) -> bool {
-        matches!(self, Kind::Edit { .. } | Kind::Extensions { .. } | Kind::Pin { .. })
+        matches!(self, Kind::Edit { .. } | Kind::Extensions { .. } | Kind::Pin { .. } | Kind::Group(_))
     }
 }
 

@@ -82,7 +82,7 @@ pub(crate) async fn enter(
     let from_version = staging.tx.read_version().await?;
     let stamp = staging.next_stamp();
     for entrant in entrants {
-        let first_seq = if rules.shows_earlier { 1 } else { head.seq + 1 };
+        let first_seq = if rules.shows_earlier { record.first_seq.max(1) } else { head.seq + 1 };
         let member = MemberRecord {
             role: entrant.role.into(),
             joined_ms: entrant.joined_ms.unwrap_or(staging.now_ms),

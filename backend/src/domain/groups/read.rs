@@ -7,7 +7,8 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use prost::Message as _;
 use protocol::message::{
-    Group, GroupApplication, GroupAttributes, GroupBan, GroupCounters, GroupMember, GroupRole, GroupType,
+    Group, GroupApplication, GroupAttributes, GroupBan, GroupCounters, GroupJoinOption, GroupMember, GroupRole,
+    GroupType,
 };
 
 use super::{
@@ -146,6 +147,37 @@ async fn found(tx: &Tx, app: AppId, asker: &Asker, group: &GroupId, settings: &S
         _ => None,
     };
     Ok(Ok((shown, own)))
+}
+
+/// A live room, for somebody who is about to come in; `None`: the group is none. Refuses who may not.
+pub async fn room(
+    store: &Store,
+    app: AppId,
+    asker: Asker,
+    group: &GroupId,
+    now_ms: u64,
+) -> Result<Option<Group>, Error> {
+    let group = group.clone();
+    let read = async move |tx: &Tx| -> Result<Option<Group>, Error> {
+        let settings = crate::domain::applications::settings(tx, app).await?;
+        let seen = Seen::open(tx, app, &asker, &group).await?;
+        let rules = seen.record.rules()?;
+        if !rules.is_room() {
+            return Ok(None);
+        }
+        let is_closed = seen.record.join_option == GroupJoinOption::Forbidden as i32;
+        if is_closed && seen.member.is_none() || asker == Asker::Guest && !rules.takes_guests {
+            return Err(Refusal::RightMissing.into());
+        }
+        if let Asker::User(user) = &asker
+            && let Some(stored) = tx.snapshot_get(&keys::group_ban(app, &group, user)).await?
+            && GroupBanRecord::decode(stored).map_err(|_| damaged("group ban"))?.until_ms > now_ms
+        {
+            return Err(Refusal::Banned.into());
+        }
+        seen.shown(tx, app, &asker, &group, &settings).await.map(Some)
+    };
+    Ok(store.run(Lane::Read, "room", read).await?.0)
 }
 
 /// The groups that a user is in, by id, behind `after`; and whether there are more.

@@ -51,6 +51,9 @@ pub(crate) struct GroupRecord {
     /// It is being imported: it has members and messages of before, and nobody is told of them (GRP-19).
     #[prost(bool, tag = "17")]
     pub(crate) is_importing: bool,
+    /// Its first message's sequence: what is before it was another group's of the same id; 0 stands for 1.
+    #[prost(uint64, tag = "18")]
+    pub(crate) first_seq: u64,
 }
 
 /// A member; of a live room whoever something is kept of.

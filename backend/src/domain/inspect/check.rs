@@ -14,12 +14,13 @@ mod people;
 
 use bytes::Bytes;
 use prost::Message as _;
-use protocol::message::{Message, Profile};
+use protocol::message::{GroupType, Message, Profile};
 
 use super::{
     super::{
         AppId, Error, GroupId, Peer, UserId,
         callbacks::CallbackRecord,
+        groups::records::GroupRecord,
         keys::{self, Parts, Tail},
         records::{
             AccountRecord, ApplicationRecord, EventKind, EventPass, EventRecord, Head, LaneClaim, MessageRef,
@@ -113,7 +114,7 @@ impl Check<'_> {
             Parts::Removal => self.decodes::<RemovalRecord>(key, value),
             Parts::Callback => self.decodes::<CallbackRecord>(key, value),
             Parts::CallbackClaim => self.decodes::<LaneClaim>(key, value),
-            Parts::Moment | Parts::ApplicationsVersion | Parts::CallbacksVersion => {
+            Parts::Moment | Parts::ApplicationsVersion | Parts::CallbacksVersion | Parts::CallbacksLeft => {
                 if value.len() != size_of::<u64>() {
                     self.problem(key, "should be eight bytes long");
                 }
@@ -135,6 +136,9 @@ impl Check<'_> {
             self.problem(key, "does not decode");
             return Ok(());
         };
+        if self.is_room(app, tail)? {
+            return Ok(()); // nothing that is said there is kept
+        }
         // What is wrong with the floor is told where it stands.
         let mut next = floor_seq(self.walk.get(&tail.floor(app))?).unwrap_or(1);
         let is_empty = next > head.seq;
@@ -173,6 +177,14 @@ impl Check<'_> {
             Some(newest) if newest.seq == head.seq => self.head(app, key, &head, &newest),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the conversation is a live room's; or of a group that is gone, of which that can't be told.
+    fn is_room(&self, app: AppId, tail: &Tail) -> Result<bool, Error> {
+        let Some(group) = tail.group() else { return Ok(false) };
+        let Some(stored) = self.walk.get(&keys::group(app, &group))? else { return Ok(true) };
+        let kind = GroupRecord::decode(stored).map(|record| record.kind).unwrap_or_default();
+        Ok(kind == GroupType::Avchatroom as i32)
     }
 
     /// What the head says of its newest message, and where it has put the conversation.
@@ -315,6 +327,10 @@ impl Check<'_> {
 
 /// Whether time and counts of a message can be those of the one behind `before`.
 fn follows(before: &Message, message: &Message) -> bool {
+    if !message.group.is_empty() {
+        let counted = message.other_count.checked_sub(before.other_count);
+        return message.time_ms >= before.time_ms && counted.is_some_and(|counted| counted <= 1);
+    }
     let (of_sender, of_other) = match before.from == message.from {
         true => (before.sender_count, before.other_count),
         false => (before.other_count, before.sender_count),

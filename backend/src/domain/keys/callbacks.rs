@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use foundationdb_tuple::pack;
 
-use super::{AppId, CALLBACK, CALLBACK_CLAIM, CALLBACKS_VERSION, VERSIONSTAMP_TYPE, event_position, key};
+use super::{
+    AppId, CALLBACK, CALLBACK_CLAIM, CALLBACKS_LEFT, CALLBACKS_VERSION, VERSIONSTAMP_TYPE, event_position, key,
+};
 
 /// What every entry of a lane begins with; the versionstamp follows.
 pub(crate) fn callback_prefix(app: AppId, lane: u16) -> Vec<u8> {
@@ -33,4 +35,9 @@ pub(crate) fn callback_claim(app: AppId, lane: u16) -> Bytes {
 /// Grows with every entry.
 pub(crate) fn callbacks_version(app: AppId) -> Bytes {
     key(&(app, CALLBACKS_VERSION))
+}
+
+/// How many entries there are.
+pub(crate) fn callbacks_left(app: AppId) -> Bytes {
+    key(&(app, CALLBACKS_LEFT))
 }

@@ -111,11 +111,6 @@ pub fn group_receipts_before(app: AppId, group: &GroupId, seq: u64) -> (Bytes, B
     (key(&(app, GROUP_RECEIPT, group.as_str())), group_receipts_count(app, group, seq))
 }
 
-/// All messages that members have sent.
-pub fn sent_in_group(app: AppId, group: &GroupId) -> (Bytes, Bytes) {
-    children(&(app, GROUP_SENT, group.as_str()))
-}
-
 /// Says that a member has sent a message: the value counts those of the member that count as unread, it included.
 pub fn group_sent(app: AppId, group: &GroupId, user: &UserId, seq: u64) -> Bytes {
     key(&(app, GROUP_SENT, group.as_str(), user.as_str(), seq))

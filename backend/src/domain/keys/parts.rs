@@ -15,9 +15,9 @@ use super::super::{
 };
 use super::{
     ACCOUNT, ACTIVE, ANNOUNCED, ANNOUNCEMENT, ANNOUNCEMENT_BODY, ANNOUNCEMENT_TASK, ANNOUNCEMENTS_MADE, APPLICATION,
-    APPLICATIONS_VERSION, ATTRIBUTE_NAMES, AUDIENCE, AppId, BLACKLIST, BOOK, CALLBACK, CALLBACK_CLAIM,
+    APPLICATIONS_VERSION, ATTRIBUTE_NAMES, AUDIENCE, AppId, BLACKLIST, BOOK, CALLBACK, CALLBACK_CLAIM, CALLBACKS_LEFT,
     CALLBACKS_VERSION, CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, Direction, EVENT, EVENT_FLOOR, EVENT_PASS,
-    EXTENSION, EventPlace, FRIEND, FRIEND_CHANGE, FRIEND_REMOVAL, FRIEND_REQUEST, GROUP, GROUP_APPLICATION,
+    EXTENSION, EventPlace, FIGURE, FRIEND, FRIEND_CHANGE, FRIEND_REMOVAL, FRIEND_REQUEST, GROUP, GROUP_APPLICATION,
     GROUP_ATTRIBUTES, GROUP_BAN, GROUP_COUNTERS, GROUP_FORMER, GROUP_JOINED, GROUP_MEMBER, GROUP_RECEIPT, GROUP_SENT,
     GROUP_WORD, GROUPS_OF_USER, GroupId, HISTORY_CHUNK, HISTORY_FILE, HOUR, KEPT, KEPT_BY, LABELS, MENTION, MERGED,
     MERGED_HOUR, MESSAGE, MOMENT, MUTE, PIN, PROFILE, RELATION, REMOVAL, RETENTION_CLAIM, ROOM_SENT, SENT, STORE_ID,
@@ -69,6 +69,7 @@ pub(crate) enum Parts {
     Callback,
     CallbackClaim,
     CallbacksVersion,
+    CallbacksLeft,
     Removal,
     /// Something that belongs to messages or conversations, and is checked by its subspace alone.
     Feature,
@@ -130,12 +131,13 @@ impl Parts {
             KEPT_BY => two_users(key).map(|(user, other)| Parts::KeptBy(user, other))?,
             MERGED_HOUR | KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | LABELS | STORE_ID
             | BLACKLIST | MUTE | HISTORY_FILE | HISTORY_CHUNK | ATTRIBUTE_NAMES | AUDIENCE | ANNOUNCEMENT
-            | ANNOUNCEMENT_TASK | ANNOUNCEMENT_BODY | ANNOUNCED | ANNOUNCEMENTS_MADE => Parts::Feature,
+            | ANNOUNCEMENT_TASK | ANNOUNCEMENT_BODY | ANNOUNCED | ANNOUNCEMENTS_MADE | FIGURE => Parts::Feature,
             APPLICATIONS_VERSION => Parts::ApplicationsVersion,
             REMOVAL => Parts::Removal,
             CALLBACK => Parts::Callback,
             CALLBACK_CLAIM => Parts::CallbackClaim,
             CALLBACKS_VERSION => Parts::CallbacksVersion,
+            CALLBACKS_LEFT => Parts::CallbacksLeft,
             _ => Parts::Unknown,
         };
         Some((app, subspace, parts))
@@ -166,7 +168,7 @@ pub(crate) fn feature_decodes(subspace: u32, key: &[u8], value: &[u8]) -> bool {
         (AUDIENCE, _) => is::<Audience>(value),
         (ANNOUNCEMENT_BODY, _) => is::<message::Body>(value),
         (ANNOUNCED, _) => value.len() == Versionstamp::LEN,
-        (ANNOUNCEMENTS_MADE, _) => value.len() == size_of::<u64>(),
+        (ANNOUNCEMENTS_MADE | FIGURE, _) => value.len() == size_of::<u64>(),
         (EXTENSION, 6) | (STORE_ID, _) => value.len() == size_of::<u64>(),
         (EXTENSION, _) => is::<ExtensionRecord>(value),
         (PIN, _) => is::<PinRecord>(value),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use foundationdb_tuple::unpack;
 
-use super::{ACCOUNT, AppId, HISTORY_CHUNK, HISTORY_FILE, HOUR, KEPT, MUTE, ONE_TO_ONE, UserId, children, key};
+use super::{ACCOUNT, AppId, FIGURE, HISTORY_CHUNK, HISTORY_FILE, HOUR, KEPT, MUTE, ONE_TO_ONE, UserId, children, key};
 
 /// Says that somebody of the application has been muted.
 pub(crate) fn mutes(app: AppId) -> Bytes {
@@ -49,4 +49,19 @@ pub(crate) fn kept_peer(key: &[u8]) -> Option<UserId> {
 /// All accounts of an application.
 pub(crate) fn all_accounts(app: AppId) -> (Bytes, Bytes) {
     children(&(app, ACCOUNT))
+}
+
+/// How often something happened on a day.
+pub(crate) fn figure(app: AppId, day: u64, figure: u32) -> Bytes {
+    key(&(app, FIGURE, day, figure))
+}
+
+/// The figures of all days.
+pub(crate) fn figures(app: AppId) -> (Bytes, Bytes) {
+    children(&(app, FIGURE))
+}
+
+/// The figures of all days before one.
+pub(crate) fn figures_before(app: AppId, day: u64) -> (Bytes, Bytes) {
+    (figures(app).0, key(&(app, FIGURE, day)))
 }

@@ -7,17 +7,17 @@ use bytes::Bytes;
 use prost::Message as _;
 use protocol::{
     EncodedEvent, EncodedPush,
-    message::{Body, Element, GroupPush, GroupTips, Message, element::Kind, group_push::What},
+    message::{Body, Element, GroupPush, GroupRole, GroupTips, Message, element::Kind, group_push::What},
 };
 
 use super::{move_in_lists, note_hours, unaddressed};
 use crate::{
     domain::{
         AppId, Error, GroupId, Peer, UserId,
-        act::{Answer, Staging},
-        callbacks::Happened,
+        act::{Answer, Author, Staging},
         damaged,
         groups::{
+            Refusal,
             access::{self, ensure_may_speak},
             entering,
             records::{GroupRecord, MemberRecord, RoomSentRecord},
@@ -49,10 +49,14 @@ pub(super) async fn stage(
         return Ok(answer);
     }
     let member = ensure_may_speak(staging, new.app, group, &record, &new.from, new.by).await?;
+    let is_known = member.as_ref().is_some_and(|member| member.role() != GroupRole::None);
+    if is_room && new.by == Author::User && !new.treatment.is_in_room && !is_known {
+        return Err(Refusal::RightMissing.into());
+    }
     merged::ensure_known(staging, new.app, new.facts.as_deref()).await?;
     if new.treatment.online_only {
         let time_ms = staging.now_ms;
-        push(staging, new, group, &Head { time_ms, ..Head::default() }).await?;
+        push(staging, new, group, &Head { time_ms, ..Head::default() });
         return Ok(Answer::Sent { seq: 0, time_ms, duplicate: false });
     }
     merged::note_use(staging, new.app, new.facts.as_deref()).await?;
@@ -196,9 +200,6 @@ impl Told<'_> {
         };
         let stored = Bytes::from(message.encode_to_vec());
         staging.set(tail.message(app, head.seq), stored.clone());
-        if !message.from.is_empty() && !treatment.unannounced {
-            staging.tell_application(app, &tail, Happened::Sent(stored.clone())).await?;
-        }
         Ok((head, stored))
     }
 }
@@ -224,15 +225,13 @@ async fn stage_in_room(staging: &mut Staging<'_>, new: &NewMessage, group: &Grou
     let sent = RoomSentRecord { seq: head.seq, time_ms: head.time_ms };
     let key = keys::room_sent(new.app, hour_of(staging.now_ms), group, &new.from, &new.client_message_id);
     staging.set(key, sent.encode_to_vec());
-    push(staging, new, group, &head).await?;
+    push(staging, new, group, &head);
     Ok(Answer::Sent { seq: head.seq, time_ms: head.time_ms, duplicate: false })
 }
 
 /// Tells the devices that are there now, and nobody later.
-async fn push(staging: &mut Staging<'_>, new: &NewMessage, group: &GroupId, head: &Head) -> Result<(), Error> {
+fn push(staging: &mut Staging<'_>, new: &NewMessage, group: &GroupId, head: &Head) {
     let message = Message { group: group.to_string(), ..unaddressed(new, head) };
     let message = Bytes::from(message.encode_to_vec());
-    staging.tell_application(new.app, &Tail::from(group), Happened::Sent(message.clone())).await?;
     staging.push(group.clone(), EncodedPush::message(message));
-    Ok(())
 }

@@ -2,10 +2,14 @@
 
 use std::rc::Rc;
 
+use backend::domain::GroupId;
 use protocol::EncodedPush;
 
 use super::{Connection, Inner, Phase};
-use crate::{mailbox::Delivered, shard::session::Verdict};
+use crate::{
+    mailbox::Delivered,
+    shard::{members, session::Verdict},
+};
 
 impl Connection {
     /// Pushes news, if the session is live and the client reads what it is sent.
@@ -34,8 +38,14 @@ impl Connection {
                 session.notice(position, true);
                 false
             }
+            Delivered::Membership(group, is_in) => {
+                members::changed(&self.core, self.id, session, &group, is_in);
+                false
+            }
             Delivered::Event(..) | Delivered::Push(_) => false,
             Delivered::Behind => {
+                // That the user has come into groups may not have been told, either.
+                session.groups.mark_stale();
                 drop(inner);
                 return self.fall_behind(|_| true);
             }
@@ -44,6 +54,15 @@ impl Connection {
         if pushed {
             self.core.metrics.pushes.increment(1);
             self.wake();
+        }
+    }
+
+    /// Pushes what a group is told. Who is in a live room need not have read a log.
+    pub(in crate::shard) fn deliver_of_group(self: &Rc<Self>, group: &GroupId, what: Delivered) {
+        let is_in_room = self.with_session(|session| session.groups.is_in_room(group));
+        match what {
+            Delivered::Push(push) if is_in_room == Some(true) => _ = self.push_hint(&push),
+            what => self.deliver(what),
         }
     }
 
@@ -69,7 +88,11 @@ impl Connection {
     pub(in crate::shard) fn fall_behind(self: &Rc<Self>, concerns: impl Fn(u16) -> bool) {
         let mut inner = self.inner.borrow_mut();
         let Some(session) = &mut inner.session else { return };
-        if concerns(session.home) && session.fall_behind() {
+        if !concerns(session.home) {
+            return;
+        }
+        session.groups.mark_stale();
+        if session.fall_behind() {
             inner.protocol.push_behind();
             drop(inner);
             self.wake();

@@ -78,6 +78,7 @@ pub(super) async fn create(staging: &mut Staging<'_>, change: &Change, new: &New
     let settings = staging.settings(app).await?;
     let mut record = new_record(change, new, rules, owner, &settings)?;
     record.created_ms = staging.now_ms;
+    record.first_seq = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?.seq + 1;
     let entrants = entrants(new, owner);
     admit_founders(staging, change, rules, &settings, record.member_max, &entrants).await?;
     put_words(staging, app, group, None, Some(&record));
@@ -396,28 +397,18 @@ pub(super) async fn dissolve(staging: &mut Staging<'_>, change: &Change, group: 
     Ok(Answer::Done)
 }
 
-/// Removes everything of a group but its sequence.
+/// Removes everything of a group but what was said, which expires like everything that is said, and its sequence.
 async fn remove_rows(staging: &mut Staging<'_>, app: AppId, group: &GroupId) -> Result<(), Error> {
-    let tail = Tail::from(group);
-    let head = Head::from_stored(staging.get(&tail.head(app)).await?)?;
     staging.clear(&keys::group(app, group));
     staging.clear(&keys::group_attributes(app, group));
     staging.clear(&keys::group_counters(app, group));
-    let tx = staging.tx;
     for (begin, end) in [
         keys::members(app, group),
         keys::group_applications(app, group),
         keys::group_bans(app, group),
         keys::all_group_receipts(app, group),
-        keys::sent_in_group(app, group),
-        (tail.message(app, 0), tail.message(app, head.seq + 1)),
-        (tail.extension_counter(app, 0), tail.extension_counter(app, head.seq + 1)),
-        (tail.pin(app, 0), tail.pin(app, head.seq + 1)),
     ] {
-        tx.clear_range(&begin, &end);
-    }
-    if head.seq > 0 {
-        tx.set(tail.floor(app), (head.seq + 1).to_le_bytes().to_vec());
+        staging.tx.clear_range(&begin, &end);
     }
     Ok(())
 }

@@ -1,0 +1,221 @@
+//! What is said in groups: to whom, in which order, for how long (GRP-11, GRP-15, GRP-17, GRP-26, MSG-06, MSG-07).
+
+use backend::domain::conversations;
+use protocol::message::{ReceiveOption, UpdateConversation};
+
+use super::*;
+
+fn seqs(heard: &[(u64, String)]) -> Vec<u64> {
+    heard.iter().map(|(seq, _)| *seq).collect()
+}
+
+#[test]
+fn grp_26_sequences_have_no_gaps_and_a_send_is_stored_once() {
+    let service = Service::start(Settings::default());
+    let group = service.group(GroupType::Public, &["anna"]);
+    let first = service.send("anna", &group, "one").unwrap();
+    let again = |new: &mut NewMessage| new.client_message_id = Bytes::from_static(b"id 1");
+    assert_eq!(service.send_with("anna", &group, "one", again), Ok(first));
+    assert_eq!(service.send("owner", &group, "two"), Ok(first + 1));
+    let elsewhere = service.group(GroupType::Meeting, &["anna"]);
+    assert_eq!(service.send_with("anna", &elsewhere, "one", again), Err(Error::ClientMessageIdReused));
+    let history = service.history("admin", &group).unwrap().messages;
+    assert!(history.windows(2).all(|pair| pair[0].seq + 1 == pair[1].seq));
+    assert_eq!(refused(service.send("eve", &group, "hello")), Refusal::RightMissing);
+    assert_eq!(refused(service.send("eve", &super::group("none"), "hello")), Refusal::Unknown);
+}
+
+/// The same for small and for large groups: a client can't tell them apart.
+#[test]
+fn grp_26_what_is_said_while_one_is_in_is_heard_and_nothing_else() {
+    for group_fanout_max in [0, 3, 200] {
+        let service = Service::start(Settings { group_fanout_max, ..Settings::default() });
+        let group = service.group(GroupType::Meeting, &["anna"]);
+        let join = |name: &str| {
+            service.change(name, GroupChange::Join { group: group.clone(), wording: String::new() }).unwrap()
+        };
+        let leave = |name: &str| service.change(name, GroupChange::Leave { group: group.clone() }).unwrap();
+        let say = |text: &str| service.send("owner", &group, text).unwrap();
+        say("before");
+        let (_, cursor) = service.log_since("anna", Versionstamp::ZERO);
+        join("ben"); // the fourth: from here on the group is large, if 3 is the limit
+        say("both");
+        leave("ben");
+        say("without ben");
+        join("ben");
+        say("again");
+        leave("anna");
+        say("without anna");
+        let heard = |name: &str| -> Vec<String> {
+            heard_in(service.log(name), &group)
+                .into_iter()
+                .filter(|(_, said)| !said.contains('_'))
+                .map(|(_, said)| said)
+                .collect()
+        };
+        assert_eq!(heard("ben"), ["both", "again", "without anna"], "{group_fanout_max}");
+        assert_eq!(heard("anna"), ["before", "both", "without ben", "again"], "{group_fanout_max}");
+        let since = heard_in(service.log_since("anna", cursor).0, &group);
+        assert_eq!(since.iter().map(|(_, said)| said.as_str()).collect::<Vec<_>>(), ["both", "without ben", "again"]);
+        let owner = service.heard("owner", &group);
+        assert_eq!(seqs(&owner), (1..=5).collect::<Vec<_>>(), "{owner:?}");
+    }
+}
+
+#[test]
+fn grp_11_new_members_see_what_was_said_before_in_meetings_only() {
+    for (kind, expected) in [(GroupType::Work, 1), (GroupType::Public, 1), (GroupType::Meeting, 3)] {
+        let service = Service::start(Settings::default());
+        let group = service.group(kind, &["anna"]);
+        service.send("anna", &group, "one").unwrap();
+        service.send("anna", &group, "two").unwrap();
+        let invite = GroupChange::Invite { group: group.clone(), users: users(&["ben"]), silent: true };
+        each(service.by_admin(invite));
+        service.send("anna", &group, "three").unwrap();
+        let seen = service.history("ben", &group).unwrap();
+        let texts = seen.messages.iter().filter(|message| message.from == "anna").count();
+        assert_eq!(texts, expected, "{kind:?}");
+        assert_eq!(refused(service.history("eve", &group)), Refusal::RightMissing);
+        // Who has left sees what was said until then.
+        service.change("ben", GroupChange::Leave { group: group.clone() }).unwrap();
+        service.send("anna", &group, "four").unwrap();
+        let seen = service.history("ben", &group).unwrap();
+        assert_eq!(seen.messages.iter().filter(|message| message.from == "anna").count(), expected, "{kind:?}");
+        let seq = seen.head_seq + 1;
+        let recall = Kind::Extensions { peer: group.clone().into(), seq, changes: vec![Default::default()] };
+        assert!(service.conversation("ben", recall).is_err());
+    }
+}
+
+#[test]
+fn grp_15_unread_messages_are_those_of_others_since_one_has_read() {
+    for group_fanout_max in [0, 200] {
+        let service = Service::start(Settings { group_fanout_max, ..Settings::default() });
+        let group = service.group(GroupType::Public, &["anna", "ben"]);
+        let unread = |name: &str| {
+            let peers = vec![Peer::Group(group.clone())];
+            block_on(conversations::chosen(&service.store, APP, &user(name), peers)).unwrap().remove(0).unread
+        };
+        let read = |name: &str, read_seq| {
+            let update = Box::new(UpdateConversation { read_seq, ..UpdateConversation::default() });
+            service.conversation(name, Kind::Conversation { peer: group.clone().into(), update }).unwrap();
+        };
+        service.send("anna", &group, "one").unwrap();
+        let second = service.send("ben", &group, "two").unwrap();
+        service.send("anna", &group, "three").unwrap();
+        service.send("ben", &group, "four").unwrap();
+        assert_eq!((unread("anna"), unread("ben"), unread("owner")), (2, 2, 4));
+        read("anna", second);
+        assert_eq!(unread("anna"), 1, "three is her own");
+        read("ben", u64::MAX >> 1);
+        assert_eq!(unread("ben"), 0);
+        let invite = GroupChange::Invite { group: group.clone(), users: users(&["cleo"]), silent: true };
+        each(service.by_admin(invite));
+        assert_eq!(unread("cleo"), 0, "what was said before is nothing to read");
+        service.send("anna", &group, "five").unwrap();
+        assert_eq!((unread("cleo"), unread("ben"), unread("anna")), (1, 1, 1));
+        let listed = block_on(conversations::list(&service.store, APP, &user("ben"), None, None, PAGE)).unwrap();
+        assert_eq!(listed.entries[0].conversation.as_ref().unwrap().group, group.as_str());
+        assert_eq!(said(listed.entries[0].last_message.as_ref().unwrap()), "five");
+    }
+}
+
+#[test]
+fn msg_17_who_refuses_does_not_receive() {
+    for group_fanout_max in [0, 200] {
+        let service = Service::start(Settings { group_fanout_max, ..Settings::default() });
+        let group = service.group(GroupType::Meeting, &["anna"]);
+        let receive = |option: ReceiveOption| {
+            let update = Box::new(UpdateConversation { receive: Some(option.into()), ..UpdateConversation::default() });
+            service.conversation("anna", Kind::Conversation { peer: group.clone().into(), update }).unwrap();
+        };
+        receive(ReceiveOption::Refuse);
+        service.send("owner", &group, "unheard").unwrap();
+        assert!(service.heard("anna", &group).is_empty(), "{group_fanout_max}");
+        assert_eq!(service.history("anna", &group).unwrap().messages.len(), 1, "the history has it");
+        receive(ReceiveOption::Notify);
+        service.send("owner", &group, "heard").unwrap();
+        assert_eq!(service.heard("anna", &group).last().unwrap().1, "heard");
+    }
+}
+
+#[test]
+fn msg_06_messages_are_taken_back_by_their_sender_or_by_who_leads() {
+    let service = Service::start(Settings { recall_seconds: 0, ..Settings::default() });
+    let group = service.group(GroupType::Public, &["anna", "ben"]);
+    let seq = service.send("anna", &group, "oops").unwrap();
+    let recall = |seq| Kind::Recall { peer: group.clone().into(), seq, reason: "sorry".into() };
+    assert_eq!(refused(service.conversation("ben", recall(seq))), Refusal::RightMissing);
+    assert_eq!(refused(service.conversation("eve", recall(seq))), Refusal::RightMissing);
+    assert_eq!(refused(service.conversation("ben", recall(seq + 9))), Refusal::MessageUnknown);
+    let Answer::Message(recalled) = service.conversation("admin", recall(seq)).unwrap() else { panic!() };
+    assert_eq!((recalled.recalled.unwrap().by.as_str(), recalled.body.len()), ("admin", 0));
+    assert_eq!(refused(service.conversation("owner", recall(seq))), Refusal::MessageRecalled);
+    let changed = |what: &What| matches!(what, What::Changed(message) if message.recalled.is_some());
+    assert!(service.log("ben").iter().any(changed));
+}
+
+#[test]
+fn msg_07_receipts_say_who_has_read_and_who_has_not() {
+    let service = Service::start(Settings::default());
+    let group = service.group(GroupType::Public, &["anna", "ben"]);
+    let seq = service.send_with("anna", &group, "read this", |new| new.treatment.need_receipt = true).unwrap();
+    let receipt = || Kind::Receipts { peer: group.clone().into(), seqs: vec![seq] };
+    service.conversation("ben", receipt()).unwrap();
+    service.conversation("ben", receipt()).unwrap();
+    assert_eq!(service.conversation("anna", receipt()), Err(Error::NotAllowed), "one's own");
+    assert_eq!(refused(service.conversation("eve", receipt())), Refusal::RightMissing);
+    let read = |asker: &str, unread| {
+        block_on(read::receipts(&service.store, APP, Asker::User(user(asker)), &group, seq, unread, None, PAGE))
+    };
+    let found = read("anna", false).unwrap();
+    assert_eq!((found.users, found.read, found.unread), (users(&["ben"]), 1, 2));
+    assert_eq!(read("anna", true).unwrap().users, users(&["admin", "owner"]));
+    assert_eq!(refused(read("ben", true)), Refusal::RightMissing, "whose it is not");
+    let told = |what: &What| matches!(what, What::GroupReceipts(told) if (told.read, told.unread) == (1, 2));
+    assert!(service.log("anna").iter().any(told));
+    assert!(!service.log("ben").iter().any(|what| matches!(what, What::GroupReceipts(_))));
+}
+
+#[test]
+fn msg_09_mentions_are_marked_for_members() {
+    let service = Service::start(Settings::default());
+    let group = service.group(GroupType::Public, &["anna", "ben"]);
+    let mentions = |name: &str| {
+        let peers = vec![Peer::Group(group.clone())];
+        block_on(conversations::chosen(&service.store, APP, &user(name), peers)).unwrap().remove(0).mentions
+    };
+    let with = |names: &[&str], all| {
+        let body = Body {
+            mentions: names.iter().map(ToString::to_string).collect(),
+            mention_all: all,
+            ..Body::decode(body("hey")).unwrap()
+        };
+        Bytes::from(body.encode_to_vec())
+    };
+    let one = service.send_with("anna", &group, "", |new| new.body = with(&["ben", "eve"], false)).unwrap();
+    let all = service.send_with("anna", &group, "", |new| new.body = with(&[], true)).unwrap();
+    assert_eq!((mentions("ben"), mentions("owner"), mentions("anna")), (vec![one, all], vec![all], vec![]));
+}
+
+#[test]
+fn grp_17_a_live_room_keeps_its_sequence_and_nothing_said() {
+    let service = Service::start(Settings::default());
+    let room = service.group(GroupType::Avchatroom, &[]);
+    let inside = |new: &mut NewMessage| new.treatment.is_in_room = true;
+    assert_eq!(service.send_with("anna", &room, "one", inside), Ok(1));
+    let again = |new: &mut NewMessage| {
+        new.treatment.is_in_room = true;
+        new.client_message_id = Bytes::from_static(b"id 1");
+    };
+    assert_eq!(service.send_with("anna", &room, "one", again), Ok(1), "the same once more");
+    assert_eq!(service.send("owner", &room, "two"), Ok(2));
+    assert_eq!(refused(service.send("anna", &room, "from outside")), Refusal::RightMissing);
+    assert_eq!(service.history("owner", &room).unwrap().messages.len(), 0);
+    assert!(service.log("anna").is_empty() && service.heard("owner", &room).is_empty());
+    let recall = Kind::Recall { peer: room.clone().into(), seq: 2, reason: String::new() };
+    assert!(service.conversation("owner", recall).is_err(), "not in live rooms (MSG-06)");
+    let mute = GroupChange::Mute { group: room.clone(), users: users(&["anna"]), seconds: 60 };
+    each(service.change("owner", mute));
+    assert_eq!(refused(service.send_with("anna", &room, "three", inside)), Refusal::Muted);
+}

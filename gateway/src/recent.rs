@@ -1,0 +1,99 @@
+//! What was said last in live rooms, for whoever comes in: in memory, and lost with the process.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+};
+
+use ahash::AHashMap;
+use backend::domain::{AppId, GroupId, act::News};
+use bytes::Bytes;
+use prost::Message as _;
+use protocol::message::Message;
+
+/// Messages kept of a room.
+const MESSAGES_MAX: usize = 20;
+
+/// Rooms of which messages are kept; then those are forgotten in which nothing was said for longest.
+const ROOMS_MAX: usize = 10_000;
+
+/// The last messages, by room.
+#[derive(Default)]
+pub struct Recent(Mutex<Rooms>);
+
+#[derive(Default)]
+struct Rooms {
+    rooms: AHashMap<(AppId, GroupId), Room>,
+    /// Grows with every message.
+    clock: u64,
+}
+
+#[derive(Default)]
+struct Room {
+    messages: VecDeque<Bytes>,
+    /// The clock at the newest message.
+    newest: u64,
+}
+
+impl Recent {
+    /// Notes a message that a group was pushed. Only those of live rooms are ever asked for, and only those are
+    /// pushed with a sequence.
+    pub fn note(&self, app: AppId, group: &GroupId, news: &News) {
+        let News::Push(push) = news else { return };
+        let Some(message) = push.as_message() else { return };
+        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rooms.clock += 1;
+        let clock = rooms.clock;
+        let room = rooms.rooms.entry((app, group.clone())).or_default();
+        room.newest = clock;
+        room.messages.push_back(message.clone());
+        if room.messages.len() > MESSAGES_MAX {
+            room.messages.pop_front();
+        }
+        if rooms.rooms.len() > ROOMS_MAX {
+            rooms.forget_half();
+        }
+    }
+
+    /// The last messages of a room, oldest first.
+    pub fn of(&self, app: AppId, group: &GroupId) -> Vec<Message> {
+        let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = rooms.rooms.get(&(app, group.clone()));
+        let messages = room.into_iter().flat_map(|room| &room.messages);
+        messages.filter_map(|message| Message::decode(message.clone()).ok()).filter(|message| message.seq > 0).collect()
+    }
+}
+
+impl Rooms {
+    fn forget_half(&mut self) {
+        let mut newest: Vec<u64> = self.rooms.values().map(|room| room.newest).collect();
+        let half = newest.len() / 2;
+        let (_, middle, _) = newest.select_nth_unstable(half);
+        let middle = *middle;
+        self.rooms.retain(|_, room| room.newest >= middle);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::EncodedPush;
+
+    use super::*;
+
+    fn message(seq: u64) -> News {
+        News::Push(EncodedPush::message(Message { seq, ..Message::default() }.encode_to_vec().into()))
+    }
+
+    #[test]
+    fn the_last_twenty_are_kept_and_of_too_many_rooms_the_newest() {
+        let recent = Recent::default();
+        let room = |number: usize| GroupId::new(&format!("room {number}")).unwrap();
+        (1..=30).for_each(|seq| recent.note(1, &room(0), &message(seq)));
+        let seqs: Vec<u64> = recent.of(1, &room(0)).iter().map(|message| message.seq).collect();
+        assert_eq!(seqs, (11..=30).collect::<Vec<_>>());
+        assert!(recent.of(2, &room(0)).is_empty(), "another application's");
+        (1..=ROOMS_MAX).for_each(|number| recent.note(1, &room(number), &message(1)));
+        assert!(recent.of(1, &room(0)).is_empty(), "nothing was said there for longest");
+        assert_eq!(recent.of(1, &room(ROOMS_MAX)).len(), 1);
+    }
+}

@@ -1,0 +1,284 @@
+//! Which connections of this core receive what groups are told: those of members, and those in live rooms.
+//!
+//! A session's groups are read from the store before its first page of the log; from then on the user's own news say
+//! where it has come in or gone out, in the order of the log. A live room is joined by a connection itself.
+
+use std::rc::Rc;
+
+use ahash::{AHashMap, AHashSet};
+use backend::domain::{AppId, GroupId, UserId, groups::read};
+
+use super::{Core, connection::Connection, session::Session};
+use crate::mailbox::{Address, ConnectionId, Delivered};
+
+/// Connections by group, and by the home of their user: whose news come from there.
+#[derive(Default)]
+pub(super) struct MemberTable {
+    groups: AHashMap<(AppId, GroupId), AHashMap<u16, AHashSet<ConnectionId>>>,
+}
+
+impl MemberTable {
+    fn insert(&mut self, app: AppId, group: &GroupId, home: u16, connection: ConnectionId) {
+        self.groups.entry((app, group.clone())).or_default().entry(home).or_default().insert(connection);
+    }
+
+    fn remove(&mut self, app: AppId, group: &GroupId, home: u16, connection: ConnectionId) {
+        let key = (app, group.clone());
+        let Some(homes) = self.groups.get_mut(&key) else { return };
+        if let Some(connections) = homes.get_mut(&home) {
+            connections.remove(&connection);
+            if connections.is_empty() {
+                homes.remove(&home);
+            }
+        }
+        if homes.is_empty() {
+            self.groups.remove(&key);
+        }
+    }
+
+    fn of(&self, app: AppId, group: &GroupId, home: u16) -> Vec<ConnectionId> {
+        let homes = self.groups.get(&(app, group.clone()));
+        homes.and_then(|homes| homes.get(&home)).into_iter().flatten().copied().collect()
+    }
+
+    fn all_of(&self, app: AppId, group: &GroupId) -> Vec<ConnectionId> {
+        let homes = self.groups.get(&(app, group.clone()));
+        homes.into_iter().flat_map(|homes| homes.values()).flatten().copied().collect()
+    }
+}
+
+/// What a session receives from.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    /// Groups that the user is a member of, and receives from.
+    joined: AHashSet<GroupId>,
+    /// Live rooms that this connection is in.
+    rooms: AHashSet<GroupId>,
+    feed: Loading,
+}
+
+/// Whether `joined` is what the store says.
+#[derive(Debug, Default)]
+enum Loading {
+    /// It may not be: to be read before the log is.
+    #[default]
+    Stale,
+    /// It is being read; what has come in meanwhile, in order.
+    Running(Vec<(GroupId, bool)>),
+    /// It is, and every change comes in order.
+    Loaded,
+}
+
+impl Groups {
+    /// The connection is in this live room.
+    pub(super) fn is_in_room(&self, group: &GroupId) -> bool {
+        self.rooms.contains(group)
+    }
+
+    /// Live rooms that the connection is in.
+    pub(super) fn rooms(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// What is known may be wrong: it is read again before the log is.
+    pub(super) fn mark_stale(&mut self) {
+        self.feed = Loading::Stale;
+    }
+
+    /// Begins to read the user's groups. `false`: they are known.
+    fn start(&mut self) -> bool {
+        let is_stale = matches!(self.feed, Loading::Stale);
+        if is_stale {
+            self.feed = Loading::Running(Vec::new());
+        }
+        is_stale
+    }
+
+    /// They were read. What is to be entered into the table, and taken from it.
+    fn finish(&mut self, loaded: AHashSet<GroupId>) -> Vec<(GroupId, bool)> {
+        // Marked stale meanwhile: this page is not the last, and they are read once more.
+        let Loading::Running(changes) = std::mem::take(&mut self.feed) else { return Vec::new() };
+        self.feed = Loading::Loaded;
+        let mut now = loaded;
+        for (group, is_in) in changes {
+            if is_in {
+                now.insert(group)
+            } else {
+                now.remove(&group)
+            };
+        }
+        let gone: Vec<_> = self.joined.difference(&now).map(|group| (group.clone(), false)).collect();
+        let come: Vec<_> = now.difference(&self.joined).map(|group| (group.clone(), true)).collect();
+        self.joined = now;
+        gone.into_iter().chain(come).collect()
+    }
+
+    /// The user has come into a group or gone out of it. Whether the table must learn of it.
+    fn change(&mut self, group: &GroupId, is_in: bool) -> bool {
+        if !is_in {
+            self.rooms.remove(group);
+        }
+        match &mut self.feed {
+            Loading::Stale => !is_in,
+            Loading::Running(changes) => {
+                changes.push((group.clone(), is_in));
+                !is_in
+            }
+            Loading::Loaded => {
+                if is_in {
+                    self.joined.insert(group.clone())
+                } else {
+                    self.joined.remove(group)
+                };
+                true
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Tells those of a group whose home is `home`.
+    pub(super) fn deliver_to_group(
+        &self,
+        app: AppId,
+        group: &GroupId,
+        home: u16,
+        origin: Option<Address>,
+        what: &Delivered,
+    ) {
+        let connections = self.members.borrow().of(app, group, home);
+        for id in connections {
+            let own = origin == Some(self.address(id));
+            let what = match (what, own) {
+                (Delivered::Event(position, _), true) => Delivered::OwnEvent(*position),
+                (Delivered::Push(_), true) => continue,
+                (what, _) => what.clone(),
+            };
+            self.with_connection(id, |connection| connection.deliver_of_group(group, what));
+        }
+    }
+
+    /// A session is gone, and with it its places.
+    pub(super) fn leave_groups(&self, connection: ConnectionId, session: &mut Session) {
+        let groups = std::mem::take(&mut session.groups);
+        let mut members = self.members.borrow_mut();
+        for group in groups.joined.iter().chain(&groups.rooms) {
+            members.remove(session.app, group, session.home, connection);
+        }
+    }
+
+    /// Users who are in a live room through this core, and how many guests.
+    pub(super) fn in_room(&self, app: AppId, group: &GroupId) -> (Vec<UserId>, usize) {
+        let connections = self.members.borrow().all_of(app, group);
+        let (mut users, mut guests) = (AHashSet::default(), 0);
+        for id in connections {
+            let Some(connection) = self.connections.borrow().get(&id).cloned() else { continue };
+            let who = connection.with_session(|session| (session.user.clone(), session.is_guest));
+            match who {
+                Some((_, true)) => guests += 1,
+                Some((user, false)) => _ = users.insert(user),
+                None => {}
+            }
+        }
+        (users.into_iter().collect(), guests)
+    }
+}
+
+/// Sees to it that a session receives what its user's groups are told, before its log is read.
+pub(super) async fn load(connection: &Rc<Connection>) -> Result<(), backend::domain::Error> {
+    let start = connection.with_session(|session| {
+        let starts = !session.is_guest && session.groups.start();
+        starts.then(|| (session.app, session.user.clone()))
+    });
+    let Some(Some((app, user))) = start else { return Ok(()) };
+    let loaded = read::joined_ids(&connection.core.shared.store, app, &user).await;
+    let heard = match loaded {
+        Ok(joined) => joined.into_iter().filter(|joined| joined.is_heard).map(|joined| joined.group).collect(),
+        Err(error) => {
+            connection.with_session(|session| session.groups.mark_stale());
+            return Err(error);
+        }
+    };
+    connection.with_session(|session| {
+        let (app, home) = (session.app, session.home);
+        let mut members = connection.core.members.borrow_mut();
+        for (group, is_in) in session.groups.finish(heard) {
+            match is_in {
+                true => members.insert(app, &group, home, connection.id),
+                false if !session.groups.is_in_room(&group) => members.remove(app, &group, home, connection.id),
+                false => {}
+            }
+        }
+    });
+    Ok(())
+}
+
+/// The user of a session has come into a group or gone out of it.
+pub(super) fn changed(core: &Core, connection: ConnectionId, session: &mut Session, group: &GroupId, is_in: bool) {
+    if session.groups.change(group, is_in) {
+        let mut members = core.members.borrow_mut();
+        match is_in {
+            true => members.insert(session.app, group, session.home, connection),
+            false => members.remove(session.app, group, session.home, connection),
+        }
+    }
+}
+
+/// A connection comes into a live room, or goes out of it. Whether that changes anything.
+pub(super) fn enter_room(connection: &Connection, group: &GroupId, is_in: bool) -> bool {
+    let entered = connection.with_session(|session| {
+        let rooms = &mut session.groups.rooms;
+        let changes = if is_in { rooms.insert(group.clone()) } else { rooms.remove(group) };
+        (changes, session.app, session.home)
+    });
+    let Some((true, app, home)) = entered else { return false };
+    let mut members = connection.core.members.borrow_mut();
+    match is_in {
+        true => members.insert(app, group, home, connection.id),
+        false => members.remove(app, group, home, connection.id),
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(name: &str) -> GroupId {
+        GroupId::new(name).unwrap()
+    }
+
+    #[test]
+    fn connections_are_found_by_group_and_home() {
+        let mut table = MemberTable::default();
+        table.insert(1, &group("a"), 0, 7);
+        table.insert(1, &group("a"), 1, 8);
+        table.insert(2, &group("a"), 0, 9);
+        assert_eq!(table.of(1, &group("a"), 0), [7]);
+        table.remove(1, &group("a"), 0, 7);
+        assert!(table.of(1, &group("a"), 0).is_empty());
+        assert_eq!(table.all_of(1, &group("a")), [8]);
+        table.remove(1, &group("a"), 1, 8);
+        table.remove(2, &group("a"), 0, 9);
+        assert!(table.groups.is_empty(), "nothing is kept of groups that nobody is in");
+    }
+
+    #[test]
+    fn what_changes_while_groups_are_read_is_applied_in_order() {
+        let mut groups = Groups::default();
+        assert!(!groups.change(&group("early"), true), "the store is going to say so");
+        assert!(groups.start());
+        assert!(!groups.start(), "one at a time");
+        for (name, is_in) in [("left", false), ("joined", true), ("both", false), ("both", true)] {
+            groups.change(&group(name), is_in);
+        }
+        let loaded = ["left", "both", "early"].map(group).into_iter().collect();
+        let mut come = groups.finish(loaded);
+        come.sort();
+        assert_eq!(come, [("both", true), ("early", true), ("joined", true)].map(|(name, is_in)| (group(name), is_in)));
+        assert!(groups.change(&group("both"), false));
+        groups.mark_stale();
+        assert!(groups.start());
+        assert_eq!(groups.finish(AHashSet::default()).len(), 2, "early and joined are gone");
+    }
+}
