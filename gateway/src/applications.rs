@@ -49,6 +49,11 @@ impl Applications {
         known.iter().filter(|(_, known)| wants(known)).map(|(app, _)| *app).collect()
     }
 
+    /// How many messages a group of the application may be sent each second; 0: without limit.
+    pub fn group_sends_per_second(&self, app: AppId) -> u32 {
+        self.known.load().get(&app).map_or(0, |known| known.application.settings.group_sends_per_second)
+    }
+
     /// How many messages a user of the application may send; `None`: no limit.
     pub fn send_rate(&self, app: AppId) -> Option<SendRate> {
         self.known.load().get(&app).and_then(|known| known.send_rate)

@@ -25,6 +25,7 @@ mod control;
 mod development;
 mod errors;
 mod figures;
+mod group_limit;
 mod homes;
 mod limits;
 mod mailbox;

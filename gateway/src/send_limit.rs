@@ -26,6 +26,14 @@ impl SendRate {
         (settings.sends_per_second > 0).then(|| SendRate::new(settings.sends_per_second, settings.sends_burst))
     }
 
+    /// The same, with a burst that may be nought: then only what has come together since counts.
+    pub fn with_burst(per_second: u32, burst: u32) -> SendRate {
+        SendRate {
+            burst_ns: SendRate::new(per_second, 1).interval_ns * u64::from(burst),
+            ..SendRate::new(per_second, 1)
+        }
+    }
+
     /// `per_second` sends on average, `burst` of them at once; both at least 1.
     pub fn new(per_second: u32, burst: u32) -> SendRate {
         // Rounded up: never more than promised. The product fits: 10^9 · 2^32 < 2^64.

@@ -22,7 +22,7 @@ use rustls::ServerConfig;
 
 use crate::{
     announcer::Arrivals, applications::Applications, callbacks::Callbacks, config::Config, figures::Figures,
-    router::Router,
+    group_limit::GroupLimits, router::Router,
 };
 
 /// What all cores share.
@@ -44,6 +44,8 @@ pub struct Shared {
     pub store_id: Bytes,
     pub sends: SendQueue<Router>,
     pub router: Router,
+    /// How much groups are sent.
+    pub group_limits: GroupLimits,
     /// What applications' figures are made of.
     pub figures: Figures,
     /// Who has logged in while something is announced.

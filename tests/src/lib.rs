@@ -19,6 +19,7 @@ mod client;
 mod devices;
 mod features;
 mod gateway;
+mod groups;
 mod people;
 mod process;
 mod receiver;

@@ -174,15 +174,8 @@ impl Server<'_> {
         for seq in 1..=entry.head_seq {
             let mut after = String::new();
             loop {
-                let page = extension::page(
-                    self.store,
-                    self.app,
-                    user,
-                    &peer.clone().into(),
-                    seq,
-                    after,
-                    self.below(40) as usize,
-                );
+                let with = peer.clone().into();
+                let page = extension::page(self.store, self.app, user, &with, seq, after, self.below(40) as usize);
                 let (extensions, more) = block_on(page).unwrap();
                 after = extensions.last().map(|extension| extension.key.clone()).unwrap_or_default();
                 let keyed = extensions.into_iter().map(|extension| ((seq, extension.key.clone()), extension));

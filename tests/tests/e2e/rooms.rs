@@ -1,0 +1,123 @@
+//! Live rooms (AVChatRoom: GRP-03, GRP-05, GRP-12, GRP-16, GRP-17, GRP-25): whoever is there, guests too, hears what is
+//! said while he is there, and nothing is kept but the last few messages for whoever comes in.
+
+use protocol::{
+    ErrorCode,
+    command::Command,
+    message::{
+        BanFromGroup, Done, GroupResults, GroupType, Sync, SyncReply, group_left::Why, group_push, group_tips::Kind,
+    },
+};
+use serde_json::json;
+use tests::{Answer, Client, Gateway, MessageExt};
+
+fn code<T: std::fmt::Debug>(answer: Answer<T>) -> Option<ErrorCode> {
+    answer.expect_err("a refusal").code()
+}
+
+fn guest(gateway: &Gateway) -> Client {
+    let mut guest = gateway.connect("nobody");
+    guest.log_in_as_guest(gateway.app().sdkappid).expect("logged in");
+    guest
+}
+
+#[test]
+fn grp_16_grp_17_everybody_there_hears_and_newcomers_the_last_twenty() {
+    let gateway = Gateway::start();
+    let (mut host, mut anna) = (gateway.login("host"), gateway.login("anna"));
+    let room = host.create_group(GroupType::Avchatroom, &[]);
+    assert_eq!(code(anna.send_to_group(&room, "from outside")), Some(ErrorCode::GROUP_RIGHT_MISSING));
+    assert!(host.join_group(&room).expect("in").recent.is_empty());
+    anna.join_group(&room).expect("in");
+    let group_push::What::Tips(tips) = host.next_group_push() else { panic!("no tips") };
+    assert!(matches!(tips.kind(), Kind::Joined));
+    for n in 1..=25 {
+        let talker = if n % 2 == 0 { &mut host } else { &mut anna };
+        assert_eq!(talker.send_to_group(&room, &n.to_string()).expect("sent").seq, n);
+    }
+    for (client, own) in [(&mut host, 0), (&mut anna, 1)] {
+        for n in (1..=25).filter(|n| n % 2 != own) {
+            assert_eq!(client.next_room_message().seq, n, "{}", client.user());
+        }
+    }
+    let mut guest = guest(&gateway);
+    let joined = guest.join_group(&room).expect("in");
+    let recent: Vec<u64> = joined.recent.iter().map(|message| message.seq).collect();
+    assert_eq!(recent, (6..=25).collect::<Vec<_>>());
+    host.send_to_group(&room, "hello guest").expect("sent");
+    assert_eq!(guest.next_room_message().text(), "hello guest");
+    assert_eq!(anna.next_room_message().text(), "hello guest");
+    assert_eq!(host.group_online(&room).expect("counted"), (2, 1));
+    let members = host.group_members(&room).expect("members");
+    assert_eq!(members.iter().map(|member| member.user.as_str()).collect::<Vec<_>>(), ["anna", "host"]);
+    // Nothing is in anybody's log, nor in a history.
+    let mut anna_again = gateway.connect("anna");
+    assert!(anna_again.log_in_and_sync().is_empty());
+    assert!(host.group_history(&room).expect("empty").messages.is_empty());
+    drop(anna);
+    tests::eventually("anna is gone", || host.group_online(&room).expect("counted") == (1, 1));
+    guest.leave_group(&room).expect("out");
+    assert_eq!(host.group_online(&room).expect("counted"), (1, 0));
+    host.send_to_group(&room, "to nobody").expect("sent");
+    guest.ping();
+    assert_eq!(guest.pushes_waiting(), 0);
+}
+
+#[test]
+fn grp_16_guests_receive_in_live_rooms_and_do_nothing_else() {
+    let gateway = Gateway::start();
+    let mut host = gateway.login("host");
+    let room = host.create_group(GroupType::Avchatroom, &[]);
+    let meeting = host.create_group(GroupType::Meeting, &[]);
+    let mut guest = guest(&gateway);
+    guest.join_group(&room).expect("in");
+    for answer in
+        [code(guest.send_to_group(&room, "hi")), code(guest.call::<SyncReply>(Command::Sync, &Sync::default()))]
+    {
+        assert_eq!(answer, Some(ErrorCode::GUESTS_MAY_NOT));
+    }
+    assert_eq!(code(guest.join_group(&meeting)), Some(ErrorCode::GROUP_RIGHT_MISSING));
+    assert_eq!(guest.groups(&[&room]).expect("read")[0].code, 0);
+    let mut nobody = gateway.connect("nobody");
+    assert_eq!(code(nobody.join_group(&room)), Some(ErrorCode::NOT_LOGGED_IN));
+    let mut elsewhere = gateway.connect("nobody");
+    assert_eq!(code(elsewhere.log_in_as_guest(1)), Some(ErrorCode::APPLICATION_UNKNOWN));
+    let closed = Gateway::builder().more_settings(&json!({ "guests": false })).start();
+    let mut refused = closed.connect("nobody");
+    assert_eq!(code(refused.log_in_as_guest(closed.app().sdkappid)), Some(ErrorCode::NOT_ALLOWED));
+}
+
+#[test]
+fn who_is_banned_is_out_at_once_and_a_dissolved_room_is_empty() {
+    let gateway = Gateway::start();
+    let (mut host, mut anna) = (gateway.login("host"), gateway.login("anna"));
+    let room = host.create_group(GroupType::Avchatroom, &[]);
+    anna.join_group(&room).expect("in");
+    let ban = BanFromGroup { group: room.clone(), users: vec!["anna".into()], seconds: 60, reason: "noise".into() };
+    let results: GroupResults = host.call(Command::BanFromGroup, &ban).expect("banned");
+    assert_eq!(results.results[0].code, 0);
+    let left = loop {
+        match anna.next_group_push() {
+            group_push::What::Left(left) => break left,
+            group_push::What::Tips(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(matches!(left.why(), Why::Removed));
+    assert_eq!(code(anna.join_group(&room)), Some(ErrorCode::GROUP_BANNED));
+    assert_eq!(code(anna.send_to_group(&room, "still here?")), Some(ErrorCode::GROUP_RIGHT_MISSING));
+    let mut ben = gateway.login("ben");
+    ben.join_group(&room).expect("in");
+    let dissolve = protocol::message::DissolveGroup { group: room.clone() };
+    assert_eq!(code(ben.call::<Done>(Command::DissolveGroup, &dissolve)), Some(ErrorCode::GROUP_RIGHT_MISSING));
+    host.call::<Done>(Command::DissolveGroup, &dissolve).expect("dissolved");
+    let left = loop {
+        match ben.next_group_push() {
+            group_push::What::Left(left) => break left,
+            group_push::What::Tips(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(matches!(left.why(), Why::Dissolved));
+    assert_eq!(code(ben.send_to_group(&room, "hello?")), Some(ErrorCode::GROUP_UNKNOWN));
+}
