@@ -19,7 +19,7 @@ use backend::{
             Change, Kind,
             friends::{FriendsChange, NewFriend},
         },
-        keys::{self, Conversation, Direction},
+        keys::{self, Conversation, Direction, Tail},
         message::NewMessage,
         send_queue::{Completion, Outbox, SendLimits, SendQueue},
         unsettled::Late,
@@ -162,11 +162,11 @@ fn every_kind_of_damage_is_named() {
             |tx| {
                 let (anna, ben) = (user("anna"), user("ben"));
                 let conversation = Conversation::between(&anna, &ben);
-                tx.set(keys::kept(APP, &anna, &ben), "not a record");
-                tx.set(keys::pin(APP, conversation, 1), "not a record");
-                tx.set(keys::extension(APP, conversation, 1, "like"), "not a record");
-                tx.set(keys::extension_counter(APP, conversation, 1), "not a number");
-                tx.set(keys::deleted(APP, &anna, &ben, 1), "not empty");
+                tx.set(keys::kept(APP, &anna, &ben.clone().into()), "not a record");
+                tx.set(Tail::from(conversation).pin(APP, 1), "not a record");
+                tx.set(Tail::from(conversation).extension(APP, 1, "like"), "not a record");
+                tx.set(Tail::from(conversation).extension_counter(APP, 1), "not a number");
+                tx.set(keys::deleted(APP, &anna, &ben.clone().into(), 1), "not empty");
             },
             &[
                 r#"(1400000009, 30, "anna", 1, "ben"): does not decode"#,

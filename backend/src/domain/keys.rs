@@ -314,12 +314,12 @@ impl Tail {
 
     /// The last version that an extension of a message was given. Here its extensions begin, and those of the
     /// messages before it end.
-    pub(crate) fn extension_counter(&self, app: AppId, seq: u64) -> Bytes {
+    pub fn extension_counter(&self, app: AppId, seq: u64) -> Bytes {
         joined(&(app, EXTENSION), &self.0, &(seq,))
     }
 
     /// An extension of a message.
-    pub(crate) fn extension(&self, app: AppId, seq: u64, name: &str) -> Bytes {
+    pub fn extension(&self, app: AppId, seq: u64, name: &str) -> Bytes {
         joined(&(app, EXTENSION), &self.0, &(seq, name))
     }
 
@@ -329,7 +329,7 @@ impl Tail {
     }
 
     /// A pinned message.
-    pub(crate) fn pin(&self, app: AppId, seq: u64) -> Bytes {
+    pub fn pin(&self, app: AppId, seq: u64) -> Bytes {
         joined(&(app, PIN), &self.0, &(seq,))
     }
 
