@@ -166,7 +166,13 @@ fn msg_07_receipts_say_who_has_read_and_who_has_not() {
     assert_eq!(service.conversation("anna", receipt()), Err(Error::NotAllowed), "one's own");
     assert_eq!(refused(service.conversation("eve", receipt())), Refusal::RightMissing);
     let read = |asker: &str, unread| {
-        block_on(read::receipts(&service.store, APP, Asker::User(user(asker)), &group, seq, unread, None, PAGE))
+        block_on(read::receipts(
+            &service.store,
+            APP,
+            Asker::User(user(asker)),
+            &group,
+            read::ReceiptsQuery { seq, unread, after: None, limit: PAGE },
+        ))
     };
     let found = read("anna", false).unwrap();
     assert_eq!((found.users, found.read, found.unread), (users(&["ben"]), 1, 2));

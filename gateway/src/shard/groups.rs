@@ -9,7 +9,10 @@ use backend::domain::{
         Kind,
         group::{GroupChange, MemberUpdate, NewGroup},
     },
-    groups::{self, read, read::Asker},
+    groups::{
+        self, read,
+        read::{Asker, ReceiptsQuery},
+    },
 };
 use bytes::Bytes;
 use futures::channel::oneshot;
@@ -357,9 +360,10 @@ pub(super) fn receipts(connection: &Rc<Connection>, request: u32, asked: GetGrou
     let (app, asker) = asker(connection)?;
     let (group, after) = (group_id(&asked.group)?, after(&asked.after)?);
     let limit = page_limit(connection, asked.limit)?;
+    let query = ReceiptsQuery { seq: asked.seq, unread: asked.unread, after, limit };
     let store = connection.core.shared.store.clone();
     answer(connection, request, async move {
-        let found = read::receipts(&store, app, asker, &group, asked.seq, asked.unread, after, limit).await?;
+        let found = read::receipts(&store, app, asker, &group, query).await?;
         let users = found.users.iter().map(UserId::to_string).collect();
         Ok(GetGroupReceiptsReply { users, more: found.more, read: found.read, unread: found.unread })
     })

@@ -120,7 +120,7 @@ fn groups_survive_a_kill() {
         owner.cursor = cursor;
         let heard: Vec<u64> = owner.catch_up().iter().map(|message| message.seq).collect();
         assert_eq!(heard, acked);
-        assert_eq!(owner.joined_groups(), [group.clone()]);
+        assert_eq!(owner.joined_groups(), std::slice::from_ref(&group));
         let mut anna = gateway.login("anna");
         assert_eq!(anna.send_to_group(&group, "more").expect("sent").seq, 21, "without a gap");
         until(&mut owner, "more");
@@ -152,7 +152,7 @@ fn grp_20_grp_21_grp_24_groups_are_found_read_and_changed() {
         assert_eq!(reply.groups.len(), expected, "{text}");
     }
     let set = BTreeMap::from([("mood".to_owned(), Bytes::from("fine"))]);
-    let change = UpdateGroupAttributes { group: group.clone(), set: set.clone(), ..UpdateGroupAttributes::default() };
+    let change = UpdateGroupAttributes { group, set: set.clone(), ..UpdateGroupAttributes::default() };
     let mut tablet = gateway.login("owner");
     let reply: GroupAttributes = owner.call(Command::UpdateGroupAttributes, &change).expect("changed");
     assert_eq!(reply.attributes, set);

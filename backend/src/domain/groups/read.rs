@@ -433,20 +433,31 @@ pub struct Receipts {
     pub unread: u32,
 }
 
-/// Who has read a message that the asker has sent, or has not; behind `after`. Of those who have not, whoever was in
+/// Which page of those who have read a message, or have not.
+#[derive(Clone, Debug)]
+pub struct ReceiptsQuery {
+    /// The message.
+    pub seq: u64,
+    /// Those who have not.
+    pub unread: bool,
+    /// Behind this user.
+    pub after: Option<UserId>,
+    /// Size of the page.
+    pub limit: PageLimit,
+}
+
+/// Who has read a message that the asker has sent, or has not. Of those who have not, whoever was in
 /// the group then and still is.
 pub async fn receipts(
     store: &Store,
     app: AppId,
     asker: Asker,
     group: &GroupId,
-    seq: u64,
-    unread: bool,
-    after: Option<UserId>,
-    limit: PageLimit,
+    query: ReceiptsQuery,
 ) -> Result<Receipts, Error> {
     let group = group.clone();
     let read = async move |tx: &Tx| -> Result<Receipts, Error> {
+        let ReceiptsQuery { seq, unread, after, limit } = query.clone();
         let seen = Seen::open(tx, app, &asker, &group).await?;
         if asker != Asker::Admin && seen.member.is_none() {
             return Err(Refusal::RightMissing.into());
@@ -459,13 +470,15 @@ pub async fn receipts(
         let read = receipts::count(tx.snapshot_get(&keys::group_receipts_count(app, &group, seq)).await?)?;
         let mut found = Receipts { read, unread: message.receivers.saturating_sub(read), ..Receipts::default() };
         let entries_max = limit.entries_max.max(1);
-        let (range_of, key_of): ((Bytes, Bytes), fn(AppId, &GroupId, u64, &UserId) -> Bytes) = match unread {
-            false => (keys::group_receipts(app, &group, seq), keys::group_receipt),
-            true => (keys::members(app, &group), |app, group, _, user| keys::member(app, group, user)),
+        let (mut begin, end) = match unread {
+            false => keys::group_receipts(app, &group, seq),
+            true => keys::members(app, &group),
         };
-        let (mut begin, end) = range_of;
         if let Some(after) = &after {
-            begin = behind(&key_of(app, &group, seq, after));
+            begin = behind(&match unread {
+                false => keys::group_receipt(app, &group, seq, after),
+                true => keys::member(app, &group, after),
+            });
         }
         loop {
             let page = range(tx, (begin, end.clone()), entries_max).await?;

@@ -187,7 +187,7 @@ impl Rules {
             GroupType::Public => by_type.public,
             _ => by_type.meeting,
         };
-        self.is_limited.then(|| if own_max == 0 { of_type } else { own_max })
+        self.is_limited.then_some(if own_max == 0 { of_type } else { own_max })
     }
 
     /// Whether it is a live room: its members are whoever is there now.
