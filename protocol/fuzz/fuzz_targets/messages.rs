@@ -32,6 +32,13 @@ decoders! {
     GetFriends GetFriendsReply GetChosenFriends GetChosenFriendsReply
     GetFriendRequests GetFriendRequestsReply ReadFriendRequests DropFriendRequests
     UpdateFriendLists GetFriendLists GetFriendListsReply CheckRelations CheckRelationsReply
+    GuestLogin CreateGroup CreateGroupReply GetGroups GetGroupsReply UpdateGroup DissolveGroup TransferGroup
+    GetJoinedGroups GetJoinedGroupsReply SearchGroups SearchGroupsReply JoinGroup JoinGroupReply LeaveGroup
+    InviteToGroup GroupResults RemoveFromGroup BanFromGroup GetGroupBans GetGroupBansReply MuteGroupMembers
+    UpdateGroupMember GetGroupMembers GetGroupMembersReply GetChosenGroupMembers GetChosenGroupMembersReply
+    AnswerGroupApplication GetGroupApplications GetGroupApplicationsReply UpdateGroupAttributes GetGroupAttributes
+    GroupAttributes UpdateGroupCounter GetGroupCounters GroupCounters GetGroupReceipts GetGroupReceiptsReply
+    GetGroupOnline GetGroupOnlineReply GroupPush
 }
 
 fuzz_target!(|input: (u8, &[u8])| {

@@ -16,6 +16,7 @@ mod bodies;
 mod fields;
 mod format;
 mod frames;
+mod groups;
 mod invalid;
 mod messaging;
 mod people;

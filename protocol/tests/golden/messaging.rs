@@ -14,14 +14,14 @@ use crate::{
     fields::Payload,
     format::{FrameVector, hex},
     frames::{TIME_MS, body, decode_only, event, id16, message, noted, position, push, request, response, vector},
-    people,
+    groups, people,
 };
 
 pub(crate) fn frames() -> impl Iterator<Item = FrameVector> {
-    let groups =
+    let all =
         [devices(), presence(), sending(), changing(), reading(), conversations(), blacklist(), events(), pushes()];
-    let groups = groups.into_iter().chain([people::frames()]);
-    groups.into_iter().flatten()
+    let all = all.into_iter().chain([people::frames(), groups::frames()]);
+    all.flatten()
 }
 
 /// A request and its reply.
@@ -382,7 +382,7 @@ fn events() -> Vec<FrameVector> {
         let event = EventPush { event: Some(of(number, what)), cursor: Bytes::new() };
         push(&format!("event push of {name}"), Topic::Event.code(), event)
     });
-    let people = (20..).zip(people::events());
+    let people = (20..).zip(people::events().into_iter().chain(groups::events()));
     let people = people.map(|(number, (name, what))| {
         let event = EventPush { event: Some(of(number, &what)), cursor: Bytes::new() };
         push(&format!("event push of {name}"), Topic::Event.code(), event)
