@@ -299,12 +299,17 @@ impl Staged {
 
     /// It was an earlier run of this transaction that has stored it: everybody is told now.
     pub(super) fn recover(&mut self, notices: SmallVec<[Notice; 2]>) {
-        if let Answer::Sent { duplicate, .. } = &mut self.answer {
-            *duplicate = false;
-        }
+        self.note_first();
         let settled = |Notice { to, what }| StagedNotice { to, what: StagedNews::Settled(what) };
         self.notices = notices.into_iter().map(settled).collect();
         self.is_recovered = true;
+    }
+
+    /// What was stored before, this send has stored: nobody has been answered yet.
+    pub(super) fn note_first(&mut self) {
+        if let Answer::Sent { duplicate, .. } = &mut self.answer {
+            *duplicate = false;
+        }
     }
 
     /// What it came to, once the transaction has been committed.

@@ -190,7 +190,11 @@ async fn read_some(store: &Store, app: AppId, hour: u32, from: Place) -> Result<
         let Some((key, _)) = tx.range(query).await?.pairs.into_iter().next() else { return Ok((Vec::new(), None)) };
         let (_, tail) = keys::hour_parts(app, &key).ok_or_else(|| damaged("hour key"))?;
         let seq = if from.conversation.as_ref() == Some(&key) { from.seq } else { 0 };
-        let (messages, next) = read_conversation(tx, app, hour, &tail, seq).await?;
+        // The file is of 1:1 messages.
+        let (messages, next) = match tail.group().is_some() {
+            true => (Vec::new(), None),
+            false => read_conversation(tx, app, hour, &tail, seq).await?,
+        };
         let place = match next {
             Some(seq) => Place { conversation: Some(key), seq },
             None => Place { conversation: Some([&key[..], &[0]].concat().into()), seq: 0 },

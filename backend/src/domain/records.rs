@@ -119,6 +119,12 @@ pub(crate) struct SentRecord {
     /// It stands in the group's own log.
     #[prost(bool, tag = "7")]
     pub(crate) is_in_group_log: bool,
+    /// One of those in whose logs a small group's message stands; empty: it stands in nobody's as a member's.
+    #[prost(string, tag = "8")]
+    pub(crate) log_owner: String,
+    /// The sender does not receive from the group: it stands in his log all the same, for his other devices.
+    #[prost(bool, tag = "9")]
+    pub(crate) is_told_apart: bool,
 }
 
 /// An entry of an event log: points to what happened.

@@ -510,6 +510,11 @@ async fn recover<Origin>(tx: &Tx, jobs: &[Job<Origin>], outcomes: &mut [Result<S
     for (job, outcome) in jobs.iter().zip(outcomes) {
         let (Ok(staged), Act::Send(message)) = (outcome, &job.act) else { continue };
         if staged.earlier_try().is_some_and(|earlier| job.tries.contains(&earlier)) {
+            // In a live room it stands in no log: it has been pushed again.
+            if !staged.notices.is_empty() {
+                staged.note_first();
+                continue;
+            }
             let key = keys::sent(message.app, &message.from, &message.client_message_id);
             let sent = tx.snapshot_get(&key).await?.and_then(|stored| SentRecord::decode(stored).ok());
             stored.push((message, sent.unwrap_or_default()));

@@ -103,6 +103,8 @@ async fn read_events(
     if !groups.is_empty() {
         // Positions are those of one store: together they are one log.
         entries.sort_by_key(|(position, _)| *position);
+        // Who has come back may read the same log from two sources.
+        entries.dedup_by_key(|(position, _)| *position);
     }
     let mut page = SyncPage { events: Vec::new(), cursor, more: entries.len() > entries_max, start_over: false };
     let mut budget = Budget::new(limit.bytes_max);
@@ -133,7 +135,15 @@ struct Source {
     floor: Bytes,
     cursor: Versionstamp,
     /// Of a group's log: which of its messages concern the user.
-    span: Option<(u64, u64)>,
+    span: Option<Span>,
+}
+
+/// Messages of a group from `first` up to `last`; of anything else, what stands up to version `until`.
+#[derive(Clone, Copy)]
+struct Span {
+    first: u64,
+    last: u64,
+    until: u64,
 }
 
 impl Source {
@@ -142,9 +152,9 @@ impl Source {
         Source { range, floor, cursor, span: None }
     }
 
-    /// A group's log, of the messages from `first_seq` up to `last_seq`; what is not behind `from_version` does not
+    /// A group's log, of what lies in `span`; what is not behind `from_version` does not
     /// concern the user.
-    fn of_group(app: AppId, group: &GroupId, cursor: Versionstamp, from_version: u64, span: (u64, u64)) -> Self {
+    fn of_group(app: AppId, group: &GroupId, cursor: Versionstamp, from_version: u64, span: Span) -> Self {
         let cursor = cursor.max(Versionstamp::new(from_version, u16::MAX, u16::MAX));
         let (range, floor) = (keys::group_events_after(app, group, cursor), keys::group_event_floor(app, group));
         Source { range, floor, cursor, span: Some(span) }
@@ -155,7 +165,7 @@ impl Source {
         /// Read at a time of the log of a group that the user has left: mostly there is nothing any more.
         const LEFT_CHUNK: usize = 16;
         let (mut begin, end) = self.range.clone();
-        let has_left = self.span.is_some_and(|(_, last)| last < u64::MAX);
+        let has_left = self.span.is_some_and(|span| span.last < u64::MAX);
         let chunk = if has_left { LEFT_CHUNK } else { limit };
         let floor = tx.snapshot_get(&self.floor);
         let mut entries = Vec::new();
@@ -165,7 +175,7 @@ impl Source {
             let last = page.pairs.last().map(|(key, _)| key.clone());
             for (key, value) in page.pairs {
                 let position = keys::event_position(&key).ok_or_else(|| damaged("event key"))?;
-                match self.concerns(&value)? {
+                match self.concerns(position, &value)? {
                     Concern::Users => entries.push((position, value)),
                     Concern::Nothing => {}
                     Concern::Behind => break 'reading,
@@ -182,13 +192,16 @@ impl Source {
     }
 
     /// Whether an entry is about something that was said while the user was in the group.
-    fn concerns(&self, value: &Bytes) -> Result<Concern, Error> {
-        let Some((first, last)) = self.span else { return Ok(Concern::Users) };
+    fn concerns(&self, position: Versionstamp, value: &Bytes) -> Result<Concern, Error> {
+        let Some(Span { first, last, until }) = self.span else { return Ok(Concern::Users) };
         let record = EventRecord::decode(value.clone()).map_err(|_| damaged("event"))?;
         Ok(match record.kind {
             // What was said later is told later.
             Some(EventKind::Message(target)) if target.seq > last => Concern::Behind,
             Some(EventKind::Message(target) | EventKind::Changed(target)) if target.seq < first => Concern::Nothing,
+            Some(EventKind::Message(_)) => Concern::Users,
+            // What else has happened after he had left; the last messages may yet follow.
+            _ if position > Versionstamp::new(until, u16::MAX, u16::MAX) => Concern::Nothing,
             _ => Concern::Users,
         })
     }
@@ -222,7 +235,7 @@ async fn large_groups(tx: &Tx, app: AppId, user: &UserId, cursor: Versionstamp) 
         let joined = JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))?;
         if joined.is_large && !joined.deaf {
             let group = group_of(&key).ok_or_else(|| damaged("joined group key"))?;
-            let span = (joined.first_seq, u64::MAX);
+            let span = Span { first: joined.first_seq, last: u64::MAX, until: u64::MAX };
             sources.push(Source::of_group(app, &group, cursor, joined.from_version, span));
         }
     }
@@ -230,8 +243,8 @@ async fn large_groups(tx: &Tx, app: AppId, user: &UserId, cursor: Versionstamp) 
         let former = FormerRecord::decode(stored).map_err(|_| damaged("former group"))?;
         let group = group_of(&key).ok_or_else(|| damaged("former group key"))?;
         for span in former.spans.iter().filter(|span| span.is_large) {
-            let seqs = (span.first_seq, span.last_seq);
-            sources.push(Source::of_group(app, &group, cursor, span.from_version, seqs));
+            let within = Span { first: span.first_seq, last: span.last_seq, until: span.until_version };
+            sources.push(Source::of_group(app, &group, cursor, span.from_version, within));
         }
     }
     Ok(sources)

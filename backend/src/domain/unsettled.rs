@@ -204,7 +204,8 @@ pub(super) async fn find_stored(tx: &Tx, stored: &[(&NewMessage, SentRecord)]) -
             Some((audience, *position))
         };
         let wanted = places(message, sent);
-        let is_first_wanted = !sent.hidden;
+        // In a group where nobody receives, there may be nobody to tell.
+        let is_first_wanted = !sent.hidden && !wanted.is_empty();
         let found: SmallVec<[Option<(Audience, Versionstamp)>; 2]> = wanted.into_iter().map(place).collect();
         let is_there = !is_first_wanted || found.first().is_some_and(Option::is_some);
         let fresh = |message: Bytes| is_there.then(|| Fresh { message, places: found.into_iter().flatten().collect() });
@@ -245,8 +246,13 @@ fn places(message: &NewMessage, sent: &SentRecord) -> SmallVec<[Place; 2]> {
         }
         // It stands in the same place in every member's log.
         Peer::Group(group) if !sent.hidden => {
-            let log = if sent.is_in_group_log { Log::Group(group.clone()) } else { Log::User(from.clone()) };
-            SmallVec::from_iter([Place { log, peer: message.to.clone(), audience: group.clone().into() }])
+            let log = match sent.is_in_group_log {
+                true => Some(Log::Group(group.clone())),
+                false => UserId::new(&sent.log_owner).map(Log::User),
+            };
+            let members = log.map(|log| Place { log, peer: message.to.clone(), audience: group.clone().into() });
+            let own = sent.is_told_apart.then(|| of_user(from, &message.to));
+            members.into_iter().chain(own).collect()
         }
         Peer::Group(_) => SmallVec::new(),
     }

@@ -1,7 +1,7 @@
 //! What is said in groups: to whom, in which order, for how long (GRP-11, GRP-15, GRP-17, GRP-26, MSG-06, MSG-07).
 
 use backend::domain::conversations;
-use protocol::message::{ReceiveOption, UpdateConversation};
+use protocol::message::{GroupApplicationState, ReceiveOption, UpdateConversation};
 
 use super::*;
 
@@ -224,4 +224,32 @@ fn grp_17_a_live_room_keeps_its_sequence_and_nothing_said() {
     let mute = GroupChange::Mute { group: room.clone(), users: users(&["anna"]), seconds: 60 };
     each(service.change("owner", mute));
     assert_eq!(refused(service.send_with("anna", &room, "three", inside)), Refusal::Muted);
+}
+
+/// Of a large group, whose log stands for all of it.
+#[test]
+fn grp_26_who_has_left_is_not_told_what_becomes_of_messages_then() {
+    for group_fanout_max in [0, 200] {
+        let service = Service::start(Settings { group_fanout_max, ..Settings::default() });
+        let group = service.group(GroupType::Public, &["anna", "ben"]);
+        let seq = service.send("owner", &group, "one").unwrap();
+        service.change("anna", GroupChange::Leave { group: group.clone() }).unwrap();
+        let recall = Kind::Recall { peer: group.clone().into(), seq, reason: String::new() };
+        service.conversation("owner", recall).unwrap();
+        let changes = |name: &str| service.log(name).iter().filter(|what| matches!(what, What::Changed(_))).count();
+        assert_eq!((changes("ben"), changes("anna")), (1, 0), "{group_fanout_max}");
+    }
+}
+
+#[test]
+fn grp_27_who_has_applied_is_told_that_the_group_is_gone() {
+    let service = Service::start(Settings::default());
+    let group = service.group(GroupType::Public, &[]);
+    service.change("eve", GroupChange::Join { group: group.clone(), wording: String::new() }).unwrap();
+    service.change("owner", GroupChange::Dissolve { group }).unwrap();
+    let log = service.log("eve");
+    assert!(
+        matches!(log.last(), Some(What::GroupApplication(told)) if told.state() == GroupApplicationState::Dropped),
+        "{log:?}"
+    );
 }

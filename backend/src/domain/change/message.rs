@@ -9,10 +9,10 @@ use protocol::{
 
 use super::Change;
 use crate::domain::{
-    Error, GroupId, Peer,
+    Error, GroupId, Peer, UserId,
     act::{Answer, Author, Staging},
     callbacks::Happened,
-    elements::Facts,
+    elements::{self, Facts},
     groups::{Refusal, access},
     keys::{self, Tail},
     merged,
@@ -45,6 +45,10 @@ pub(super) async fn recall(
                 ensure_in_time(staging, change, peer, &message, window_ms)?;
             }
             message.recalled = Some(Recalled { by, time_ms: staging.now_ms, reason: reason.to_owned() });
+            if let Peer::Group(group) = peer {
+                // What is no longer said mentions nobody.
+                named(&message.body).iter().for_each(|user| clear_mention(staging, change, group, user, seq));
+            }
             message.body = Bytes::new();
             message.revision += 1;
         }
@@ -107,10 +111,42 @@ pub(super) async fn edit(
             false => staging.tx.clear(&key),
         }
     }
+    if let Peer::Group(group) = peer {
+        move_mentions(staging, change, group, &message, body).await?;
+    }
     message.body = body.clone();
     message.edited_ms = staging.now_ms;
     message.revision += 1;
     put_changed(staging, change, peer, message).await
+}
+
+/// Whom a body mentions by name.
+fn named(body: &Bytes) -> Vec<UserId> {
+    elements::check(body, Author::Admin).ok().flatten().map(|facts| facts.mentions.clone()).unwrap_or_default()
+}
+
+fn clear_mention(staging: &Staging<'_>, change: &Change, group: &GroupId, user: &UserId, seq: u64) {
+    staging.tx.clear(&keys::mention(change.app, user, &group.clone().into(), seq));
+}
+
+/// Has a group's message mention by name whom its new body names, of the members who receive it.
+async fn move_mentions(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    group: &GroupId,
+    message: &Message,
+    body: &Bytes,
+) -> Result<(), Error> {
+    let (app, seq, peer) = (change.app, message.seq, Peer::Group(group.clone()));
+    named(&message.body).iter().for_each(|user| clear_mention(staging, change, group, user, seq));
+    for user in named(body).iter().filter(|user| **user != change.user) {
+        let Some(member) = access::member(staging, app, group, user).await? else { continue };
+        let is_seen = !member.deaf && staging.get(&keys::deleted(app, user, &peer, seq)).await?.is_none();
+        if is_seen {
+            staging.tx.set(keys::mention(app, user, &peer, seq), Bytes::new());
+        }
+    }
+    Ok(())
 }
 
 fn ensure_sender(change: &Change, message: &Message) -> Result<(), Error> {

@@ -336,6 +336,7 @@ async fn remove_rows(
     let stored = staging.get(&key).await?.unwrap_or_default();
     let joined = JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))?;
     let mut former = former(staging, app, user, group).await?;
+    let until_version = staging.tx.read_version().await?;
     former.push(SpanRecord {
         first_seq: member.first_seq,
         last_seq: head.seq,
@@ -343,6 +344,7 @@ async fn remove_rows(
         is_large: joined.is_large && !joined.deaf,
         from_version: joined.from_version,
         active_hour: if head.last_seq > 0 { hour_of(head.active_ms) } else { 0 },
+        until_version,
     });
     former.muted_until_ms = member.muted_until_ms;
     staging.set(keys::former_group(app, user, group), former.encode_to_vec());
@@ -379,7 +381,8 @@ pub(crate) async fn set_deaf(
         let mut former = former(staging, app, user, group).await?;
         let JoinedRecord { first_seq, is_large, from_version, .. } = joined;
         let active_hour = former.spans.last().map_or(0, |span| span.active_hour);
-        former.push(SpanRecord { first_seq, last_seq: head.seq, is_large, from_version, active_hour });
+        let (last_seq, until_version) = (head.seq, staging.tx.read_version().await?);
+        former.push(SpanRecord { first_seq, last_seq, is_large, from_version, active_hour, until_version });
         staging.set(keys::former_group(app, user, group), former.encode_to_vec());
     }
     let hears_again = joined.deaf && !deaf;

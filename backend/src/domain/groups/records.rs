@@ -141,6 +141,10 @@ pub(crate) struct SpanRecord {
     /// The hour, since the Unix epoch, under which the conversation stands in the user's list; 0: it does not.
     #[prost(uint32, tag = "5")]
     pub(crate) active_hour: u32,
+    /// A version of the store at which the user was still in. What stands in the group's log behind it, and is no
+    /// message up to `last_seq`, does not concern him.
+    #[prost(uint64, tag = "6")]
+    pub(crate) until_version: u64,
 }
 
 /// An open application for a group.

@@ -96,6 +96,13 @@ pub(crate) async fn append_tips(
     Ok(())
 }
 
+/// Where a message stands, for who looks for it later: see [`SentRecord`].
+#[derive(Debug, Default)]
+struct Standing {
+    log_owner: String,
+    is_told_apart: bool,
+}
+
 /// A group that is told something.
 struct Told<'a> {
     app: AppId,
@@ -122,9 +129,9 @@ impl Told<'_> {
         };
         let mentioned = |user: &UserId| *user != new.from && super::mentioned(new.facts.as_deref(), user);
         let is_unannounced = new.treatment.unannounced;
-        let head = match is_unannounced {
+        let (head, standing) = match is_unannounced {
             false => self.append(staging, Some(&new.from), &new.treatment, message, mentioned).await?,
-            true => self.put(staging, &new.treatment, message, &[]).await?.0,
+            true => (self.put(staging, &new.treatment, message, &[]).await?.0, Standing::default()),
         };
         let sent = SentRecord {
             group: group.to_string(),
@@ -133,6 +140,8 @@ impl Told<'_> {
             unreceived: is_unannounced,
             hidden: is_unannounced,
             is_in_group_log: self.record.is_large,
+            log_owner: standing.log_owner,
+            is_told_apart: standing.is_told_apart,
             ..SentRecord::default()
         };
         staging.set(keys::sent(app, &new.from, &new.client_message_id), sent.encode_to_vec());
@@ -152,7 +161,7 @@ impl Told<'_> {
         treatment: &Treatment,
         message: Message,
         mentioned: impl Fn(&UserId) -> bool,
-    ) -> Result<Head, Error> {
+    ) -> Result<(Head, Standing), Error> {
         let (app, group) = (self.app, self.group);
         let members = access::members(staging.tx, app, group, ReadMode::Serializable).await?;
         let all: Vec<UserId> = members.iter().map(|(user, _)| user.clone()).collect();
@@ -168,10 +177,12 @@ impl Told<'_> {
         let event = EncodedEvent::message(stored);
         let stamp = staging.append_to_group(app, group, own_logs, kind.clone(), event.clone());
         // Who speaks without receiving has other devices, which are told apart.
-        if let Some((deaf, _)) = members.iter().find(|(user, member)| Some(user) == actor && member.deaf) {
+        let deaf = members.iter().find(|(user, member)| Some(user) == actor && member.deaf);
+        if let Some((deaf, _)) = deaf {
             staging.append_at(stamp, app, deaf, kind, event);
         }
-        Ok(head)
+        let log_owner = own_logs.and_then(<[UserId]>::first).map(UserId::to_string).unwrap_or_default();
+        Ok((head, Standing { log_owner, is_told_apart: deaf.is_some() }))
     }
 
     /// Writes a message as the group's next. Returns the head, and the message as it is stored.
@@ -211,6 +222,10 @@ async fn room_repeat(staging: &mut Staging<'_>, new: &NewMessage, group: &GroupI
         let key = keys::room_sent(new.app, hour, group, &new.from, &new.client_message_id);
         if let Some(stored) = staging.get(&key).await? {
             let RoomSentRecord { seq, time_ms } = RoomSentRecord::decode(stored).map_err(|_| damaged("room sent"))?;
+            if staging.again {
+                // An earlier run may have stored it unheard, so nobody was told. Devices drop what they have.
+                push(staging, new, group, &Head { seq, time_ms, ..Head::default() });
+            }
             return Ok(Some(Answer::Sent { seq, time_ms, duplicate: true }));
         }
     }

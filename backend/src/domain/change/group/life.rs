@@ -7,8 +7,8 @@ use prost::Message as _;
 use protocol::{
     EncodedPush,
     message::{
-        GroupJoinOption, GroupLeft, GroupPush, GroupRole, GroupTips, GroupUpdate, event::What, group_left::Why,
-        group_push, group_tips,
+        GroupApplication, GroupApplicationState, GroupJoinOption, GroupLeft, GroupPush, GroupRole, GroupTips,
+        GroupUpdate, event::What, group_left::Why, group_push, group_tips,
     },
 };
 
@@ -21,10 +21,11 @@ use crate::{
         AppId, Error, GroupId, UserId,
         act::{Answer, Author, Staging},
         change::Change,
+        damaged,
         groups::{
             GENERATED_PREFIX, Refusal, access,
             entering::{self, Entrant, Telling, tips},
-            records::{GroupRecord, MemberRecord},
+            records::{GroupApplicationRecord, GroupRecord, MemberRecord},
             table::{self, Rules, Who},
         },
         keys::{self, Tail},
@@ -32,7 +33,7 @@ use crate::{
         send::group::append_tips,
         settings::Settings,
     },
-    store::ReadMode,
+    store::{RangeQuery, ReadMode},
 };
 
 /// Words of a group's name by which it is found, at the most.
@@ -385,16 +386,42 @@ pub(super) async fn dissolve(staging: &mut Staging<'_>, change: &Change, group: 
         staging.clear(&keys::joined_group(app, user, group));
         staging.clear(&keys::former_group(app, user, group));
         if !rules.is_room() {
-            staging.append_stored(app, user, &What::GroupLeft(left.clone()));
             staging.note_membership(user, group, false);
         }
     }
-    if rules.is_room() {
-        staging.push(group.clone(), EncodedPush::group(&GroupPush { what: Some(group_push::What::Left(left)) }));
+    match rules.is_room() {
+        true => {
+            staging.push(group.clone(), EncodedPush::group(&GroupPush { what: Some(group_push::What::Left(left)) }))
+        }
+        false => staging.append_stored_for_all(app, members.iter().map(|(user, _)| user), &What::GroupLeft(left)),
     }
+    drop_applications(staging, change, group).await?;
     put_words(staging, app, group, Some(&record), None);
     remove_rows(staging, app, group).await?;
     Ok(Answer::Done)
+}
+
+/// Tells everybody who has applied that nobody will answer. Who would have decided hears of the group's end.
+async fn drop_applications(staging: &mut Staging<'_>, change: &Change, group: &GroupId) -> Result<(), Error> {
+    /// More can't be told in one transaction.
+    const APPLICATIONS_MAX: usize = 1_000;
+    let (begin, end) = keys::group_applications(change.app, group);
+    let query = RangeQuery { begin, end, limit: APPLICATIONS_MAX, reverse: false, mode: ReadMode::Serializable };
+    for (key, stored) in staging.tx.range(query).await?.pairs {
+        let Some(applicant) = keys::two_names(&key).and_then(|(_, name)| UserId::new(&name)) else { continue };
+        let record = GroupApplicationRecord::decode(stored).map_err(|_| damaged("group application"))?;
+        let told = GroupApplication {
+            group: group.to_string(),
+            user: applicant.to_string(),
+            wording: record.wording,
+            time_ms: record.time_ms,
+            state: GroupApplicationState::Dropped.into(),
+            by: change.user.to_string(),
+            text: String::new(),
+        };
+        staging.append_stored(change.app, &applicant, &What::GroupApplication(told));
+    }
+    Ok(())
 }
 
 /// Removes everything of a group but what was said, which expires like everything that is said, and its sequence.

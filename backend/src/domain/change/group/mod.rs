@@ -294,10 +294,16 @@ impl GroupChange {
         /// Rows and events of somebody who comes or goes.
         const MEMBER_BYTES: usize = 4_000;
         /// An event in the log of each member of a group that is not large.
-        const TOLD_BYTES: usize = 200 * 400;
+        const TOLD_BYTES: usize = FANOUT_MAX * 400;
+        /// As many logs at the most, unless the application has set another limit.
+        const FANOUT_MAX: usize = 200;
         match self {
             // Whatever the group's size: it is taken alone.
             GroupChange::Dissolve { .. } => 2 << 20,
+            // What it says stands in each member's log.
+            GroupChange::Notify { .. } => {
+                self.bytes() * (1 + FANOUT_MAX) + self.named().len() * MEMBER_BYTES + TOLD_BYTES
+            }
             _ => self.bytes() + self.named().len() * MEMBER_BYTES + TOLD_BYTES,
         }
     }
