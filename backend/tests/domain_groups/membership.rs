@@ -24,8 +24,7 @@ fn grp_01_a_group_has_so_many_members_and_a_user_so_many_groups() {
     let group_members_max = GroupMembersMax { work: 3, public: 2, meeting: 200 };
     let service = Service::start(Settings { group_members_max, groups_joined_max: 2, ..Settings::default() });
     let work = service.group(GroupType::Work, &["anna"]);
-    let invite =
-        GroupChange::Invite { group: work, users: users(&["ben", "cleo", "anna", "nobody"]), silent: false };
+    let invite = GroupChange::Invite { group: work, users: users(&["ben", "cleo", "anna", "nobody"]), silent: false };
     let expected = [Ok(()), Err(Refusal::Full), Err(Refusal::MemberAlready), Err(Refusal::UserUnknown)];
     assert_eq!(each(service.change("owner", invite)), expected);
     service.change("anna", create(&group("second"), GroupType::Work)).unwrap();

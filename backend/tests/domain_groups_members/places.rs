@@ -59,8 +59,7 @@ fn grp_12_without_a_word_only_they_are_told_whom_it_concerns() {
     assert_eq!(told[0], ("anna".to_owned(), Told::Receives(true)), "first of all");
     assert!(matches!(&told[1], (to, Told::Entered(entered)) if to == "anna" && entered.by == "administrator"));
     assert_eq!(told.len(), 2);
-    let silent =
-        GroupChange::Remove { group: group.clone(), users: users(&["anna"]), reason: "why".into(), silent: true };
+    let silent = GroupChange::Remove { group, users: users(&["anna"]), reason: "why".into(), silent: true };
     assert_eq!(outcomes(service.ask("owner", silent)), [Ok(())]);
     let told = service.told();
     let is_left =

@@ -391,7 +391,7 @@ pub(super) async fn dissolve(staging: &mut Staging<'_>, change: &Change, group: 
     }
     match rules.is_room() {
         true => {
-            staging.push(group.clone(), EncodedPush::group(&GroupPush { what: Some(group_push::What::Left(left)) }))
+            staging.push(group.clone(), EncodedPush::group(&GroupPush { what: Some(group_push::What::Left(left)) }));
         }
         false => staging.append_stored_for_all(app, members.iter().map(|(user, _)| user), &What::GroupLeft(left)),
     }
