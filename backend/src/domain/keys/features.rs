@@ -72,7 +72,7 @@ pub fn mention(app: AppId, user: &UserId, peer: &Peer, seq: u64) -> Bytes {
     key(&(app, MENTION, user.as_str(), kind, name, seq))
 }
 
-/// The sequence that a key of [`deleted`], [`mention`], [`message`](super::message) or [`pin`] ends with.
+/// The sequence that a key of [`deleted`], [`mention`], [`message`](super::message) or a pin ends with.
 pub fn last_seq(key: &[u8]) -> Option<u64> {
     match unpack::<Vec<Element<'_>>>(key).ok()?.last()? {
         Element::Int(seq) => u64::try_from(*seq).ok(),
@@ -80,7 +80,7 @@ pub fn last_seq(key: &[u8]) -> Option<u64> {
     }
 }
 
-/// The name in a key of [`extension`].
+/// The name in a key of an extension.
 pub fn extension_name(key: &[u8]) -> Option<String> {
     match unpack::<Vec<Element<'_>>>(key).ok()?.pop()? {
         Element::String(name) => Some(name.into_owned()),
