@@ -39,7 +39,12 @@ impl Recent {
     /// Notes a message that a group was pushed. Only those of live rooms are ever asked for, and only those are
     /// pushed with a sequence.
     pub fn note(&self, app: AppId, group: &GroupId, news: &News) {
-        let News::Push(push) = news else { return };
+        let push = match news {
+            News::Push(push) => push,
+            // It is gone: another one of its id has nothing to do with what was said here.
+            News::Left(_) => return self.forget(app, group),
+            _ => return,
+        };
         let Some(message) = push.as_message() else { return };
         let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         rooms.clock += 1;
@@ -53,6 +58,10 @@ impl Recent {
         if rooms.rooms.len() > ROOMS_MAX {
             rooms.forget_half();
         }
+    }
+
+    fn forget(&self, app: AppId, group: &GroupId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).rooms.remove(&(app, group.clone()));
     }
 
     /// The last messages of a room, oldest first.
@@ -92,6 +101,9 @@ mod tests {
         let seqs: Vec<u64> = recent.of(1, &room(0)).iter().map(|message| message.seq).collect();
         assert_eq!(seqs, (11..=30).collect::<Vec<_>>());
         assert!(recent.of(2, &room(0)).is_empty(), "another application's");
+        recent.note(1, &room(1), &message(1));
+        recent.note(1, &room(1), &News::Left(room(1)));
+        assert!(recent.of(1, &room(1)).is_empty(), "it is gone");
         (1..=ROOMS_MAX).for_each(|number| recent.note(1, &room(number), &message(1)));
         assert!(recent.of(1, &room(0)).is_empty(), "nothing was said there for longest");
         assert_eq!(recent.of(1, &room(ROOMS_MAX)).len(), 1);

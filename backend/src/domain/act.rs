@@ -239,7 +239,7 @@ pub enum News {
     Event(Versionstamp, EncodedEvent),
     /// From here on the user receives what the group is told. To users, never to groups.
     Entered(GroupId),
-    /// From here on the user does not. To users, never to groups.
+    /// From here on the user does not; told to the group, nobody does: it is gone.
     Left(GroupId),
     /// Something that is in no log.
     Push(EncodedPush),
@@ -458,6 +458,12 @@ impl<'a> Staging<'a> {
         let group = group.clone();
         let news = if has_entered { News::Entered(group) } else { News::Left(group) };
         self.notices.push(StagedNotice { to: user.clone().into(), what: StagedNews::Settled(news) });
+    }
+
+    /// Has nobody receive any more what a group is told, whoever is there: it is gone.
+    pub(crate) fn note_end(&mut self, group: &GroupId) {
+        let news = StagedNews::Settled(News::Left(group.clone()));
+        self.notices.push(StagedNotice { to: group.clone().into(), what: news });
     }
 
     /// The same for what has no record of its own: the entry holds it.

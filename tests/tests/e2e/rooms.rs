@@ -121,3 +121,34 @@ fn who_is_banned_is_out_at_once_and_a_dissolved_room_is_empty() {
     assert!(matches!(left.why(), Why::Dissolved));
     assert_eq!(code(ben.send_to_group(&room, "hello?")), Some(ErrorCode::GROUP_UNKNOWN));
 }
+
+#[test]
+fn a_new_group_of_a_dissolved_room_s_id_has_nothing_to_do_with_it() {
+    let gateway = Gateway::start();
+    let (mut host, mut anna) = (gateway.login("host"), gateway.login("anna"));
+    let mut guest = guest(&gateway);
+    let dissolve = protocol::message::DissolveGroup { group: "place".into() };
+    for kind in [GroupType::Avchatroom, GroupType::Meeting] {
+        host.try_create_group(GroupType::Avchatroom, "place", &[]).expect("made");
+        host.join_group("place").expect("in");
+        for client in [&mut anna, &mut guest] {
+            client.join_group("place").expect("in");
+        }
+        host.send_to_group("place", "to the room").expect("sent");
+        for client in [&mut anna, &mut guest] {
+            assert_eq!(client.next_room_message().text(), "to the room");
+        }
+        host.call::<Done>(Command::DissolveGroup, &dissolve).expect("dissolved");
+        host.try_create_group(kind, "place", &[]).expect("made again");
+        if kind == GroupType::Avchatroom {
+            assert!(host.join_group("place").expect("in").recent.is_empty(), "it was said in another room");
+        }
+        host.send_to_group("place", "to the new one").expect("sent");
+        for client in [&mut anna, &mut guest] {
+            client.ping();
+            assert_eq!(client.pushes_waiting(), 0, "{} is not in it", client.user());
+        }
+        assert_eq!(code(anna.send_to_group("place", "hello?")), Some(ErrorCode::GROUP_RIGHT_MISSING));
+        host.call::<Done>(Command::DissolveGroup, &dissolve).expect("dissolved");
+    }
+}

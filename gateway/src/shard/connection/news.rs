@@ -20,6 +20,10 @@ impl Connection {
             return;
         }
         let Inner { session: Some(session), protocol, .. } = &mut *inner else { return };
+        // Holds whether or not the client reads what it is sent.
+        if let Delivered::Membership(group, is_in) = &what {
+            return members::changed(&self.core, self.id, session, group, *is_in);
+        }
         if crowded {
             self.core.metrics.pushes_dropped.increment(1);
             drop(inner);
@@ -38,11 +42,7 @@ impl Connection {
                 session.notice(position, true);
                 false
             }
-            Delivered::Membership(group, is_in) => {
-                members::changed(&self.core, self.id, session, &group, is_in);
-                false
-            }
-            Delivered::Event(..) | Delivered::Push(_) => false,
+            Delivered::Event(..) | Delivered::Push(_) | Delivered::Membership(..) => false,
             Delivered::Behind => {
                 // That the user has come into groups may not have been told, either.
                 session.groups.mark_stale();

@@ -392,6 +392,7 @@ pub(super) async fn dissolve(staging: &mut Staging<'_>, change: &Change, group: 
     match rules.is_room() {
         true => {
             staging.push(group.clone(), EncodedPush::group(&GroupPush { what: Some(group_push::What::Left(left)) }));
+            staging.note_end(group);
         }
         false => staging.append_stored_for_all(app, members.iter().map(|(user, _)| user), &What::GroupLeft(left)),
     }
