@@ -4,12 +4,12 @@
 //! one number for all.
 
 use backend::{
-    domain::{Error, friends::Refusal, usersig::Invalid},
+    domain::{Error, friends::Refusal, groups, usersig::Invalid},
     store::StoreError,
 };
 
 use super::fields::Wrong;
-use crate::errors::{profile_code, relation_code};
+use crate::errors::{group_code, profile_code, relation_code};
 
 /// A published code with its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,12 @@ const SENDER_OR_RECIPIENT: Code = Code(20003, "sender or recipient is invalid or
 const SEND_REFUSED: Code = Code(20006, "the application refused it");
 const MESSAGE_UNKNOWN: Code = Code(20022, "no such message");
 const MESSAGE_RECALLED: Code = Code(20023, "the message was recalled");
+
+// Groups.
+const GROUP_INTERNAL: Code = Code(10002, "internal error, try again");
+pub const GROUP_ARGUMENT: Code = Code(10004, "a parameter is missing or invalid");
+pub const GROUP_ID_INVALID: Code = Code(10015, "GroupId is none");
+const GROUP_REFUSED: Code = Code(10016, "the application refused it");
 
 // Recent contacts.
 pub const CONTACT_ACCOUNT: Code = Code(50001, "no such account");
@@ -225,6 +231,27 @@ pub fn of_message_field(wrong: &Wrong) -> Failure {
         _ => MESSAGES_ARGUMENT,
     };
     code.because(wrong)
+}
+
+/// Of `group_open_http_svc` and its neighbours.
+pub fn of_groups(error: &Error) -> Failure {
+    match error {
+        Error::Group(refusal) => of_group_refusal(*refusal),
+        Error::UserInvalid => of_group_refusal(groups::Refusal::UserUnknown),
+        Error::MessageUnknown => of_group_refusal(groups::Refusal::MessageUnknown),
+        Error::MessageRecalled => of_group_refusal(groups::Refusal::MessageRecalled),
+        Error::Argument(why) | Error::ListFull(why) | Error::Element(why) => GROUP_ARGUMENT.because(why),
+        Error::MessageEmpty | Error::MessageInvalid | Error::ContentUnknown => GROUP_ARGUMENT.because(error),
+        Error::MessageTooLong { .. } => MESSAGE_TOO_LONG.because(error),
+        Error::Refused { code: 0, text } => GROUP_REFUSED.because(text),
+        Error::Refused { code, text } => Failure { code: *code, info: text.clone() },
+        error => internal(error, GROUP_INTERNAL),
+    }
+}
+
+/// Why something was not done with a group, or with one user in it.
+pub fn of_group_refusal(refusal: groups::Refusal) -> Failure {
+    Failure { code: group_code(refusal).0, info: refusal.to_string() }
 }
 
 /// Of `recentcontact`.

@@ -1,8 +1,8 @@
 //! The server API: what an application's own server asks of the gateway (CON-10). API.md says what is served.
 //!
 //! - [`server`]: HTTPS. [`call`]: who calls, and may they; the answer. [`table`]: which commands there are.
-//! - [`accounts`], [`profile`], [`sns`], [`messages`], [`past`], [`extensions`], [`contacts`], [`announcements`],
-//!   [`config`], [`files`]: what each does.
+//! - [`accounts`], [`profile`], [`sns`], [`messages`], [`past`], [`extensions`], [`contacts`], [`groups`],
+//!   [`announcements`], [`config`], [`files`]: what each does.
 //! - [`elements`]: message bodies as JSON and as the protocol writes them. [`fields`]: reading JSON as the published
 //!   API takes it; [`tags`]: values with names. [`named`]: a result for each account named. [`codes`]: the published
 //!   error codes. [`msg_key`], [`beijing`]: names of messages, times.
@@ -22,6 +22,7 @@ pub mod elements;
 mod extensions;
 pub mod fields;
 mod files;
+mod groups;
 mod messages;
 pub mod msg_key;
 mod named;

@@ -11,7 +11,7 @@ use super::{
     codes::{self, Code, Failure},
     config, contacts, extensions,
     fields::Fields,
-    files, messages, past, profile,
+    files, groups, messages, past, profile,
     sns::{blacklist, check, friends, lists, read},
 };
 
@@ -105,6 +105,9 @@ rows! {
         "group_delete", lists::delete, 32, 200, "deletes friend lists";
         "group_get", lists::get, 32, 200, "reads friend lists";
     }
+    "group_open_http_svc", codes::GROUP_ARGUMENT, BODY_BYTES {
+        "destroy_group", groups::destroy, 1, 200, "dissolves a group";
+    }
     "recentcontact", codes::CONTACT_ARGUMENT, BODY_BYTES {
         "get_list", contacts::list, 100, 200, "reads a conversation list";
         "delete", contacts::delete, 1, 200, "takes a conversation off the list";
@@ -142,7 +145,7 @@ rows! {
 
 /// Published commands that are not served yet, by service.
 const NOT_YET: &[(&str, &[&str])] = &[
-    ("group_open_http_svc", &["all of its commands"]),
+    ("group_open_http_svc", &["most of its commands"]),
     ("openim", &["delete_c2c_msg_ramble"]),
     ("follow", &["all of its commands"]),
     ("im_cos_msg", &["get_cos_sig", "forbid_illegal_object", "allow_banned_object"]),
