@@ -67,6 +67,8 @@
 //! | `(app, 80, word, group)` | empty: a word of a group's name, in lower case |
 //! | `(app, 81, user)` | `GroupsOfUserRecord`: how many groups the user is in, and owns |
 //! | `(app, 82, hour, group, sender, client_message_id)` | `RoomSentRecord`: what a send to a live room was answered |
+//! | `(app, 83, place, group)` | the group's type, 4 bytes little-endian: all groups, in the order of their making |
+//! | `(app, 84, type)` | how many groups of a type there are, i64 little-endian |
 //! | `(app, 53)` | how much of it is still to be told, i64 little-endian |
 //! | `(0, 39)` | which store this is: 8 random bytes |
 //! | `(0, 28)` | how often applications have changed, u64 little-endian |
@@ -166,6 +168,8 @@ const GROUP_SENT: u32 = 79;
 const GROUP_WORD: u32 = 80;
 const GROUPS_OF_USER: u32 = 81;
 const ROOM_SENT: u32 = 82;
+const GROUP_LISTED: u32 = 83;
+const GROUP_TOTAL: u32 = 84;
 const CALLBACKS_LEFT: u32 = 53;
 
 /// The subspaces by name, for people.
@@ -231,6 +235,8 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (GROUP_WORD, "words of group names"),
     (GROUPS_OF_USER, "group counts of users"),
     (ROOM_SENT, "answers to sends to live rooms"),
+    (GROUP_LISTED, "list of groups"),
+    (GROUP_TOTAL, "numbers of groups"),
     (CALLBACKS_LEFT, "count of callbacks"),
 ];
 

@@ -65,6 +65,15 @@ impl<'a> Fields<'a> {
         self.read(field, "a whole number of 32 bits", to_i32)
     }
 
+    /// A whole number of 64 bits with its sign.
+    pub fn number_i64(self, field: &'static str) -> Result<Option<i64>, Wrong> {
+        let to_i64 = |value: &Value| match value {
+            Value::String(digits) => digits.parse().ok(),
+            value => value.as_i64(),
+        };
+        self.read(field, "a whole number of 64 bits", to_i64)
+    }
+
     /// Any number.
     pub fn decimal(self, field: &'static str) -> Result<Option<f64>, Wrong> {
         let to_f64 = |value: &Value| match value {

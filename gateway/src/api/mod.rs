@@ -22,7 +22,7 @@ pub mod elements;
 mod extensions;
 pub mod fields;
 mod files;
-mod groups;
+pub mod groups;
 mod messages;
 pub mod msg_key;
 mod named;

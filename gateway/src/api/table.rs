@@ -11,7 +11,9 @@ use super::{
     codes::{self, Code, Failure},
     config, contacts, extensions,
     fields::Fields,
-    files, groups, messages, past, profile,
+    files,
+    groups::{content, info, life, members},
+    messages, past, profile,
     sns::{blacklist, check, friends, lists, read},
 };
 
@@ -106,7 +108,36 @@ rows! {
         "group_get", lists::get, 32, 200, "reads friend lists";
     }
     "group_open_http_svc", codes::GROUP_ARGUMENT, BODY_BYTES {
-        "destroy_group", groups::destroy, 1, 200, "dissolves a group";
+        "get_appid_group_list", info::all, 10000, 100, "reads the ids of all groups";
+        "create_group", life::create, 100, 200, "makes a group";
+        "get_group_info", info::get, 50, 200, "reads groups, with their members";
+        "get_group_member_info", members::get, 6000, 200, "reads the members of a group";
+        "get_specified_group_member_info", members::chosen, 50, 200, "reads chosen members of a group";
+        "modify_group_base_info", life::modify, 1, 200, "changes a group";
+        "add_group_member", members::add, 100, 200, "puts users into a group";
+        "delete_group_member", members::delete, 100, 200, "removes members of a group";
+        "modify_group_member_info", members::modify, 1, 200, "changes a member";
+        "destroy_group", life::destroy, 1, 200, "dissolves a group";
+        "get_joined_group_list", info::joined, 4096, 200, "reads the groups of a user";
+        "get_role_in_group", info::roles, 500, 200, "says what users are in a group";
+        "forbid_send_msg", members::mute, 500, 200, "mutes members of a group";
+        "get_group_muted_account", members::muted, 6000, 200, "says who is muted in a group";
+        "get_group_shutted_uin", members::shut_up, 6000, 200, "the same, by its older name";
+        "change_group_owner", life::change_owner, 1, 200, "gives a group to another member";
+        "ban_group_member", members::ban, 100, 200, "keeps users out of a group for a time";
+        "unban_group_member", members::unban, 100, 200, "lets users into a group again";
+        "get_group_ban_member", members::banned, 100, 200, "says who is kept out of a group";
+        "get_online_member_num", life::online, 1, 200, "says how many are in a group now";
+        "modify_group_attr", content::modify_attributes, 16, 200, "changes attributes of a group";
+        "set_group_attr", content::set_attributes, 16, 200, "replaces all attributes of a group";
+        "delete_group_attr", content::delete_attributes, 16, 200, "takes attributes off a group";
+        "clear_group_attr", content::clear_attributes, 1, 200, "takes all attributes off a group";
+        "get_group_counter", content::counters, 20, 200, "reads counters of a group";
+        "update_group_counter", content::update_counters, 20, 200, "changes counters of a group";
+        "delete_group_counter", content::delete_counters, 20, 200, "takes counters off a group";
+    }
+    "group_open_attr_http_svc", codes::GROUP_ARGUMENT, BODY_BYTES {
+        "get_group_attr", content::attributes, 1, 200, "reads the attributes of a group";
     }
     "recentcontact", codes::CONTACT_ARGUMENT, BODY_BYTES {
         "get_list", contacts::list, 100, 200, "reads a conversation list";
@@ -212,6 +243,11 @@ those of one application, as published; `api.rate_percent` scales them.
 - `im_push` reaches users who are online at once. Within `MsgLifeTime` it reaches others when they log in, in the
   conversation with `From_Account`, as a message that is stored. Its quota and interval are settings of the
   application. Accounts made later are not told.
+- Groups: types are answered by their older names (`Private`, `ChatRoom`) and understood by the newer ones (`Work`,
+  `Meeting`), too. `InviteJoinOption` follows from the type. `MuteAllMember` and `MuteUntil` have their older names beside
+  them. `get_group_info` tells up to 10,000 members in one call. Of a live room owner and administrators are kept as
+  members; who is there now has commands of its own, so `WithHugeGroups` adds nothing. Members stand by name.
+- `Next` of `get_appid_group_list` follows from the time of groups' making; a page may be short, or hold one more.
 - `getappinfo` has the figures that are kept: registrations, `LoginTimes`, `UpMsgNum` and `C2CUpMsgNum` (messages sent by
   users and by the server), `CallBackReq` and `CallBackRsp`. Gateways add what they have counted every five seconds; what
   one has not added when it dies is missing.

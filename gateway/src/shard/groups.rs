@@ -15,7 +15,6 @@ use backend::domain::{
     },
 };
 use bytes::Bytes;
-use futures::channel::oneshot;
 use protocol::{
     EncodedPush, ErrorCode,
     message::{
@@ -25,7 +24,7 @@ use protocol::{
         GetGroupOnlineReply, GetGroupReceipts, GetGroupReceiptsReply, GetGroups, GetGroupsReply, GetJoinedGroups,
         GetJoinedGroupsReply, Group, GroupCounterOperation, GroupMember, GroupPush, GroupResult, GroupResults,
         GroupRole, GroupTips, GroupUpdate, GroupUserResult, InviteToGroup, JoinGroup, JoinGroupReply, LeaveGroup,
-        MuteGroupMembers, OnlineState, RemoveFromGroup, SearchGroups, SearchGroupsReply, TransferGroup, UpdateGroup,
+        MuteGroupMembers, RemoveFromGroup, SearchGroups, SearchGroupsReply, TransferGroup, UpdateGroup,
         UpdateGroupAttributes, UpdateGroupCounter, UpdateGroupMember, group_push, group_tips,
     },
 };
@@ -39,8 +38,7 @@ use super::{
 };
 use crate::{
     errors::{Refusal, group_code},
-    homes,
-    mailbox::{HomeMail, Mail},
+    present::{self, Present},
 };
 
 /// Groups read in one request, at the most.
@@ -51,8 +49,6 @@ const MEMBERS_MAX: usize = 100;
 const SEARCH_BYTES_MAX: usize = 100;
 /// Live rooms that one connection may be in.
 const ROOMS_MAX: usize = 10;
-/// Members of a group who are asked about, at the most, when those online are counted.
-const ONLINE_ASKED_MAX: usize = 6_000;
 
 /// What became of each user, as the reply says it.
 pub(super) fn results(outcomes: Vec<(UserId, Result<(), groups::Refusal>)>) -> GroupResults {
@@ -260,44 +256,22 @@ pub(super) fn members(connection: &Rc<Connection>, request: u32, asked: GetGroup
     let role = |role: &i32| GroupRole::try_from(*role).map_err(|_| invalid("roles names no role"));
     let roles = asked.roles.iter().map(role).collect::<Result<Vec<_>, _>>()?;
     let limit = page_limit(connection, asked.limit)?;
-    let task = connection.clone();
-    let store = connection.core.shared.store.clone();
+    let shared = connection.core.shared.clone();
     answer(connection, request, async move {
-        let shown = shown_members(&store, app, &asker, &group).await?;
+        let shown = present::shown_members(&shared, app, &asker, &group).await?;
         if let Some(shown) = shown.filter(|_| roles.is_empty()) {
-            let users = in_room(&task, app, &group).await.0;
+            let users = present::in_room(&shared.router, app, &group).await.0;
             let behind = users.into_iter().filter(|user| after.as_ref().is_none_or(|after| user > after));
             let members: Vec<_> = behind.take(shown.min(limit.entries_max)).map(present).collect();
             return Ok(GetGroupMembersReply { members, more: false });
         }
-        let (members, more) = read::members(&store, app, asker, &group, after, roles, limit).await?;
+        let (members, more) = read::members(&shared.store, app, asker, &group, after, roles, limit).await?;
         Ok(GetGroupMembersReply { members, more })
     })
 }
 
 fn present(user: UserId) -> GroupMember {
     GroupMember { user: user.to_string(), role: GroupRole::Member.into(), ..GroupMember::default() }
-}
-
-/// How many members of a live room are shown; `None`: it is none.
-async fn shown_members(
-    store: &backend::store::Store,
-    app: u32,
-    asker: &Asker,
-    group: &GroupId,
-) -> Result<Option<usize>, backend::domain::Error> {
-    let (found, _) = one(store, app, asker.clone(), group).await?;
-    Ok(groups::table::rules(found.r#type()).and_then(|rules| rules.members_shown))
-}
-
-async fn one(
-    store: &backend::store::Store,
-    app: u32,
-    asker: Asker,
-    group: &GroupId,
-) -> Result<(Group, Option<GroupMember>), backend::domain::Error> {
-    let found = read::groups(store, app, asker, vec![group.clone()]).await?.pop();
-    Ok(found.unwrap_or(Err(groups::Refusal::Unknown))?)
 }
 
 pub(super) fn chosen_members(
@@ -434,47 +408,13 @@ fn enter(connection: &Rc<Connection>, app: u32, asker: &Asker, group: &GroupId, 
     connection.core.shared.router.push_to_group(app, group, push);
 }
 
-/// How many of a group are there now: of a live room whoever is in it, of others members with a device.
+/// How many of a group are there now.
 pub(super) fn online(connection: &Rc<Connection>, request: u32, asked: GetGroupOnline) -> Result<(), Refusal> {
     let (app, asker) = asker(connection)?;
     let group = group_id(&asked.group)?;
-    let task = connection.clone();
-    let store = connection.core.shared.store.clone();
+    let shared = connection.core.shared.clone();
     answer(connection, request, async move {
-        if shown_members(&store, app, &asker, &group).await?.is_some() {
-            let (users, guests) = in_room(&task, app, &group).await;
-            return Ok(GetGroupOnlineReply { members: users.len() as u32, guests: guests as u32 });
-        }
-        let limit = backend::domain::sync::PageLimit { entries_max: ONLINE_ASKED_MAX, bytes_max: usize::MAX >> 1 };
-        let (members, _) = read::members(&store, app, asker, &group, None, Vec::new(), limit).await?;
-        let users = members.iter().filter_map(|member| UserId::new(&member.user)).collect();
-        let asked = homes::ask_presence(&task.core.shared.router, app, users, None);
-        let found = asked.gather().await.unwrap_or_default();
-        let is_there = |state: i32| state != OnlineState::Offline as i32;
-        let members = found.iter().filter(|presence| is_there(presence.state)).count() as u32;
-        Ok(GetGroupOnlineReply { members, guests: 0 })
+        let Present { members, guests } = present::count(&shared, app, asker, &group).await?;
+        Ok(GetGroupOnlineReply { members: members as u32, guests: guests as u32 })
     })
-}
-
-/// Users in a live room by name, each once, and how many guests: every core says whom it has.
-async fn in_room(connection: &Connection, app: u32, group: &GroupId) -> (Vec<UserId>, usize) {
-    let mailboxes = connection.core.shared.router.mailboxes();
-    let asked: Vec<_> = mailboxes
-        .iter()
-        .map(|mailbox| {
-            let (answer, answered) = oneshot::channel();
-            mailbox.put(Mail::Home(Box::new(HomeMail::InRoom { app, group: group.clone(), answer })));
-            answered
-        })
-        .collect();
-    let (mut users, mut guests) = (Vec::new(), 0);
-    for answered in asked {
-        if let Ok((some, count)) = answered.await {
-            users.extend(some);
-            guests += count;
-        }
-    }
-    users.sort_unstable();
-    users.dedup();
-    (users, guests)
 }

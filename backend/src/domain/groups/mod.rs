@@ -3,7 +3,9 @@
 //! What may not live here: who is online, and who is in a live room now; that is the gateway's.
 
 pub(crate) mod access;
+pub mod admin;
 pub(crate) mod entering;
+pub mod listing;
 pub mod read;
 pub(crate) mod records;
 pub mod table;

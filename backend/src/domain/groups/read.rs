@@ -43,6 +43,10 @@ pub enum Asker {
 pub struct JoinedGroup {
     /// Its id.
     pub group: GroupId,
+    /// What it is.
+    pub kind: GroupType,
+    /// The user has been told of it (GRP-13).
+    pub is_active: bool,
     /// The user has been told of it, and receives what is said.
     pub is_heard: bool,
 }
@@ -221,8 +225,9 @@ pub async fn joined_ids(store: &Store, app: AppId, user: &UserId) -> Result<Vec<
     let read = async move |tx: &Tx| -> Result<Vec<JoinedGroup>, Error> {
         let page = range(tx, keys::joined_groups(app, &user), GROUPS_MAX).await?;
         let group = |(key, stored): (Bytes, Bytes)| {
-            let joined = decode_joined(stored)?;
-            Ok(JoinedGroup { group: second_group(&key)?, is_heard: joined.is_active && !joined.deaf })
+            let JoinedRecord { kind, is_active, deaf, .. } = decode_joined(stored)?;
+            let kind = GroupType::try_from(kind).unwrap_or_default();
+            Ok(JoinedGroup { group: second_group(&key)?, kind, is_active, is_heard: is_active && !deaf })
         };
         page.pairs.into_iter().map(group).collect()
     };
@@ -561,40 +566,6 @@ pub async fn search(
 
 /// Groups that one search looks at, at the most.
 const LOOKED_AT_MAX: usize = 512;
-
-/// All groups of an application, of one type or of all, by id behind `after`; and whether there are more.
-pub async fn all(
-    store: &Store,
-    app: AppId,
-    kind: Option<GroupType>,
-    after: Option<GroupId>,
-    limit: usize,
-) -> Result<(Vec<GroupId>, bool), Error> {
-    let read = async move |tx: &Tx| -> Result<_, Error> {
-        let (mut begin, end) = keys::groups(app);
-        if let Some(after) = &after {
-            begin = behind(&keys::group(app, after));
-        }
-        let mut groups = Vec::new();
-        loop {
-            let page = range(tx, (begin, end.clone()), limit.max(1)).await?;
-            let last = page.pairs.last().map(|(key, _)| key.clone());
-            for (key, stored) in page.pairs {
-                if kind.is_none_or(|kind| access::decode_group(stored).is_ok_and(|found| found.kind == kind as i32)) {
-                    if groups.len() == limit.max(1) {
-                        return Ok((groups, true));
-                    }
-                    groups.push(keys::group_of(&key).ok_or_else(|| damaged("group key"))?);
-                }
-            }
-            match last.filter(|_| page.more) {
-                Some(last) => begin = behind(&last),
-                None => return Ok((groups, false)),
-            }
-        }
-    };
-    Ok(store.run(Lane::Read, "all_groups", read).await?.0)
-}
 
 async fn range(tx: &Tx, (begin, end): (Bytes, Bytes), limit: usize) -> Result<crate::store::RangePage, Error> {
     Ok(tx.range(RangeQuery { begin, end, limit, reverse: false, mode: ReadMode::Snapshot }).await?)

@@ -51,6 +51,9 @@ pub(crate) struct GroupRecord {
     /// It is being imported: it has members and messages of before, and nobody is told of them (GRP-19).
     #[prost(bool, tag = "17")]
     pub(crate) is_importing: bool,
+    /// When what is said of it was changed last, or it was made.
+    #[prost(uint64, tag = "19")]
+    pub(crate) changed_ms: u64,
     /// Its first message's sequence: what is before it was another group's of the same id; 0 stands for 1.
     #[prost(uint64, tag = "18")]
     pub(crate) first_seq: u64,

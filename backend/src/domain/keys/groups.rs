@@ -5,8 +5,8 @@ use foundationdb_tuple::{Bytes as TupleBytes, pack, unpack};
 
 use super::{
     AppId, EVENT, EVENT_FLOOR, GROUP, GROUP_APPLICATION, GROUP_ATTRIBUTES, GROUP_BAN, GROUP_COUNTERS, GROUP_FORMER,
-    GROUP_JOINED, GROUP_MEMBER, GROUP_RECEIPT, GROUP_SENT, GROUP_WORD, GROUPS_OF_USER, GroupId, ROOM_SENT, UserId,
-    VERSIONSTAMP_TYPE, children, key,
+    GROUP_JOINED, GROUP_LISTED, GROUP_MEMBER, GROUP_RECEIPT, GROUP_SENT, GROUP_TOTAL, GROUP_WORD, GROUPS_OF_USER,
+    GroupId, ROOM_SENT, UserId, VERSIONSTAMP_TYPE, children, key,
 };
 use crate::store::Versionstamp;
 
@@ -24,6 +24,28 @@ pub fn groups(app: AppId) -> (Bytes, Bytes) {
 pub fn group_of(key: &[u8]) -> Option<GroupId> {
     let (_, _, group): (AppId, u32, String) = unpack(key).ok()?;
     GroupId::new(&group)
+}
+
+/// A group's place among all groups of its application: see `groups::listing`.
+pub fn listed_group(app: AppId, place: u64, group: &GroupId) -> Bytes {
+    key(&(app, GROUP_LISTED, place, group.as_str()))
+}
+
+/// All groups of an application from a place on.
+pub fn listed_groups(app: AppId, place: u64) -> (Bytes, Bytes) {
+    let (_, end) = children(&(app, GROUP_LISTED));
+    (key(&(app, GROUP_LISTED, place)), end)
+}
+
+/// The place and the group in a key of [`listed_groups`].
+pub fn listed_group_parts(key: &[u8]) -> Option<(u64, GroupId)> {
+    let (_, _, place, group): (AppId, u32, u64, String) = unpack(key).ok()?;
+    Some((place, GroupId::new(&group)?))
+}
+
+/// How many groups of a type there are.
+pub fn group_total(app: AppId, kind: i32) -> Bytes {
+    key(&(app, GROUP_TOTAL, kind))
 }
 
 /// What a group knows of a member.

@@ -18,11 +18,11 @@ use super::{
     APPLICATIONS_VERSION, ATTRIBUTE_NAMES, AUDIENCE, AppId, BLACKLIST, BOOK, CALLBACK, CALLBACK_CLAIM, CALLBACKS_LEFT,
     CALLBACKS_VERSION, CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, Direction, EVENT, EVENT_FLOOR, EVENT_PASS,
     EXTENSION, EventPlace, FIGURE, FRIEND, FRIEND_CHANGE, FRIEND_REMOVAL, FRIEND_REQUEST, GROUP, GROUP_APPLICATION,
-    GROUP_ATTRIBUTES, GROUP_BAN, GROUP_COUNTERS, GROUP_FORMER, GROUP_JOINED, GROUP_MEMBER, GROUP_RECEIPT, GROUP_SENT,
-    GROUP_WORD, GROUPS_OF_USER, GroupId, HISTORY_CHUNK, HISTORY_FILE, HOUR, KEPT, KEPT_BY, LABELS, MENTION, MERGED,
-    MERGED_HOUR, MESSAGE, MOMENT, MUTE, PIN, PROFILE, RELATION, REMOVAL, RETENTION_CLAIM, ROOM_SENT, SENT, STORE_ID,
-    Tail, UNFINISHED, UserId, expiry::split_number, friend_request_parts, hour_parts, one_user, two_users,
-    user_and_seq,
+    GROUP_ATTRIBUTES, GROUP_BAN, GROUP_COUNTERS, GROUP_FORMER, GROUP_JOINED, GROUP_LISTED, GROUP_MEMBER, GROUP_RECEIPT,
+    GROUP_SENT, GROUP_TOTAL, GROUP_WORD, GROUPS_OF_USER, GroupId, HISTORY_CHUNK, HISTORY_FILE, HOUR, KEPT, KEPT_BY,
+    LABELS, MENTION, MERGED, MERGED_HOUR, MESSAGE, MOMENT, MUTE, PIN, PROFILE, RELATION, REMOVAL, RETENTION_CLAIM,
+    ROOM_SENT, SENT, STORE_ID, Tail, UNFINISHED, UserId, expiry::split_number, friend_request_parts, hour_parts,
+    one_user, two_users, user_and_seq,
 };
 use crate::store::Versionstamp;
 
@@ -114,7 +114,8 @@ impl Parts {
                 Err(_) => group_name(rest).map(|_| Parts::Feature)?,
             },
             GROUP | GROUP_MEMBER | GROUP_JOINED | GROUP_FORMER | GROUP_APPLICATION | GROUP_BAN | GROUP_ATTRIBUTES
-            | GROUP_COUNTERS | GROUP_RECEIPT | GROUP_SENT | GROUP_WORD | GROUPS_OF_USER | ROOM_SENT => Parts::Feature,
+            | GROUP_COUNTERS | GROUP_RECEIPT | GROUP_SENT | GROUP_WORD | GROUPS_OF_USER | ROOM_SENT | GROUP_LISTED
+            | GROUP_TOTAL => Parts::Feature,
             RETENTION_CLAIM => Parts::RetentionClaim,
             EVENT_PASS => Parts::EventPass,
             MOMENT => Parts::Moment,
@@ -185,6 +186,8 @@ pub(crate) fn feature_decodes(subspace: u32, key: &[u8], value: &[u8]) -> bool {
         (GROUP_COUNTERS, _) => is::<GroupCountersRecord>(value),
         (GROUP_RECEIPT, 4) => value.len() == size_of::<u32>(),
         (GROUP_RECEIPT | GROUP_SENT, _) => value.len() == size_of::<u64>(),
+        (GROUP_LISTED, _) => value.len() == size_of::<i32>(),
+        (GROUP_TOTAL, _) => value.len() == size_of::<i64>(),
         (GROUP_WORD, _) => value.is_empty(),
         (GROUPS_OF_USER, _) => is::<GroupsOfUserRecord>(value),
         (ROOM_SENT, _) => is::<RoomSentRecord>(value),

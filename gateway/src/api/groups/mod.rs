@@ -1,32 +1,85 @@
 //! `group_open_http_svc` and its neighbours: groups, for an application's own server (GRP, CON-10).
 //!
+//! - [`life`]: making, changing, ending groups. [`info`]: what groups are. [`members`]: who is in them. [`content`]:
+//!   attributes and counters. [`words`]: published names.
+//!
 //! Each command acts as an administrator of the application: in no member's name, and with every right that the table
 //! of groups gives to administrators.
 
-mod life;
+pub mod content;
+pub mod info;
+pub mod life;
+pub mod members;
+pub mod words;
 
 use backend::domain::{
-    GroupId,
-    act::Act,
+    GroupId, UserId,
+    act::{Act, Answer},
     change::{Change, Kind, group::GroupChange},
+    groups::Refusal,
 };
 
-pub use life::*;
-
+use self::words::wrong;
 use super::{
     call::Call,
-    codes::{self, Failure},
-    fields::Fields,
+    codes::{self, Failure, of_group_refusal, of_groups},
+    fields::{Fields, Wrong},
 };
 
 /// The group that `GroupId` names.
 fn group_id(fields: Fields<'_>) -> Result<GroupId, Failure> {
-    let named = fields.required_text("GroupId").map_err(|wrong| codes::GROUP_ARGUMENT.because(wrong))?;
+    let named = fields.required_text("GroupId").map_err(wrong)?;
     GroupId::new(named).ok_or_else(|| codes::GROUP_ID_INVALID.into())
 }
 
-/// A change that the administrator who calls makes.
-fn change(call: &Call<'_>, what: GroupChange) -> Act {
+/// The account that a field names.
+fn user(fields: Fields<'_>, field: &'static str) -> Result<UserId, Failure> {
+    let named = fields.required_text(field).map_err(wrong)?;
+    UserId::new(named).ok_or_else(|| of_group_refusal(Refusal::UserUnknown))
+}
+
+/// The accounts that a field names: some, and no more than the command allows.
+fn users(call: &Call<'_>, fields: Fields<'_>, field: &'static str) -> Result<Vec<UserId>, Failure> {
+    let names = fields.texts(field).map_err(wrong)?.unwrap_or_default();
+    if names.is_empty() || names.len() > call.row.items_max {
+        let why = format!("{field} must name 1 to {} accounts", call.row.items_max);
+        return Err(codes::GROUP_ARGUMENT.because(why));
+    }
+    let users: Option<Vec<UserId>> = names.into_iter().map(UserId::new).collect();
+    users.ok_or_else(|| of_group_refusal(Refusal::UserUnknown))
+}
+
+/// The objects of a list.
+fn objects<'a>(fields: Fields<'a>, field: &'static str) -> Result<Vec<Fields<'a>>, Failure> {
+    let list = fields.list(field).map_err(wrong)?.unwrap_or_default();
+    let objects: Option<Vec<_>> = list.iter().map(Fields::of).collect();
+    objects.ok_or_else(|| wrong(Wrong { field, expected: "an array of objects" }))
+}
+
+/// Has the administrator who calls change something.
+async fn change(call: &Call<'_>, what: GroupChange) -> Result<Answer, Failure> {
     let kind = Kind::Group(Box::new(what));
-    Act::Change(Box::new(Change::by_admin(call.app, call.identifier.clone(), kind)))
+    let act = Act::Change(Box::new(Change::by_admin(call.app, call.identifier.clone(), kind)));
+    call.start(act).await.map_err(|error| of_groups(&error))
+}
+
+/// What became of each user.
+type Outcomes = Vec<(UserId, Result<(), Refusal>)>;
+
+/// The same for a change that names users.
+async fn change_users(call: &Call<'_>, what: GroupChange) -> Result<Outcomes, Failure> {
+    match change(call, what).await? {
+        Answer::GroupUsers(outcomes) => Ok(outcomes),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Fails where nothing at all could be done, for the reason that the first user could not.
+fn ensure_some(outcomes: &Outcomes) -> Result<(), Failure> {
+    match outcomes.first() {
+        Some((_, Err(refusal))) if outcomes.iter().all(|(_, outcome)| outcome.is_err()) => {
+            Err(of_group_refusal(*refusal))
+        }
+        _ => Ok(()),
+    }
 }

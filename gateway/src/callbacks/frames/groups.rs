@@ -1,19 +1,10 @@
 //! Bodies of requests about groups.
 
 use backend::domain::callbacks::{CallbackCommand, GroupExited, GroupFull, GroupJoined, GroupMemberChanged};
-use protocol::message::{GroupRole, GroupType};
+use protocol::message::GroupRole;
 use serde_json::{Value, json};
 
-/// The published name of a type: of REST and callbacks the old one.
-fn type_name(kind: i32) -> &'static str {
-    match GroupType::try_from(kind).unwrap_or_default() {
-        GroupType::Unknown => "",
-        GroupType::Work => "Private",
-        GroupType::Public => "Public",
-        GroupType::Meeting => "ChatRoom",
-        GroupType::Avchatroom => "AVChatRoom",
-    }
-}
+use crate::api::groups::words::type_name;
 
 fn accounts(users: &[String]) -> Value {
     users.iter().map(|user| json!({ "Member_Account": user })).collect()
@@ -72,6 +63,8 @@ pub fn member_changed(changed: &GroupMemberChanged, time_ms: u64) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use protocol::message::GroupType;
+
     use super::*;
 
     #[test]

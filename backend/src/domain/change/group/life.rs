@@ -13,8 +13,8 @@ use protocol::{
 };
 
 use super::{
-    GROUP_FIELD_BYTES_MAX, IMAGE_URL_BYTES_MAX, NAME_BYTES_MAX, NewGroup, TEXT_BYTES_MAX, USERS_MAX, check_fields,
-    ensure, set_fields,
+    GROUP_FIELD_BYTES_MAX, IMAGE_URL_BYTES_MAX, MEMBER_FIELD_BYTES_MAX, NAME_BYTES_MAX, NewGroup, TEXT_BYTES_MAX,
+    USERS_MAX, check_fields, ensure, roles, set_fields,
 };
 use crate::{
     domain::{
@@ -25,13 +25,14 @@ use crate::{
         groups::{
             GENERATED_PREFIX, Refusal, access,
             entering::{self, Entrant, Telling, tips},
+            listing,
             records::{GroupApplicationRecord, GroupRecord, MemberRecord},
             table::{self, Rules, Who},
         },
         keys::{self, Tail},
         records::Head,
         send::group::append_tips,
-        settings::Settings,
+        settings::{GROUP_MEMBERS_MAX, Settings},
     },
     store::{RangeQuery, ReadMode},
 };
@@ -47,12 +48,15 @@ pub(super) fn check_new(new: &NewGroup) -> Result<(), Error> {
     ensure(table::rules(new.kind).is_some(), "type is no type of group")?;
     ensure(new.info.name.as_ref().is_some_and(|name| !name.is_empty()), "a group needs a name")?;
     ensure(new.members.len() <= USERS_MAX, "users must name at most 100 users")?;
+    new.members.iter().try_for_each(|(_, update)| roles::check(update))?;
     check_update(&new.info)
 }
 
 pub(super) fn check_update(update: &GroupUpdate) -> Result<(), Error> {
     let fits = |text: &Option<String>, max| text.as_ref().is_none_or(|text| text.len() <= max);
     ensure(update.name.as_ref().is_none_or(|name| !name.is_empty()), "a group needs a name")?;
+    let fits_max = update.member_max.is_none_or(|max| max <= GROUP_MEMBERS_MAX);
+    ensure(fits_max, "a group has at most 6000 members")?;
     ensure(fits(&update.name, NAME_BYTES_MAX), "name must have at most 100 bytes")?;
     ensure(fits(&update.introduction, TEXT_BYTES_MAX), "introduction must have at most 400 bytes")?;
     ensure(fits(&update.notice, TEXT_BYTES_MAX), "notice must have at most 400 bytes")?;
@@ -78,11 +82,12 @@ pub(super) async fn create(staging: &mut Staging<'_>, change: &Change, new: &New
     }
     let settings = staging.settings(app).await?;
     let mut record = new_record(change, new, rules, owner, &settings)?;
-    record.created_ms = staging.now_ms;
+    (record.created_ms, record.changed_ms) = (staging.now_ms, staging.now_ms);
     record.first_seq = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?.seq + 1;
     let entrants = entrants(new, owner);
     admit_founders(staging, change, rules, &settings, record.member_max, &entrants).await?;
     put_words(staging, app, group, None, Some(&record));
+    listing::add(staging, app, group, &record);
     if rules.is_room() {
         return create_room(staging, app, group, record, owner).await;
     }
@@ -158,6 +163,7 @@ async fn admit_founders(
         return Err(Refusal::Full.into());
     }
     for entrant in entrants {
+        check_fields(&entrant.custom, &settings.group_member_custom_fields, MEMBER_FIELD_BYTES_MAX)?;
         ensure_account(staging, change.app, &entrant.user).await?;
         let counts = entering::counts_of(staging, change.app, &entrant.user).await?;
         let owns_too_many = entrant.role == GroupRole::Owner && counts.owned >= settings.groups_owned_max;
@@ -218,7 +224,7 @@ pub(super) async fn update(
     if changed.is_empty() && !staging.again {
         return Ok(Answer::Done);
     }
-    record.revision += 1;
+    (record.revision, record.changed_ms) = (record.revision + 1, staging.now_ms);
     put_words(staging, app, group, Some(&before), Some(&record));
     staging.set(keys::group(app, group), record.encode_to_vec());
     let tips = GroupTips { changed, ..tips(group_tips::Kind::GroupChanged, group, change.user.as_str(), Vec::new()) };
@@ -346,13 +352,13 @@ pub(super) async fn transfer(
     if let Some(owner) = UserId::new(&record.owner)
         && let Some(before) = access::member(staging, app, group, &owner).await?
     {
-        super::roles::put_role(staging, app, group, &owner, before, GroupRole::Member).await?;
+        roles::put_role(staging, app, group, &owner, before, GroupRole::Member).await?;
         entering::count(staging, app, &owner, 0, -1).await?;
     }
-    super::roles::put_role(staging, app, group, to, next, GroupRole::Owner).await?;
+    roles::put_role(staging, app, group, to, next, GroupRole::Owner).await?;
     entering::count(staging, app, to, 0, 1).await?;
     record.owner = to.to_string();
-    record.revision += 1;
+    (record.revision, record.changed_ms) = (record.revision + 1, staging.now_ms);
     staging.set(keys::group(app, group), record.encode_to_vec());
     let changed = BTreeMap::from([("owner".to_owned(), Bytes::from(to.to_string()))]);
     let tips = GroupTips {
@@ -398,6 +404,7 @@ pub(super) async fn dissolve(staging: &mut Staging<'_>, change: &Change, group: 
     }
     drop_applications(staging, change, group).await?;
     put_words(staging, app, group, Some(&record), None);
+    listing::remove(staging, app, group, &record);
     remove_rows(staging, app, group).await?;
     Ok(Answer::Done)
 }

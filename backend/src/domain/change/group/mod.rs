@@ -72,7 +72,7 @@ pub enum GroupChange {
     Transfer {
         /// The group.
         group: GroupId,
-        /// A member; anybody with an account, if an administrator does it: then the user joins.
+        /// A member; of a live room anybody with an account.
         to: UserId,
     },
     /// Joins it, or applies for it.
