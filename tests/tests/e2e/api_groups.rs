@@ -57,10 +57,11 @@ fn start() -> Gateway {
     Gateway::builder().more_settings(&settings).start()
 }
 
-/// The next tips that a member is told.
-fn next_tips(client: &mut Client) -> GroupTips {
+/// The next tips that a member is told of a group.
+fn next_tips(client: &mut Client, group: &str) -> GroupTips {
     loop {
         if let event::What::Message(message) = client.next_event()
+            && message.group == group
             && let Some(element::Kind::GroupTips(tips)) = message.decoded().elements.pop().and_then(|it| it.kind)
         {
             return tips;
@@ -229,7 +230,7 @@ fn grp_07_grp_10_grp_12_members_are_added_and_removed_and_everybody_hears_who_is
         let by = if kind == "Private" { "owner" } else { "administrator" };
         assert_eq!((entered.group.as_str(), entered.by.as_str()), (group.as_str(), by));
         if kind == "Public" {
-            let tips = next_tips(&mut owner);
+            let tips = next_tips(&mut owner, &group);
             assert!(matches!(tips.kind(), Kind::Invited) && tips.users == ["anna"], "{tips:?}");
         }
         api.group("add_group_member", add(&["ben"], 1));
@@ -244,7 +245,7 @@ fn grp_07_grp_10_grp_12_members_are_added_and_removed_and_everybody_hears_who_is
         };
         assert_eq!((left.why(), left.reason.as_str(), left.group), (Why::Removed, "spam", group.clone()));
         if kind == "Public" {
-            let tips = next_tips(&mut owner);
+            let tips = next_tips(&mut owner, &group);
             assert!(matches!(tips.kind(), Kind::Removed) && tips.users == ["anna", "ben"], "silence is kept: {tips:?}");
         }
         assert_eq!(members_of(&api, &group), ["owner Owner"]);
