@@ -8,8 +8,9 @@ use std::sync::{
 use ahash::{AHashMap, RandomState};
 use backend::{
     domain::{
-        AppId, Error, GroupId, UserId,
+        AppId, Error, GroupId, Peer, UserId,
         act::{Act, Answer, Audience, News, Notice, Outcome},
+        change::{Kind, group::GroupChange},
         figures::Figure,
         send_queue::{Completion, Outbox},
         unsettled::Late,
@@ -145,17 +146,32 @@ impl Router {
 }
 
 impl Router {
-    /// Once for each application, however many of a batch are its.
-    fn count_messages(&self, batch: &[Completion<Origin>]) {
-        let is_new = |completion: &&Completion<Origin>| {
-            let answer = completion.outcome.as_ref().map(|outcome| &outcome.answer);
-            let is_one_to_one = matches!(&completion.act, Act::Send(message) if message.to.user().is_some());
-            is_one_to_one && matches!(answer, Ok(Answer::Sent { duplicate: false, .. }))
-        };
-        let apps = batch.iter().filter(is_new).map(|completion| completion.act.app());
-        for some in apps.collect::<Vec<_>>().chunk_by(|one, next| one == next) {
-            self.figures.count(some[0], Figure::Messages, some.len() as u64);
+    /// Once for each application and figure, however many of a batch are its.
+    fn count_acts(&self, batch: &[Completion<Origin>]) {
+        let counted = batch.iter().filter_map(|completion| {
+            let outcome = completion.outcome.as_ref().ok()?;
+            Some((completion.act.app(), figure(&completion.act, &outcome.answer)?))
+        });
+        for some in counted.collect::<Vec<_>>().chunk_by(|one, next| one == next) {
+            let (app, figure) = some[0];
+            self.figures.count(app, figure, some.len() as u64);
         }
+    }
+}
+
+/// What an act is counted as.
+fn figure(act: &Act, answer: &Answer) -> Option<Figure> {
+    match (act, answer) {
+        (Act::Send(message), Answer::Sent { duplicate: false, .. }) => Some(match &message.to {
+            Peer::User(_) => Figure::Messages,
+            Peer::Group(_) => Figure::GroupMessages,
+        }),
+        (_, Answer::GroupCreated(_)) => Some(Figure::GroupsMade),
+        (Act::Change(change), Answer::Done) => match &change.kind {
+            Kind::Group(what) if matches!(**what, GroupChange::Dissolve { .. }) => Some(Figure::GroupsDissolved),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -163,7 +179,7 @@ impl Outbox for Router {
     type Origin = Origin;
 
     fn complete(&self, batch: Vec<Completion<Origin>>) {
-        self.count_messages(&batch);
+        self.count_acts(&batch);
         let mut answers: Vec<Vec<ActAnswer>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
         let mut published: Vec<Vec<Published>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
         for Completion { origin, act, outcome } in batch {

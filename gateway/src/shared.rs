@@ -8,7 +8,7 @@ use std::sync::{
 use arc_swap::ArcSwap;
 use backend::{
     domain::{
-        Error,
+        AppId, Error, GroupId,
         act::{Act, Answer},
         callbacks::Caller,
         send_queue::SendQueue,
@@ -17,7 +17,7 @@ use backend::{
     store::Store,
 };
 use bytes::Bytes;
-use protocol::connection::ServerLimits;
+use protocol::{connection::ServerLimits, message::Priority};
 use rustls::ServerConfig;
 
 use crate::{
@@ -63,6 +63,14 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Takes a message out of what a group may be sent. Without room: in how many milliseconds there is.
+    pub fn take_group_send(&self, app: AppId, group: &GroupId, priority: Priority) -> Result<(), u32> {
+        match self.applications.group_sends_per_second(app) {
+            0 => Ok(()),
+            per_second => self.group_limits.take(app, group, priority, per_second, self.clock.monotonic_us()),
+        }
+    }
+
     /// Submits an act of this server; the future is its outcome, once it is durable. Any executor can wait for it.
     pub fn act(&self, act: Act, caller: Caller) -> impl Future<Output = Result<Answer, Error>> + Send + use<> {
         let call = self.router.call();

@@ -21,12 +21,18 @@ const FIGURES_MAX: usize = 1_000;
 pub enum Figure {
     /// Logins.
     Logins = 1,
-    /// Messages that users and the application's server have sent.
+    /// 1:1 messages that users and the application's server have sent.
     Messages = 2,
     /// Requests to the application's server.
     CallbackRequests = 3,
     /// What it has answered of them.
     CallbackAnswers = 4,
+    /// Messages in groups, live rooms among them, that users and the application's server have sent.
+    GroupMessages = 5,
+    /// Groups that were made.
+    GroupsMade = 6,
+    /// Groups that were dissolved.
+    GroupsDissolved = 7,
 }
 
 /// The day of a time, counted from the Unix epoch, as days begin in Beijing: so the published figures have them.

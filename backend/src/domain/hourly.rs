@@ -1,4 +1,4 @@
-//! All 1:1 messages of an hour as one compressed file (MSG-01), made when it is first asked for and kept in the
+//! All 1:1 messages of an hour, or all of groups, as one compressed file (MSG-01), made when it is first asked for and kept in the
 //! store in pieces, so that any node can hand it out and its checksums hold however messages change later.
 //!
 //! The index of hours says which conversations to look at. Reading and writing are portioned, and outside of the
@@ -36,6 +36,15 @@ const MESSAGES_MAX: usize = 128;
 /// Pieces of old files removed with each new file, at the most.
 const OLD_CHUNKS_MAX: usize = 1_024;
 
+/// Which messages a file has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chat {
+    /// Those between two users.
+    OneToOne,
+    /// Those in groups; of live rooms nothing is kept.
+    Groups,
+}
+
 /// A file that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HourFile {
@@ -58,6 +67,8 @@ pub struct HourFile {
 pub struct Link {
     /// The application.
     pub app: AppId,
+    /// Which messages.
+    pub chat: Chat,
     /// Hours since the Unix epoch.
     pub hour: u32,
     /// Of the file.
@@ -87,7 +98,7 @@ impl Link {
 
     /// What is signed: longer than any user's name, so that it is no credential of anybody.
     fn name(self) -> String {
-        format!("file of all 1:1 messages of the hour {}, {}", self.hour, self.attempt)
+        format!("file of all messages ({:?}) of the hour {}, {}", self.chat, self.hour, self.attempt)
     }
 }
 
@@ -107,20 +118,20 @@ pub async fn file(
     store: &Store,
     rng: &dyn Rng,
     app: AppId,
-    hour: u32,
+    (chat, hour): (Chat, u32),
     oldest: u32,
     layout: Arc<dyn Layout>,
 ) -> Result<Option<HourFile>, Error> {
-    if let Some(found) = find(store, app, hour).await? {
+    if let Some(found) = find(store, app, chat, hour).await? {
         return Ok(Some(found));
     }
     remove_old(store, app, oldest).await?;
-    let mut writer = Writer::new(store.clone(), app, hour, rng.next_u64());
+    let mut writer = Writer::new(store.clone(), app, (chat, hour), rng.next_u64());
     writer.write(&layout.head()).await?;
     let mut place = Place::default();
     let mut count = 0usize;
     loop {
-        let (messages, next) = read_some(store, app, hour, place).await?;
+        let (messages, next) = read_some(store, app, (chat, hour), place).await?;
         for message in messages {
             writer.write(&layout.message(&message, count == 0)).await?;
             count += 1;
@@ -138,9 +149,9 @@ pub async fn file(
 }
 
 /// The file of an hour, if it has been made.
-pub async fn find(store: &Store, app: AppId, hour: u32) -> Result<Option<HourFile>, Error> {
+pub async fn find(store: &Store, app: AppId, chat: Chat, hour: u32) -> Result<Option<HourFile>, Error> {
     let read = async move |tx: &Tx| -> Result<Option<HistoryFileRecord>, Error> {
-        let stored = tx.snapshot_get(&keys::history_file(app, hour)).await?;
+        let stored = tx.snapshot_get(&keys::history_file(app, chat, hour)).await?;
         stored.map(|stored| HistoryFileRecord::decode(stored).map_err(|_| damaged("file of an hour"))).transpose()
     };
     let record = store.run(Lane::Read, "history_file", read).await?.0;
@@ -182,7 +193,12 @@ struct Place {
 }
 
 /// Some messages of an hour, and where it goes on.
-async fn read_some(store: &Store, app: AppId, hour: u32, from: Place) -> Result<(Vec<Message>, Option<Place>), Error> {
+async fn read_some(
+    store: &Store,
+    app: AppId,
+    (chat, hour): (Chat, u32),
+    from: Place,
+) -> Result<(Vec<Message>, Option<Place>), Error> {
     let read = async move |tx: &Tx| -> Result<_, Error> {
         let (first, end) = keys::hour(app, hour);
         let begin = from.conversation.clone().unwrap_or(first);
@@ -190,10 +206,10 @@ async fn read_some(store: &Store, app: AppId, hour: u32, from: Place) -> Result<
         let Some((key, _)) = tx.range(query).await?.pairs.into_iter().next() else { return Ok((Vec::new(), None)) };
         let (_, tail) = keys::hour_parts(app, &key).ok_or_else(|| damaged("hour key"))?;
         let seq = if from.conversation.as_ref() == Some(&key) { from.seq } else { 0 };
-        // The file is of 1:1 messages.
-        let (messages, next) = match tail.group().is_some() {
-            true => (Vec::new(), None),
-            false => read_conversation(tx, app, hour, &tail, seq).await?,
+        let is_wanted = tail.group().is_some() == (chat == Chat::Groups);
+        let (messages, next) = match is_wanted {
+            false => (Vec::new(), None),
+            true => read_conversation(tx, app, hour, &tail, seq).await?,
         };
         let place = match next {
             Some(seq) => Place { conversation: Some(key), seq },
@@ -255,6 +271,7 @@ pub(super) async fn first_since(tx: &Tx, app: AppId, tail: &Tail, head: u64, tim
 struct Writer {
     store: Store,
     app: AppId,
+    chat: Chat,
     hour: u32,
     encoder: GzEncoder<Vec<u8>>,
     md5: Md5,
@@ -263,11 +280,11 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(store: Store, app: AppId, hour: u32, attempt: u64) -> Self {
+    fn new(store: Store, app: AppId, (chat, hour): (Chat, u32), attempt: u64) -> Self {
         // Half of the numbers there are: the tuple layer's integers have a sign.
         let record = HistoryFileRecord { attempt: attempt >> 1, ..HistoryFileRecord::default() };
         let encoder = GzEncoder::new(Vec::new(), Compression::default());
-        Writer { store, app, hour, encoder, md5: Md5::new(), gzip_md5: Md5::new(), record }
+        Writer { store, app, chat, hour, encoder, md5: Md5::new(), gzip_md5: Md5::new(), record }
     }
 
     async fn write(&mut self, content: &[u8]) -> Result<(), Error> {
@@ -290,7 +307,8 @@ impl Writer {
         }
         self.record.md5 = Bytes::copy_from_slice(&self.md5.finalize());
         self.record.gzip_md5 = Bytes::copy_from_slice(&self.gzip_md5.finalize());
-        let (app, key, record) = (self.app, keys::history_file(self.app, self.hour), self.record.encode_to_vec());
+        let (app, key, record) =
+            (self.app, keys::history_file(self.app, self.chat, self.hour), self.record.encode_to_vec());
         let write = async move |tx: &Tx| -> Result<(), Error> {
             applications::ensure(tx, app).await?;
             // Somebody else may have been faster: links to that file have been given out.
@@ -300,7 +318,7 @@ impl Writer {
             Ok(())
         };
         self.store.run(Lane::Read, "put_history_file", write).await?;
-        find(&self.store, self.app, self.hour).await?.ok_or_else(|| damaged("file of an hour"))
+        find(&self.store, self.app, self.chat, self.hour).await?.ok_or_else(|| damaged("file of an hour"))
     }
 
     async fn put(&mut self, chunk: Vec<u8>) -> Result<(), Error> {

@@ -48,7 +48,7 @@
 //! | `(app, 48, user, other)` | empty: `other` has the user as a friend |
 //! | `(app, 55)` | empty: somebody of the application has been muted |
 //! | `(app, 55, user)` | `MuteRecord`: until when the user may not write |
-//! | `(app, 56, hour)` | `HistoryFileRecord`: the messages of that hour as a file |
+//! | `(app, 56, hour)`, of groups `(app, 56, hour, 2)` | `HistoryFileRecord`: the messages of that hour as a file |
 //! | `(app, 57, hour, attempt, chunk)` | a piece of that file |
 //! | `(app, 50, lane, versionstamp)` | `CallbackRecord`: what the application's server is to be told |
 //! | `(app, 51, lane)` | `LaneClaim`: which process tells it |

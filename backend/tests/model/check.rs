@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use backend::{
     domain::{
         AppId, UserId,
+        act::Author,
         change::{blacklist, extension},
         conversations,
         friends::{self, Place},
@@ -175,7 +176,15 @@ impl Server<'_> {
             let mut after = String::new();
             loop {
                 let with = peer.clone().into();
-                let page = extension::page(self.store, self.app, user, &with, seq, after, self.below(40) as usize);
+                let page = extension::page(
+                    self.store,
+                    self.app,
+                    (user, Author::User),
+                    &with,
+                    seq,
+                    after,
+                    self.below(40) as usize,
+                );
                 let (extensions, more) = block_on(page).unwrap();
                 after = extensions.last().map(|extension| extension.key.clone()).unwrap_or_default();
                 let keyed = extensions.into_iter().map(|extension| ((seq, extension.key.clone()), extension));

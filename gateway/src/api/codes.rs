@@ -115,6 +115,7 @@ const GROUP_INTERNAL: Code = Code(10002, "internal error, try again");
 pub const GROUP_ARGUMENT: Code = Code(10004, "a parameter is missing or invalid");
 pub const GROUP_ID_INVALID: Code = Code(10015, "GroupId is none");
 pub const GROUP_ACCOUNT: Code = Code(10019, "no such account");
+const GROUP_MESSAGE_TOO_LONG: Code = Code(80002, "the message is longer than may be");
 const GROUP_REFUSED: Code = Code(10016, "the application refused it");
 
 // Recent contacts.
@@ -243,7 +244,7 @@ pub fn of_groups(error: &Error) -> Failure {
         Error::MessageRecalled => of_group_refusal(groups::Refusal::MessageRecalled),
         Error::Argument(why) | Error::ListFull(why) | Error::Element(why) => GROUP_ARGUMENT.because(why),
         Error::MessageEmpty | Error::MessageInvalid | Error::ContentUnknown => GROUP_ARGUMENT.because(error),
-        Error::MessageTooLong { .. } => MESSAGE_TOO_LONG.because(error),
+        Error::MessageTooLong { .. } => GROUP_MESSAGE_TOO_LONG.because(error),
         Error::Refused { code: 0, text } => GROUP_REFUSED.because(text),
         Error::Refused { code, text } => Failure { code: *code, info: text.clone() },
         error => internal(error, GROUP_INTERNAL),

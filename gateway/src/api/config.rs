@@ -70,15 +70,18 @@ pub async fn app_info(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
         .map(|day| {
             let registered = by_day.get(&day).copied().unwrap_or(0);
             total += registered;
-            let times = |figure: Figure| {
+            let count = |figure: Figure| {
                 let found = counted.get(&day).and_then(|day| day.iter().find(|(number, _)| *number == figure as u32));
-                found.map_or(0, |(_, times)| *times).to_string()
+                found.map_or(0, |(_, times)| *times)
             };
-            let messages = times(Figure::Messages);
+            let times = |figure: Figure| count(figure).to_string();
+            let messages = count(Figure::Messages) + count(Figure::GroupMessages);
             let mut figures = json!({
                 "AppId": call.app.to_string(), "Date": beijing::day(day * DAY_S), "RegistUserNumOneDay": registered.to_string(),
-                "RegistUserNumTotal": total.to_string(), "LoginTimes": times(Figure::Logins), "UpMsgNum": messages,
-                "C2CUpMsgNum": messages, "CallBackReq": times(Figure::CallbackRequests),
+                "RegistUserNumTotal": total.to_string(), "LoginTimes": times(Figure::Logins), "UpMsgNum": messages.to_string(),
+                "C2CUpMsgNum": times(Figure::Messages), "GroupUpMsgNum": times(Figure::GroupMessages),
+                "GroupNewGroupNum": times(Figure::GroupsMade), "GroupDestroyGroupNum": times(Figure::GroupsDissolved),
+                "CallBackReq": times(Figure::CallbackRequests),
                 "CallBackRsp": times(Figure::CallbackAnswers),
             });
             if let (Some(wanted), Some(figures)) = (&wanted, figures.as_object_mut()) {

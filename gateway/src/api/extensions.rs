@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use backend::domain::{
-    act::{Act, Answer, ExtensionOutcome},
+    Error, GroupId, Peer, UserId,
+    act::{Act, Answer, Author, ExtensionOutcome},
     change::{
         Change, Kind,
         extension::{self, CHANGES_MAX},
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use super::{
     answers::object,
     call::Call,
-    codes::{self, Failure, of_message_field, of_messages},
+    codes::{self, Failure, of_groups, of_message_field, of_messages},
     fields::{Fields, Wrong},
     past::{NamedMessage, find},
     table::Outcome,
@@ -32,9 +33,48 @@ const VALUE_BYTES_MAX: usize = 1_000;
 const CHANGED_MEANWHILE: u32 = 23_001;
 const FULL: u32 = 23_002;
 
-/// Reads extensions, by the time of their last change.
+/// Reads extensions of a 1:1 message, by the time of their last change.
 pub async fn get(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
-    let named = find(call, fields).await?;
+    read(call, fields, find(call, fields).await?.into()).await
+}
+
+/// The same of a group's message.
+pub async fn get_in_group(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
+    read(call, fields, Place::in_group(call, fields)?).await
+}
+
+/// The message whose extensions they are.
+struct Place {
+    /// Who reads and changes them; in a group the administrator.
+    user: UserId,
+    peer: Peer,
+    seq: u64,
+}
+
+impl From<NamedMessage> for Place {
+    fn from(named: NamedMessage) -> Self {
+        Place { user: named.from, peer: named.to.into(), seq: named.message.seq }
+    }
+}
+
+impl Place {
+    fn in_group(call: &Call<'_>, fields: Fields<'_>) -> Result<Self, Failure> {
+        let wrong = |wrong: Wrong| codes::GROUP_ARGUMENT.because(wrong);
+        let seq = fields.number("MsgSeq").map_err(wrong)?;
+        let seq = seq.ok_or_else(|| wrong(Wrong { field: "MsgSeq", expected: "a whole number" }))?;
+        let group = GroupId::new(fields.required_text("GroupId").map_err(wrong)?).ok_or(codes::GROUP_ID_INVALID)?;
+        Ok(Place { user: call.identifier.clone(), peer: group.into(), seq })
+    }
+
+    fn failure(&self, error: &Error) -> Failure {
+        match self.peer {
+            Peer::User(_) => of_messages(error),
+            Peer::Group(_) => of_groups(error),
+        }
+    }
+}
+
+async fn read(call: &Call<'_>, fields: Fields<'_>, named: Place) -> Outcome {
     let from = fields.number("StartSeq").map_err(|wrong| of_message_field(&wrong))?.unwrap_or(0);
     let all = all(call, &named).await?;
     let latest = all.iter().map(|extension| extension.version).max().unwrap_or(0);
@@ -46,9 +86,17 @@ pub async fn get(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     }))
 }
 
-/// Sets, removes or clears extensions, whatever there is.
+/// Sets, removes or clears extensions of a 1:1 message, whatever there is.
 pub async fn set(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
-    let named = find(call, fields).await?;
+    write(call, fields, find(call, fields).await?.into()).await
+}
+
+/// The same of a group's message.
+pub async fn set_in_group(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
+    write(call, fields, Place::in_group(call, fields)?).await
+}
+
+async fn write(call: &Call<'_>, fields: Fields<'_>, named: Place) -> Outcome {
     let operate = fields.number("OperateType").map_err(|wrong| of_message_field(&wrong))?;
     let changes = match operate {
         Some(1) => changes(call, fields, false)?,
@@ -61,10 +109,9 @@ pub async fn set(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     };
     let mut results = Vec::new();
     for changes in changes.chunks(CHANGES_MAX) {
-        let kind =
-            Kind::Extensions { peer: named.to.clone().into(), seq: named.message.seq, changes: changes.to_vec() };
-        let act = Act::Change(Box::new(Change::by_admin(call.app, named.from.clone(), kind)));
-        let answer = call.start(act).await.map_err(|error| of_messages(&error))?;
+        let kind = Kind::Extensions { peer: named.peer.clone(), seq: named.seq, changes: changes.to_vec() };
+        let act = Act::Change(Box::new(Change::by_admin(call.app, named.user.clone(), kind)));
+        let answer = call.start(act).await.map_err(|error| named.failure(&error))?;
         if let Answer::Extensions(outcomes) = answer {
             results.extend(outcomes.iter().map(|(extension, outcome)| {
                 let code = match outcome {
@@ -100,23 +147,15 @@ fn changes(call: &Call<'_>, fields: Fields<'_>, remove: bool) -> Result<Vec<Exte
 }
 
 /// All extensions of a message, by version.
-async fn all(call: &Call<'_>, named: &NamedMessage) -> Result<Vec<Extension>, Failure> {
+async fn all(call: &Call<'_>, named: &Place) -> Result<Vec<Extension>, Failure> {
     let mut all = Vec::new();
     let mut after = String::new();
     let store = &call.shared().store;
     let mut state = ControlFlow::Continue(());
     while state.is_continue() {
-        let page = extension::page(
-            store,
-            call.app,
-            &named.from,
-            &named.to.clone().into(),
-            named.message.seq,
-            after.clone(),
-            ALL_BYTES,
-        )
-        .await;
-        let (extensions, more) = page.map_err(|error| of_messages(&error))?;
+        let reader = (&named.user, Author::Admin);
+        let page = extension::page(store, call.app, reader, &named.peer, named.seq, after.clone(), ALL_BYTES).await;
+        let (extensions, more) = page.map_err(|error| named.failure(&error))?;
         match extensions.last() {
             Some(last) if more => after.clone_from(&last.key),
             _ => state = ControlFlow::Break(()),

@@ -145,12 +145,7 @@ impl Said {
         let (body, contents) = body(fields, Body::default())?;
         ensure_account(call, &from, codes::FROM_ACCOUNT, of_messages).await?;
         store_contents(call, contents).await?;
-        let forbidden = fields.texts("ForbidCallbackControl").map_err(wrong)?.unwrap_or_default();
-        let caller = Caller {
-            is_asked: !forbidden.contains(&"ForbidBeforeSendMsgCallback"),
-            is_told: !forbidden.contains(&"ForbidAfterSendMsgCallback"),
-            ..call.caller()
-        };
+        let caller = caller(call, fields)?;
         let body = body.encode_to_vec().into();
         Ok(Said { from, body, random, msg_seq, sent_s, goes_by_numbers: false, treatment, caller })
     }
@@ -158,10 +153,21 @@ impl Said {
     fn message(&self, call: &Call<'_>, to: UserId) -> Act {
         let period = self.sent_s.unwrap_or_else(|| call.shared().clock.unix_ms() / REPEAT_MS);
         let content = if self.goes_by_numbers { &[][..] } else { &self.body };
-        let id = client_message_id(self.random, self.msg_seq, &to, content, period);
+        let id = client_message_id(self.random, self.msg_seq, to.as_str(), content, period);
         let new = NewMessage::new(call.app, self.from.clone(), to, id, self.body.clone());
         Act::Send(NewMessage { treatment: self.treatment, by: Author::Admin, ..new })
     }
+}
+
+/// Where a message comes from, and whether the application's server is asked and told.
+pub fn caller(call: &Call<'_>, fields: Fields<'_>) -> Result<Caller, Failure> {
+    let forbidden = fields.texts("ForbidCallbackControl").map_err(|wrong| of_message_field(&wrong))?;
+    let forbidden = forbidden.unwrap_or_default();
+    Ok(Caller {
+        is_asked: !forbidden.contains(&"ForbidBeforeSendMsgCallback"),
+        is_told: !forbidden.contains(&"ForbidAfterSendMsgCallback"),
+        ..call.caller()
+    })
 }
 
 fn treatment(fields: Fields<'_>) -> Result<Treatment, Failure> {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use backend::domain::UserId;
 use bytes::Bytes;
 use protocol::message::Message;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -55,8 +54,8 @@ pub fn random_of(client_message_id: &[u8]) -> u32 {
 
 /// The client message id of a message sent by the server API: the same for a request that is repeated within
 /// `period`, and another for one that differs in anything.
-pub fn client_message_id(random: u32, msg_seq: u32, to: &UserId, body: &[u8], period: u64) -> Bytes {
-    let said = [to.as_str().as_bytes(), &[0], &period.to_be_bytes(), body].concat();
+pub fn client_message_id(random: u32, msg_seq: u32, to: &str, body: &[u8], period: u64) -> Bytes {
+    let said = [to.as_bytes(), &[0], &period.to_be_bytes(), body].concat();
     let digest = xxh3_128(&said).to_be_bytes();
     [ID_PREFIX, &random.to_be_bytes(), &msg_seq.to_be_bytes(), &digest].concat().into()
 }
@@ -67,8 +66,7 @@ mod tests {
 
     #[test]
     fn keys_are_read_back_and_name_one_message() {
-        let ben = UserId::new("ben").unwrap();
-        let id = client_message_id(4_000_000_000, 7, &ben, b"hi", 1);
+        let id = client_message_id(4_000_000_000, 7, "ben", b"hi", 1);
         let message = Message { seq: 12, time_ms: 1_600_000_000_999, client_message_id: id, ..Message::default() };
         let key = MsgKey::of(&message);
         assert_eq!(key.to_string(), "12_4000000000_1600000000");
@@ -81,15 +79,14 @@ mod tests {
 
     #[test]
     fn an_id_is_repeated_by_the_same_request_alone() {
-        let (anna, ben) = (UserId::new("anna").unwrap(), UserId::new("ben").unwrap());
-        let id = client_message_id(1, 2, &ben, b"hi", 3);
-        assert_eq!(id, client_message_id(1, 2, &ben, b"hi", 3));
+        let id = client_message_id(1, 2, "ben", b"hi", 3);
+        assert_eq!(id, client_message_id(1, 2, "ben", b"hi", 3));
         let others = [
-            client_message_id(9, 2, &ben, b"hi", 3),
-            client_message_id(1, 9, &ben, b"hi", 3),
-            client_message_id(1, 2, &anna, b"hi", 3),
-            client_message_id(1, 2, &ben, b"ho", 3),
-            client_message_id(1, 2, &ben, b"hi", 4),
+            client_message_id(9, 2, "ben", b"hi", 3),
+            client_message_id(1, 9, "ben", b"hi", 3),
+            client_message_id(1, 2, "anna", b"hi", 3),
+            client_message_id(1, 2, "ben", b"ho", 3),
+            client_message_id(1, 2, "ben", b"hi", 4),
         ];
         assert!(others.iter().all(|other| *other != id));
         assert!(id.len() <= 32);

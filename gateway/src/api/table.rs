@@ -12,7 +12,7 @@ use super::{
     config, contacts, extensions,
     fields::Fields,
     files,
-    groups::{content, info, life, members},
+    groups::{content, info, life, members, messages as group_messages},
     messages, past, profile,
     sns::{blacklist, check, friends, lists, read},
 };
@@ -79,12 +79,15 @@ rows! {
         "admin_getroammsg", past::read, 100, 200, "reads a conversation back";
         "admin_msgwithdraw", past::withdraw, 1, 200, "recalls a message";
         "modify_c2c_msg", past::modify, 1, 200, "changes a message";
+        "modify_group_msg", group_messages::modify, 1, 200, "changes a message of a group";
         "admin_set_msg_read", past::set_read, 1, 200, "marks a conversation as read";
         "get_c2c_unread_msg_num", past::unread, 10, 200, "counts unread messages";
     }
     "openim_msg_ext_http_svc", codes::BODY_NOT_OBJECT, BODY_BYTES {
         "get_key_values", extensions::get, 200, 200, "reads the extensions of a message";
         "set_key_values", extensions::set, 20, 200, "changes the extensions of a message";
+        "group_get_key_values", extensions::get_in_group, 200, 200, "reads the extensions of a group's message";
+        "group_set_key_values", extensions::set_in_group, 20, 200, "changes the extensions of a group's message";
     }
     "profile", codes::PROFILE_ARGUMENT, BODY_BYTES {
         "portrait_set", profile::set, 1, 200, "changes a user's profile";
@@ -127,6 +130,14 @@ rows! {
         "ban_group_member", members::ban, 100, 200, "keeps users out of a group for a time";
         "unban_group_member", members::unban, 100, 200, "lets users into a group again";
         "get_group_ban_member", members::banned, 100, 200, "says who is kept out of a group";
+        "send_group_msg", group_messages::send, 1, 200, "says something in a group";
+        "send_group_system_notification", group_messages::notify, 500, 200, "tells members something that is no message";
+        "group_msg_recall", group_messages::recall, 10, 200, "recalls messages of a group";
+        "delete_group_msg_by_sender", group_messages::recall_of_sender, 1000, 200, "recalls what one sender has said in a group";
+        "group_msg_get_simple", group_messages::read, 20, 200, "reads what was said in a group";
+        "set_unread_msg_num", group_messages::set_unread, 1, 200, "sets how many messages are unread for a member";
+        "get_group_msg_receipt", group_messages::receipts, 20, 200, "says how many have read messages of a group";
+        "get_group_msg_receipt_detail", group_messages::receipt_details, 100, 200, "says who has read a message of a group, or has not";
         "get_online_member_num", life::online, 1, 200, "says how many are in a group now";
         "modify_group_attr", content::modify_attributes, 16, 200, "changes attributes of a group";
         "set_group_attr", content::set_attributes, 16, 200, "replaces all attributes of a group";
@@ -247,9 +258,13 @@ those of one application, as published; `api.rate_percent` scales them.
   `Meeting`), too. `InviteJoinOption` follows from the type. `MuteAllMember` and `MuteUntil` have their older names beside
   them. `get_group_info` tells up to 10,000 members in one call. Of a live room owner and administrators are kept as
   members; who is there now has commands of its own, so `WithHugeGroups` adds nothing. Members stand by name.
+- The same `send_group_msg` (`Random`, content) within five minutes is stored once. `To_Account` is refused: a message is
+  for the whole group. `send_group_msg` shares the group's rate with its members. Tips stand among messages
+  (`IsSystemMsg` 1, no `From_Account`) and have sequences of their own. `set_unread_msg_num` sets at the most as many as
+  there are. Of live rooms no message is kept: they are in no file, and nothing there is recalled or read back.
 - `Next` of `get_appid_group_list` follows from the time of groups' making; a page may be short, or hold one more.
-- `getappinfo` has the figures that are kept: registrations, `LoginTimes`, `UpMsgNum` and `C2CUpMsgNum` (messages sent by
-  users and by the server), `CallBackReq` and `CallBackRsp`. Gateways add what they have counted every five seconds; what
+- `getappinfo` has the figures that are kept: registrations, `LoginTimes`, `UpMsgNum`, `C2CUpMsgNum` and `GroupUpMsgNum`
+  (messages sent by users and by the server), `GroupNewGroupNum`, `GroupDestroyGroupNum`, `CallBackReq` and `CallBackRsp`. Gateways add what they have counted every five seconds; what
   one has not added when it dies is missing.
 ";
 

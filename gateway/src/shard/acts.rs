@@ -43,7 +43,8 @@ pub(super) fn send(connection: &Rc<Connection>, request: u32, send: Send) -> Res
     };
     let priority = Priority::try_from(send.priority).unwrap_or_default();
     if let Peer::Group(group) = &to {
-        check_group_limit(connection, app, group, priority)?;
+        let taken = connection.core.shared.take_group_send(app, group, priority);
+        taken.map_err(|retry_after_ms| Refusal { retry_after_ms, ..ErrorCode::GROUP_RATE_LIMITED.into() })?;
     }
     let treatment = Treatment {
         priority,
@@ -57,19 +58,6 @@ pub(super) fn send(connection: &Rc<Connection>, request: u32, send: Send) -> Res
     let (client_message_id, body) = (own(&send.client_message_id), own(&send.body));
     let message = NewMessage { treatment, ..NewMessage::new(app, from, to, client_message_id, body) };
     submit(connection, request, Act::Send(message))
-}
-
-/// Refuses a send that is over the group's rate, saying when it is not.
-fn check_group_limit(connection: &Connection, app: u32, group: &GroupId, priority: Priority) -> Result<(), Refusal> {
-    let shared = &connection.core.shared;
-    match shared.applications.group_sends_per_second(app) {
-        0 => Ok(()),
-        per_second => {
-            let now_us = shared.clock.monotonic_us();
-            let taken = shared.group_limits.take(app, group, priority, per_second, now_us);
-            taken.map_err(|retry_after_ms| Refusal { retry_after_ms, ..ErrorCode::GROUP_RATE_LIMITED.into() })
-        }
-    }
 }
 
 /// Refuses a send that is over the user's rate, saying when it is not.

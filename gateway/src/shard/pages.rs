@@ -6,6 +6,7 @@ use std::rc::Rc;
 use backend::{
     domain::{
         Error, Peer,
+        act::Author,
         change::{blacklist, extension},
         conversations::{self, ListPage},
         history::{self, HistoryPage, HistoryQuery, Start},
@@ -236,7 +237,8 @@ pub(super) fn extensions(connection: &Rc<Connection>, request: u32, asked: GetEx
     let bytes_max = page_limit(connection, 0)?.bytes_max;
     let store = connection.core.shared.store.clone();
     answer(connection, request, async move {
-        let page = extension::page(&store, app, &user, &peer, asked.seq, asked.after, bytes_max).await?;
+        let page =
+            extension::page(&store, app, (&user, Author::User), &peer, asked.seq, asked.after, bytes_max).await?;
         Ok(GetExtensionsReply { extensions: page.0, more: page.1 })
     })
 }

@@ -131,7 +131,7 @@ fn counter(stored: Option<Bytes>) -> Result<u64, Error> {
 pub async fn page(
     store: &Store,
     app: AppId,
-    user: &UserId,
+    (user, by): (&UserId, Author),
     peer: &Peer,
     seq: u64,
     after: String,
@@ -139,7 +139,7 @@ pub async fn page(
 ) -> Result<(Vec<Extension>, bool), Error> {
     let (user, peer) = (user.clone(), peer.clone());
     let read = async move |tx: &Tx| {
-        if let Peer::Group(group) = &peer {
+        if let (Peer::Group(group), Author::User) = (&peer, by) {
             access::ensure_sees(tx, app, group, &user, seq).await?;
         }
         read(tx, ReadMode::Snapshot, app, &Tail::of(&user, &peer), seq).await

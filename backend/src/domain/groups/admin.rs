@@ -1,12 +1,19 @@
 //! What only administrators of the application ask of groups.
 
+use bytes::Bytes;
 use futures::future::try_join_all;
-use protocol::message::ReceiveOption;
+use protocol::message::{Message, ReceiveOption};
 
 use super::{Refusal, access};
 use crate::{
-    domain::{AppId, Error, GroupId, Peer, UserId, change::conversation, keys},
-    store::{Lane, ReadMode, Store, Tx},
+    domain::{
+        AppId, Error, GroupId, Peer, UserId,
+        change::conversation,
+        damaged,
+        keys::{self, Tail},
+        sync::decode_message,
+    },
+    store::{Lane, RangeQuery, ReadMode, Store, Tx},
 };
 
 /// How far a member has read, and what he wants to receive.
@@ -55,4 +62,32 @@ pub async fn changed(store: &Store, app: AppId, groups: Vec<GroupId>) -> Result<
         try_join_all(groups.iter().map(one)).await
     };
     Ok(store.run(Lane::Read, "groups_changed", read).await?.0)
+}
+
+/// A message of a group.
+pub async fn message(store: &Store, app: AppId, group: &GroupId, seq: u64) -> Result<Message, Error> {
+    let group = group.clone();
+    let read = async move |tx: &Tx| -> Result<Message, Error> {
+        if tx.snapshot_get(&keys::group(app, &group)).await?.is_none() {
+            return Err(Refusal::Unknown.into());
+        }
+        let stored = tx.snapshot_get(&Tail::from(&group).message(app, seq)).await?;
+        decode_message(stored.ok_or(Refusal::MessageUnknown)?)
+    };
+    Ok(store.run(Lane::Read, "group_message", read).await?.0)
+}
+
+/// The sequences of what somebody has said in a group, newest first.
+pub async fn sent(store: &Store, app: AppId, group: &GroupId, user: &UserId, limit: usize) -> Result<Vec<u64>, Error> {
+    let (group, user) = (group.clone(), user.clone());
+    let read = async move |tx: &Tx| -> Result<Vec<u64>, Error> {
+        if tx.snapshot_get(&keys::group(app, &group)).await?.is_none() {
+            return Err(Refusal::Unknown.into());
+        }
+        let (begin, end) = keys::all_group_sent(app, &group, &user);
+        let query = RangeQuery { begin, end, limit, reverse: true, mode: ReadMode::Snapshot };
+        let seq = |(key, _): (Bytes, Bytes)| keys::group_sent_seq(&key).ok_or_else(|| damaged("index of messages"));
+        tx.range(query).await?.pairs.into_iter().map(seq).collect()
+    };
+    Ok(store.run(Lane::Read, "group_messages_sent", read).await?.0)
 }

@@ -138,6 +138,12 @@ pub fn group_sent(app: AppId, group: &GroupId, user: &UserId, seq: u64) -> Bytes
     key(&(app, GROUP_SENT, group.as_str(), user.as_str(), seq))
 }
 
+/// The sequence in a key of [`group_sent`].
+pub fn group_sent_seq(key: &[u8]) -> Option<u64> {
+    let (_, _, _, _, seq): (AppId, u32, String, String, u64) = unpack(key).ok()?;
+    Some(seq)
+}
+
 /// All messages that a member has sent.
 pub fn all_group_sent(app: AppId, group: &GroupId, user: &UserId) -> (Bytes, Bytes) {
     children(&(app, GROUP_SENT, group.as_str(), user.as_str()))

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use foundationdb_tuple::unpack;
 
-use super::{ACCOUNT, AppId, FIGURE, HISTORY_CHUNK, HISTORY_FILE, HOUR, KEPT, MUTE, ONE_TO_ONE, UserId, children, key};
+use super::{
+    ACCOUNT, AppId, FIGURE, HISTORY_CHUNK, HISTORY_FILE, HOUR, IN_GROUP, KEPT, MUTE, ONE_TO_ONE, UserId, children, key,
+};
+use crate::domain::hourly::Chat;
 
 /// Says that somebody of the application has been muted.
 pub(crate) fn mutes(app: AppId) -> Bytes {
@@ -21,8 +24,11 @@ pub(crate) fn hour(app: AppId, hour: u32) -> (Bytes, Bytes) {
 }
 
 /// The file of an hour.
-pub(crate) fn history_file(app: AppId, hour: u32) -> Bytes {
-    key(&(app, HISTORY_FILE, hour))
+pub(crate) fn history_file(app: AppId, chat: Chat, hour: u32) -> Bytes {
+    match chat {
+        Chat::OneToOne => key(&(app, HISTORY_FILE, hour)),
+        Chat::Groups => key(&(app, HISTORY_FILE, hour, IN_GROUP)),
+    }
 }
 
 /// A piece of the file of an hour.

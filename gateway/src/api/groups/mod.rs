@@ -1,7 +1,7 @@
 //! `group_open_http_svc` and its neighbours: groups, for an application's own server (GRP, CON-10).
 //!
-//! - [`life`]: making, changing, ending groups. [`info`]: what groups are. [`members`]: who is in them. [`content`]:
-//!   attributes and counters. [`words`]: published names.
+//! - [`life`]: making, changing, ending groups. [`info`]: what groups are. [`members`]: who is in them.
+//!   [`messages`]: what is said there. [`content`]: attributes and counters. [`words`]: published names.
 //!
 //! Each command acts as an administrator of the application: in no member's name, and with every right that the table
 //! of groups gives to administrators.
@@ -10,6 +10,7 @@ pub mod content;
 pub mod info;
 pub mod life;
 pub mod members;
+pub mod messages;
 pub mod words;
 
 use backend::domain::{

@@ -169,6 +169,15 @@ pub enum GroupChange {
         /// Which, how, and by how much.
         changes: Vec<(String, GroupCounterOperation, i64)>,
     },
+    /// Has so many messages be unread for a member.
+    Unread {
+        /// The group.
+        group: GroupId,
+        /// Who.
+        member: UserId,
+        /// At the most so many as there are.
+        count: u32,
+    },
     /// Tells members something that the application has to say.
     Notify {
         /// The group.
@@ -215,7 +224,8 @@ impl GroupChange {
             GroupChange::Create(new) => new.members.iter().map(|(user, _)| user).chain(new.owner.as_ref()).collect(),
             GroupChange::Transfer { to: user, .. }
             | GroupChange::Answer { applicant: user, .. }
-            | GroupChange::Member { member: user, .. } => vec![user],
+            | GroupChange::Member { member: user, .. }
+            | GroupChange::Unread { member: user, .. } => vec![user],
             GroupChange::Invite { users, .. }
             | GroupChange::Remove { users, .. }
             | GroupChange::Ban { users, .. }
@@ -247,6 +257,7 @@ impl GroupChange {
             | GroupChange::Member { group, .. }
             | GroupChange::Attributes { group, .. }
             | GroupChange::Counters { group, .. }
+            | GroupChange::Unread { group, .. }
             | GroupChange::Notify { group, .. } => Some(group),
         }
     }
@@ -269,12 +280,15 @@ impl GroupChange {
             GroupChange::Member { update, .. } => roles::check(update),
             GroupChange::Attributes { set, remove, .. } => content::check_attributes(set, remove),
             GroupChange::Counters { changes, .. } => content::check_counters(changes),
-            GroupChange::Notify { .. } if by == Author::User => Err(Error::NotAllowed),
+            GroupChange::Notify { .. } | GroupChange::Unread { .. } if by == Author::User => Err(Error::NotAllowed),
             GroupChange::Notify { users, content, .. } => {
                 ensure(content.len() <= NOTIFICATION_BYTES_MAX, "content must have at most 4096 bytes")?;
                 if users.is_empty() { Ok(()) } else { check_users(users) }
             }
-            GroupChange::Dissolve { .. } | GroupChange::Transfer { .. } | GroupChange::Leave { .. } => Ok(()),
+            GroupChange::Dissolve { .. }
+            | GroupChange::Transfer { .. }
+            | GroupChange::Leave { .. }
+            | GroupChange::Unread { .. } => Ok(()),
         }
     }
 
@@ -355,6 +369,9 @@ impl GroupChange {
             }
             GroupChange::Counters { group, id, changes } => {
                 content::counters(staging, change, group, *id, changes).await
+            }
+            GroupChange::Unread { group, member, count } => {
+                roles::set_unread(staging, change, group, member, *count).await
             }
             GroupChange::Notify { group, users, content } => {
                 content::notify(staging, change, group, users, content).await

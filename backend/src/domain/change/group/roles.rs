@@ -15,7 +15,7 @@ use crate::{
         AppId, Error, GroupId, UserId,
         act::{Answer, Author, Staging},
         callbacks::{GroupMemberChanged, Happened},
-        change::Change,
+        change::{Change, conversation},
         damaged,
         groups::{
             Refusal, access,
@@ -179,6 +179,23 @@ async fn judge(
     let settings = staging.settings(app).await?;
     check_fields(&update.custom, &settings.group_member_custom_fields, MEMBER_FIELD_BYTES_MAX)?;
     Ok(member)
+}
+
+/// Has so many messages be unread for a member. Where nothing is counted there is nothing to set (GRP-15).
+pub(super) async fn set_unread(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    group: &GroupId,
+    member: &UserId,
+    count: u32,
+) -> Result<Answer, Error> {
+    let record = access::load(staging, change.app, group).await?;
+    if !record.rules()?.counts_unread {
+        return Err(Refusal::RightMissing.into());
+    }
+    access::member(staging, change.app, group, member).await?.ok_or(Refusal::UserUnknown)?;
+    conversation::set_unread(staging, change.app, group, member, count).await?;
+    Ok(Answer::Done)
 }
 
 /// What has changed of what a member is called, by the names of the fields.

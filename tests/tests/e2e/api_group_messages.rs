@@ -1,0 +1,285 @@
+//! Messages of groups through the server API (CON-10).
+//!
+//! Goal: an application's server says something in a group, takes it back, changes and reads it, and learns who has
+//! read it; members' devices hear all of that as from each other. Mechanics: calls beside clients. Without it nobody
+//! could moderate a group, or speak to it in the application's name.
+
+use bytes::Bytes;
+use protocol::{
+    command::Command,
+    message::{Done, GroupType, Message, ReceiveOption, SendReceipts, event::What, group_push},
+};
+use serde_json::{Value, json};
+use tests::{Api, Client, Gateway, MessageExt};
+
+use super::api_messages::{import, text, with};
+
+const SEND: &str = "group_open_http_svc/send_group_msg";
+const RECALL: &str = "group_open_http_svc/group_msg_recall";
+const READ: &str = "group_open_http_svc/group_msg_get_simple";
+const MODIFY: &str = "openim/modify_group_msg";
+const NOTIFY: &str = "group_open_http_svc/send_group_system_notification";
+const RECEIPTS: &str = "group_open_http_svc/get_group_msg_receipt";
+const DETAILS: &str = "group_open_http_svc/get_group_msg_receipt_detail";
+
+fn said(group: &str, random: u32, words: &str) -> Value {
+    json!({ "GroupId": group, "Random": random, "MsgBody": text(words) })
+}
+
+/// The next message of a member of the group or the application: tips and what tells of groups are passed over.
+fn next_said(client: &mut Client) -> Message {
+    loop {
+        if let What::Message(message) = client.next_event()
+            && !message.from.is_empty()
+        {
+            return message;
+        }
+    }
+}
+
+/// The message as it is after its next change.
+fn next_changed(client: &mut Client) -> Message {
+    loop {
+        if let What::Changed(message) = client.next_event() {
+            return message;
+        }
+    }
+}
+
+fn read(api: &Api, group: &str, more: Value) -> Value {
+    api.ok(READ, with(json!({ "GroupId": group, "ReqMsgNumber": 20 }), more))
+}
+
+#[test]
+fn con_10_grp_26_what_is_said_for_the_application_or_a_member_is_heard_by_all() {
+    let gateway = Gateway::start();
+    let api = gateway.api();
+    let (mut anna, mut ben) = (gateway.login("anna"), gateway.login("ben"));
+    let group = anna.create_group(GroupType::Work, &["ben"]);
+    let answer = api.ok(SEND, said(&group, 1, "from the application"));
+    assert_eq!(answer["MsgSeq"], 1);
+    for client in [&mut anna, &mut ben] {
+        let heard = next_said(client);
+        assert_eq!(
+            (heard.from.as_str(), heard.text().as_str(), heard.seq),
+            ("administrator", "from the application", 1)
+        );
+    }
+    let forged = with(
+        said(&group, 2, "from anna"),
+        json!({
+            "From_Account": "anna", "CloudCustomData": "mine", "SendMsgControl": ["NoUnread"], "MsgPriority": "High",
+            "GroupAtInfo": [{ "GroupAtAllFlag": 0, "GroupAt_Account": "ben" }, { "GroupAtAllFlag": 1 }],
+        }),
+    );
+    assert_eq!(api.ok(SEND, forged.clone())["MsgSeq"], 2);
+    // The same once more is the same.
+    assert_eq!(api.ok(SEND, forged)["MsgSeq"], 2);
+    for client in [&mut anna, &mut ben] {
+        let heard = next_said(client);
+        let body = heard.decoded();
+        assert_eq!((heard.from.as_str(), heard.seq, heard.exclude_from_unread), ("anna", 2, true));
+        assert_eq!(
+            (body.custom_data, body.mention_all, body.mentions),
+            (Bytes::from_static(b"mine"), true, vec!["ben".to_owned()])
+        );
+    }
+    assert_eq!(api.ok(SEND, with(said(&group, 3, "now or never"), json!({ "OnlineOnlyFlag": 1 })))["MsgSeq"], 0);
+    assert_eq!(ben.next_online_message().text(), "now or never");
+    assert_eq!(ben.send_to_group(&group, "three").expect("sent").seq, 3);
+    for (wrong, code) in [
+        (json!({ "GroupId": "nothing" }), 10010),
+        (json!({ "Random": null }), 10004),
+        (json!({ "MsgBody": null }), 10004),
+        (json!({ "MsgBody": [] }), 10004),
+        (json!({ "MsgBody": [{ "MsgType": "TIMWhat", "MsgContent": {} }] }), 10004),
+        (json!({ "MsgPriority": "Highest" }), 10004),
+        (json!({ "From_Account": "nobody" }), 10019),
+        (json!({ "To_Account": ["ben"] }), 10004),
+        (json!({ "MsgBody": text(&"x".repeat(13_000)) }), 80002),
+        (json!({ "GroupAtInfo": [{ "GroupAtAllFlag": 0 }] }), 10004),
+    ] {
+        assert_eq!(api.fails(SEND, with(said(&group, 9, "x"), wrong.clone())), code, "{wrong}");
+    }
+    // Whoever is muted, the application is not.
+    api.ok("group_open_http_svc/modify_group_base_info", json!({ "GroupId": group, "MuteAllMember": "On" }));
+    api.ok(SEND, said(&group, 10, "anyway"));
+    gateway.kill().check_store();
+}
+
+#[test]
+fn con_10_live_rooms_hear_the_application_and_keep_nothing() {
+    let gateway = Gateway::start();
+    let api = gateway.api();
+    let mut anna = gateway.login("anna");
+    let room = anna.create_group(GroupType::Avchatroom, &[]);
+    anna.join_group(&room).expect("in");
+    assert_eq!(api.ok(SEND, said(&room, 1, "welcome"))["MsgSeq"], 1);
+    assert_eq!(anna.next_room_message().text(), "welcome");
+    assert_eq!(read(&api, &room, json!({}))["RspMsgList"], json!([]));
+    let recalled = api.ok(RECALL, json!({ "GroupId": room, "MsgSeqList": [{ "MsgSeq": 1 }] }));
+    assert_eq!(recalled["RecallRetList"], json!([{ "MsgSeq": 1, "RetCode": 10030 }]));
+    api.ok(NOTIFY, json!({ "GroupId": room, "Content": "the show begins" }));
+    let told = loop {
+        if let group_push::What::Notification(told) = anna.next_group_push() {
+            break told;
+        }
+    };
+    assert_eq!((told.group, &told.content[..]), (room.clone(), &b"the show begins"[..]));
+    let unread = json!({ "GroupId": room, "Member_Account": "anna", "UnreadMsgNum": 1 });
+    assert_eq!(api.fails("group_open_http_svc/set_unread_msg_num", unread), 10007, "GRP-15");
+}
+
+#[test]
+fn msg_05_msg_06_what_was_said_is_read_changed_and_taken_back() {
+    let gateway = Gateway::builder().more_settings(&json!({ "recall_seconds": 0 })).start();
+    let api = gateway.api();
+    let (mut anna, mut ben) = (gateway.login("anna"), gateway.login("ben"));
+    let group = anna.create_group(GroupType::Meeting, &[]);
+    ben.join_group(&group).expect("in");
+    for n in 1..=4 {
+        let talker = if n % 2 == 0 { &mut anna } else { &mut ben };
+        assert_eq!(talker.send_to_group(&group, &format!("m{n}")).expect("sent").seq, n);
+    }
+    let page = read(&api, &group, json!({ "ReqMsgNumber": 3 }));
+    let texts = |page: &Value| -> Vec<String> {
+        let list = page["RspMsgList"].as_array().expect("a list");
+        list.iter().map(|it| it["MsgBody"][0]["MsgContent"]["Text"].as_str().unwrap_or("-").to_owned()).collect()
+    };
+    assert_eq!((texts(&page), &page["IsFinished"]), (vec!["m4".into(), "m3".into(), "m2".into()], &json!(0)));
+    let page = read(&api, &group, json!({ "ReqMsgSeq": 1 }));
+    assert_eq!((texts(&page), &page["IsFinished"]), (vec!["m1".into()], &json!(1)));
+    assert_eq!(
+        (&page["RspMsgList"][0]["From_Account"], &page["RspMsgList"][0]["IsPlaceMsg"]),
+        (&json!("ben"), &json!(0))
+    );
+
+    api.ok(MODIFY, json!({ "GroupId": group, "MsgSeq": 2, "MsgBody": text("better"), "CloudCustomData": "x" }));
+    assert_eq!(next_changed(&mut ben).text(), "better");
+    assert_eq!(api.fails(MODIFY, json!({ "GroupId": group, "MsgSeq": 99, "MsgBody": text("x") })), 10030);
+    assert_eq!(api.fails(MODIFY, json!({ "GroupId": group, "MsgSeq": 2 })), 10004);
+
+    let recalled = api
+        .ok(RECALL, json!({ "GroupId": group, "MsgSeqList": [{ "MsgSeq": 3 }, { "MsgSeq": 99 }], "Reason": "rude" }));
+    assert_eq!(recalled["RecallRetList"], json!([{ "MsgSeq": 3, "RetCode": 0 }, { "MsgSeq": 99, "RetCode": 10030 }]));
+    let taken = next_changed(&mut ben);
+    assert_eq!(taken.recalled.map(|it| it.reason), Some("rude".into()));
+    let again = api.ok(RECALL, json!({ "GroupId": group, "MsgSeqList": [{ "MsgSeq": 3 }] }));
+    assert_eq!(again["RecallRetList"][0]["RetCode"], 10032);
+    assert_eq!(api.fails(MODIFY, json!({ "GroupId": group, "MsgSeq": 3, "MsgBody": text("x") })), 10032);
+    assert_eq!(read(&api, &group, json!({ "ReqMsgSeq": 3 }))["RspMsgList"][0]["IsPlaceMsg"], 2);
+    // All that one member has said.
+    api.ok("group_open_http_svc/delete_group_msg_by_sender", json!({ "GroupId": group, "Sender_Account": "ben" }));
+    assert_eq!(texts(&read(&api, &group, json!({}))), ["m4", "-", "better", "-"]);
+    for (command, body, code) in [
+        (RECALL, json!({ "GroupId": group, "MsgSeqList": [] }), 10004),
+        (RECALL, json!({ "GroupId": "nothing", "MsgSeqList": [{ "MsgSeq": 1 }] }), 10010),
+        (READ, json!({ "GroupId": group, "ReqMsgNumber": 21 }), 10004),
+        (READ, json!({ "GroupId": "nothing", "ReqMsgNumber": 1 }), 10010),
+    ] {
+        assert_eq!(api.fails(command, body.clone()), code, "{command}: {body}");
+    }
+}
+
+#[test]
+fn msg_07_who_has_read_a_message_is_told_name_by_name() {
+    let gateway = Gateway::start();
+    let api = gateway.api();
+    let (mut anna, mut ben) = (gateway.login("anna"), gateway.login("ben"));
+    gateway.login("cleo");
+    let group = anna.create_group(GroupType::Work, &["ben", "cleo"]);
+    let asked = with(said(&group, 1, "have you read it?"), json!({ "From_Account": "anna", "IsNeedReadReceipt": 1 }));
+    assert_eq!(api.ok(SEND, asked)["MsgSeq"], 1);
+    next_said(&mut ben);
+    let receipts = SendReceipts {
+        conversation: Some(protocol::message::Conversation { group: group.clone(), ..Default::default() }),
+        seqs: vec![1],
+    };
+    ben.call::<Done>(Command::SendReceipts, &receipts).expect("noted");
+    let told = api.ok(RECEIPTS, json!({ "GroupId": group, "MsgSeqList": [{ "MsgSeq": 1 }, { "MsgSeq": 7 }] }));
+    let expected = json!([
+        { "MsgSeq": 1, "ReadNum": 1, "UnreadNum": 1, "Code": 0 },
+        { "MsgSeq": 7, "ReadNum": 0, "UnreadNum": 0, "Code": 10030 },
+    ]);
+    assert_eq!(told["GroupMsgReceiptList"], expected);
+    let details = |filter: u32| {
+        api.ok(DETAILS, json!({ "GroupId": group, "MsgSeq": 1, "Num": 10, "Cursor": "", "Filter": filter }))
+    };
+    assert_eq!(details(0)["ReadList"], json!([{ "Read_Account": "ben" }]));
+    assert_eq!(
+        (&details(1)["UnreadList"], &details(1)["IsFinish"]),
+        (&json!([{ "Unread_Account": "cleo" }]), &json!(1))
+    );
+    assert_eq!(api.fails(DETAILS, json!({ "GroupId": group, "MsgSeq": 1, "Filter": 2 })), 10004);
+    assert_eq!(api.fails(DETAILS, json!({ "GroupId": group, "MsgSeq": 9 })), 10030);
+}
+
+#[test]
+fn grp_15_unread_numbers_are_set_and_notifications_reach_whom_they_name() {
+    let gateway = Gateway::start();
+    let api = gateway.api();
+    let (mut anna, mut ben) = (gateway.login("anna"), gateway.login("ben"));
+    import(&api, &["cleo"]);
+    let group = anna.create_group(GroupType::Work, &["ben"]);
+    for n in 1..=5 {
+        anna.send_to_group(&group, &format!("m{n}")).expect("sent");
+    }
+    let unread = |user: &str| {
+        let asked = json!({ "Member_Account": user, "ResponseFilter": { "SelfInfoFilter": ["UnreadMsgNum"] } });
+        api.ok("group_open_http_svc/get_joined_group_list", asked)["GroupIdList"][0]["SelfInfo"]["UnreadMsgNum"].clone()
+    };
+    assert_eq!(unread("ben"), 5);
+    let set = |user: &str, number: u32| json!({ "GroupId": group, "Member_Account": user, "UnreadMsgNum": number });
+    let command = "group_open_http_svc/set_unread_msg_num";
+    for number in [2, 0, 3] {
+        api.ok(command, set("ben", number));
+        assert_eq!(unread("ben"), number);
+    }
+    // His devices learn of it, and what he reads is read.
+    let state = loop {
+        if let What::Conversation(changed) = ben.next_event() {
+            break changed.state.expect("a state");
+        }
+    };
+    assert_eq!(state.receive(), ReceiveOption::Notify);
+    anna.send_to_group(&group, "m6").expect("sent");
+    assert_eq!(unread("ben"), 4);
+    api.ok(command, set("ben", 4_000_000_000));
+    assert_eq!(unread("ben"), 6, "there are no more");
+    assert_eq!(api.fails(command, set("cleo", 1)), 10019);
+    assert_eq!(api.fails(command, json!({ "GroupId": group, "Member_Account": "ben" })), 10004);
+
+    let told = |client: &mut Client| loop {
+        if let What::GroupNotification(told) = client.next_event() {
+            return String::from_utf8_lossy(&told.content).into_owned();
+        }
+    };
+    api.ok(NOTIFY, json!({ "GroupId": group, "Content": "to all" }));
+    api.ok(NOTIFY, json!({ "GroupId": group, "Content": "to ben", "ToMembers_Account": ["ben"] }));
+    assert_eq!((told(&mut ben), told(&mut ben)), ("to all".into(), "to ben".into()));
+    assert_eq!(told(&mut anna), "to all");
+    assert_eq!(api.fails(NOTIFY, json!({ "GroupId": group, "Content": "x", "ToMembers_Account": ["cleo"] })), 10019);
+    assert_eq!(api.fails(NOTIFY, json!({ "GroupId": group })), 10004);
+}
+
+#[test]
+fn con_10_extensions_of_a_message_are_changed_and_read() {
+    let gateway = Gateway::start();
+    let api = gateway.api();
+    let mut anna = gateway.login("anna");
+    let group = anna.create_group(GroupType::Work, &[]);
+    anna.send_to_group(&group, "vote").expect("sent");
+    let set = |seq: u64, kind: u32| {
+        let list = json!([{ "Key": "yes", "Value": "1" }]);
+        json!({ "GroupId": group, "MsgSeq": seq, "OperateType": kind, "ExtensionList": list })
+    };
+    let (write, get) = ("openim_msg_ext_http_svc/group_set_key_values", "openim_msg_ext_http_svc/group_get_key_values");
+    let answer = api.ok(write, set(1, 1));
+    assert_eq!(answer["ExtensionList"][0]["ErrorCode"], 0);
+    let found = api.ok(get, json!({ "GroupId": group, "MsgSeq": 1, "StartSeq": 0 }));
+    assert_eq!((&found["ExtensionList"][0]["Key"], &found["CompleteFlag"]), (&json!("yes"), &json!(1)));
+    api.ok(write, set(1, 3));
+    assert_eq!(api.ok(get, json!({ "GroupId": group, "MsgSeq": 1 }))["ExtensionList"], json!([]));
+    assert_eq!(api.fails(write, set(9, 1)), 10030);
+    assert_eq!(api.fails(write, json!({ "GroupId": group, "OperateType": 1 })), 10004);
+}
