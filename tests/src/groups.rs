@@ -4,11 +4,12 @@ use protocol::{
     command::Command,
     connection::ClientEvent,
     message::{
-        CreateGroup, CreateGroupReply, Done, GetChosenGroupMembers, GetChosenGroupMembersReply, GetGroupMembers,
-        GetGroupMembersReply, GetGroupOnline, GetGroupOnlineReply, GetGroups, GetGroupsReply, GetJoinedGroups,
-        GetJoinedGroupsReply, GroupMember, GroupPush, GroupResult, GroupResults, GroupType, GroupUpdate, GuestLogin,
-        History, HistoryReply, InviteToGroup, JoinGroup, JoinGroupReply, LeaveGroup, LoginReply, Message,
-        RemoveFromGroup, Send, SendReply, group_push,
+        Conversation, ConversationEntry, CreateGroup, CreateGroupReply, Done, GetChosenGroupMembers,
+        GetChosenGroupMembersReply, GetConversations, GetConversationsReply, GetGroupMembers, GetGroupMembersReply,
+        GetGroupOnline, GetGroupOnlineReply, GetGroups, GetGroupsReply, GetJoinedGroups, GetJoinedGroupsReply,
+        GroupMember, GroupPush, GroupResult, GroupResults, GroupType, GroupUpdate, GuestLogin, History, HistoryReply,
+        InviteToGroup, JoinGroup, JoinGroupReply, LeaveGroup, LoginReply, Message, RemoveFromGroup, Send, SendReply,
+        group_push,
     },
 };
 
@@ -68,6 +69,13 @@ impl Client {
     pub fn group_history(&mut self, group: &str) -> Answer<HistoryReply> {
         let asked = History { group: group.to_owned(), forward: true, ..History::default() };
         self.call(Command::History, &asked)
+    }
+
+    /// A group's entry in the conversation list.
+    pub fn group_entry(&mut self, group: &str) -> ConversationEntry {
+        let conversations = vec![Conversation { group: group.to_owned(), ..Conversation::default() }];
+        let reply = self.call::<GetConversationsReply>(Command::GetConversations, &GetConversations { conversations });
+        reply.expect("conversations").conversations.pop().expect("an entry")
     }
 
     /// Groups, as the user sees them.

@@ -12,7 +12,7 @@ use super::{
     config, contacts, extensions,
     fields::Fields,
     files,
-    groups::{content, info, life, members, messages as group_messages},
+    groups::{content, import, info, life, members, messages as group_messages},
     messages, past, profile,
     sns::{blacklist, check, friends, lists, read},
 };
@@ -138,6 +138,9 @@ rows! {
         "set_unread_msg_num", group_messages::set_unread, 1, 200, "sets how many messages are unread for a member";
         "get_group_msg_receipt", group_messages::receipts, 20, 200, "says how many have read messages of a group";
         "get_group_msg_receipt_detail", group_messages::receipt_details, 100, 200, "says who has read a message of a group, or has not";
+        "import_group", import::group, 1, 200, "imports a group";
+        "import_group_member", import::members, 300, 200, "imports members of a group";
+        "import_group_msg", import::messages, 20, 200, "imports what was said in a group";
         "get_online_member_num", life::online, 1, 200, "says how many are in a group now";
         "modify_group_attr", content::modify_attributes, 16, 200, "changes attributes of a group";
         "set_group_attr", content::set_attributes, 16, 200, "replaces all attributes of a group";
@@ -262,6 +265,9 @@ those of one application, as published; `api.rate_percent` scales them.
   for the whole group. `send_group_msg` shares the group's rate with its members. Tips stand among messages
   (`IsSystemMsg` 1, no `From_Account`) and have sequences of their own. `set_unread_msg_num` sets at the most as many as
   there are. Of live rooms no message is kept: they are in no file, and nothing there is recalled or read back.
+- Import of groups: nobody is told, and nobody called back. A message of `import_group_msg` that was imported before
+  (`Random`, `SendTime`, sender, content) is the same. Time does not run back within a group: an older message is put
+  behind the newest. A member sees what was sent from `JoinTime` on, and all of it without one.
 - `Next` of `get_appid_group_list` follows from the time of groups' making; a page may be short, or hold one more.
 - `getappinfo` has the figures that are kept: registrations, `LoginTimes`, `UpMsgNum`, `C2CUpMsgNum` and `GroupUpMsgNum`
   (messages sent by users and by the server), `GroupNewGroupNum`, `GroupDestroyGroupNum`, `CallBackReq` and `CallBackRsp`. Gateways add what they have counted every five seconds; what

@@ -81,7 +81,7 @@ pub(super) fn create(connection: &Rc<Connection>, request: u32, asked: CreateGro
     };
     let members = users(&asked.users)?.into_iter().map(|user| (user, MemberUpdate::default())).collect();
     let info = own_update(asked.info.unwrap_or_default());
-    let new = NewGroup { group: Some(group), is_generated, kind, owner: None, info, members };
+    let new = NewGroup { group: Some(group), is_generated, kind, owner: None, info, members, imported_ms: None };
     acts::change_to(connection, request, group_change(GroupChange::Create(Box::new(new))))
 }
 

@@ -99,7 +99,7 @@ fn con_10_figures_and_addresses() {
 }
 
 /// The hour of a time, as Beijing writes it.
-fn hour_of(unix_s: u64) -> String {
+pub(crate) fn hour_of(unix_s: u64) -> String {
     let mut date = Command::new("date");
     let written = date.args(["-u", "-d", &format!("@{}", unix_s + 8 * 3_600), "+%Y%m%d%H"]).output().expect("date");
     String::from_utf8(written.stdout).expect("text").trim().to_owned()
@@ -110,7 +110,7 @@ fn file_of(api: &Api, hour: &str) -> Value {
 }
 
 /// What a program makes of some input.
-fn through(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+pub(crate) fn through(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let mut child = Command::new(program);
     let mut child = child.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
     let mut stdin = child.stdin.take().expect("piped");

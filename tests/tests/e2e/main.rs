@@ -12,6 +12,7 @@ mod api_announcements;
 mod api_calls;
 mod api_config;
 mod api_contacts;
+mod api_group_import;
 mod api_group_messages;
 mod api_groups;
 mod api_messages;

@@ -104,7 +104,7 @@ pub(super) async fn update(
     Ok(Answer::Conversation(Box::new(state(&now, &labels))))
 }
 
-/// Has so many messages of a group be unread for a member, as far as there are so many that count.
+/// Has so many messages of a group be unread for a member, as far as there are so many that count, and tells his devices.
 pub(super) async fn set_unread(
     staging: &mut Staging<'_>,
     app: AppId,
@@ -112,10 +112,25 @@ pub(super) async fn set_unread(
     member: &UserId,
     unread: u32,
 ) -> Result<(), Error> {
+    let now = put_unread(staging, app, group, member, unread).await?;
+    let labels = label::read(staging, app, member).await?;
+    let conversation = Some(Peer::Group(group.clone()).to_conversation());
+    let changed = ConversationChanged { conversation, state: Some(state(&now, &labels)) };
+    staging.append_stored(app, member, &What::Conversation(changed));
+    Ok(())
+}
+
+/// The same without telling anybody.
+pub(super) async fn put_unread(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    member: &UserId,
+    unread: u32,
+) -> Result<ConversationRecord, Error> {
     let peer = Peer::Group(group.clone());
     let head = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?;
     let before = decode(staging.get(&keys::kept(app, member, &peer)).await?)?;
-    let labels = label::read(staging, app, member).await?;
     let Counts { others, own } = unread::counts(staging.tx, app, member, &peer, &head).await?;
     let now = ConversationRecord {
         read_seq: head.seq.saturating_sub(unread.into()),
@@ -124,10 +139,7 @@ pub(super) async fn set_unread(
         ..before
     };
     staging.set(keys::kept(app, member, &peer), now.encode_to_vec());
-    let state = Some(state(&now, &labels));
-    let changed = ConversationChanged { conversation: Some(peer.to_conversation()), state };
-    staging.append_stored(app, member, &What::Conversation(changed));
-    Ok(())
+    Ok(now)
 }
 
 /// What a group knows of the user, if he is in it; refuses who never was.

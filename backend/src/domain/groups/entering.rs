@@ -26,7 +26,9 @@ use crate::{
         AppId, Error, GroupId, Peer, UserId,
         act::Staging,
         change::conversation,
-        damaged, keys,
+        damaged,
+        hourly::first_since,
+        keys,
         keys::Tail,
         records::{ConversationRecord, EventKind, Head},
         retention::hour_of,
@@ -60,6 +62,8 @@ pub(crate) struct Telling<'a> {
     pub(crate) by: &'a str,
     /// How the group is told; `None`: it is not.
     pub(crate) tips: Option<group_tips::Kind>,
+    /// Nobody is told, and whoever comes was there before: he is imported (GRP-19).
+    pub(crate) quiet: bool,
 }
 
 /// Puts users into a group who are not in it. Writes the group's record, too.
@@ -71,7 +75,6 @@ pub(crate) async fn enter(
     entrants: &[Entrant],
     telling: Telling<'_>,
 ) -> Result<(), Error> {
-    let rules = record.rules()?;
     record.member_count += entrants.len() as u32;
     record.revision += 1;
     let fanout_max = staging.settings(app).await?.group_fanout_max;
@@ -82,7 +85,7 @@ pub(crate) async fn enter(
     let from_version = staging.tx.read_version().await?;
     let stamp = staging.next_stamp();
     for entrant in entrants {
-        let first_seq = if rules.shows_earlier { record.first_seq.max(1) } else { head.seq + 1 };
+        let first_seq = first_seq(staging, app, group, record, &head, entrant, telling.quiet).await?;
         let member = MemberRecord {
             role: entrant.role.into(),
             joined_ms: entrant.joined_ms.unwrap_or(staging.now_ms),
@@ -92,22 +95,44 @@ pub(crate) async fn enter(
             ..MemberRecord::default()
         };
         let is_told = record.is_active || entrant.role == GroupRole::Owner;
-        let is_told = is_told && !record.is_importing;
-        start_conversation(staging, app, group, &entrant.user, &head, rules.receive()).await?;
+        start_conversation(staging, app, group, &entrant.user, &head, record.rules()?.receive()).await?;
         let joined = put_member(staging, app, group, record, entrant, member, from_version, is_told).await?;
         count(staging, app, &entrant.user, 1, i64::from(entrant.role == GroupRole::Owner)).await?;
-        if is_told {
+        if is_told && telling.quiet {
+            staging.note_membership(&entrant.user, group, !joined.deaf);
+        } else if is_told {
             tell_entered(staging, stamp, app, group, &entrant.user, &joined, telling.by);
         }
         drop_application(staging, app, group, &entrant.user, GroupApplicationState::Dropped, telling.by, "").await?;
     }
     staging.set(keys::group(app, group), record.encode_to_vec());
-    if let Some(kind) = telling.tips.filter(|_| rules.tells_member_changes && !record.is_importing) {
+    if let Some(kind) = telling.tips.filter(|_| record.rules().is_ok_and(|rules| rules.tells_member_changes)) {
         let users = entrants.iter().map(|entrant| entrant.user.to_string()).collect();
         let tips = tips(kind, group, telling.by, users);
         append_tips(staging, app, group, record, tips).await?;
     }
     Ok(())
+}
+
+/// The first message that somebody who comes in can see (GRP-11). Who is imported was there before: from then on.
+async fn first_seq(
+    staging: &Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    record: &GroupRecord,
+    head: &Head,
+    entrant: &Entrant,
+    is_imported: bool,
+) -> Result<u64, Error> {
+    let first = record.first_seq.max(1);
+    match (record.rules()?.shows_earlier, is_imported, entrant.joined_ms) {
+        (true, ..) | (false, true, None) => Ok(first),
+        (false, true, Some(joined_ms)) => {
+            let since = first_since(staging.tx, app, &Tail::from(group), head.seq, joined_ms).await?;
+            Ok(since.max(first))
+        }
+        (false, false, _) => Ok(head.seq + 1),
+    }
 }
 
 /// Something that happened to members.

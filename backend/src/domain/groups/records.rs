@@ -48,9 +48,6 @@ pub(crate) struct GroupRecord {
     /// Its members have been told of it (GRP-13).
     #[prost(bool, tag = "16")]
     pub(crate) is_active: bool,
-    /// It is being imported: it has members and messages of before, and nobody is told of them (GRP-19).
-    #[prost(bool, tag = "17")]
-    pub(crate) is_importing: bool,
     /// When what is said of it was changed last, or it was made.
     #[prost(uint64, tag = "19")]
     pub(crate) changed_ms: u64,

@@ -131,7 +131,12 @@ impl Told<'_> {
         let is_unannounced = new.treatment.unannounced;
         let (head, standing) = match is_unannounced {
             false => self.append(staging, Some(&new.from), &new.treatment, message, mentioned).await?,
-            true => (self.put(staging, &new.treatment, message, &[]).await?.0, Standing::default()),
+            true => {
+                // Nobody is told, but it stands in everybody's list.
+                let members = access::members(staging.tx, app, group, ReadMode::Serializable).await?;
+                let all: Vec<UserId> = members.into_iter().map(|(user, _)| user).collect();
+                (self.put(staging, &new.treatment, message, &all).await?.0, Standing::default())
+            }
         };
         let sent = SentRecord {
             group: group.to_string(),

@@ -51,6 +51,7 @@ pub fn new_group(call: &Call<'_>, fields: Fields<'_>) -> Result<NewGroup, Failur
         owner: owner.transpose()?,
         info: update(fields, "MaxMemberCount")?,
         members: founders(call, fields, kind)?,
+        imported_ms: None,
     })
 }
 

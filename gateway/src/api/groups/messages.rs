@@ -83,7 +83,7 @@ async fn sender(call: &Call<'_>, fields: Fields<'_>) -> Result<UserId, Failure> 
 }
 
 /// What is wrong with a body has one code here.
-fn of_body(failure: Failure) -> Failure {
+pub fn of_body(failure: Failure) -> Failure {
     Failure { code: codes::GROUP_ARGUMENT.0, ..failure }
 }
 

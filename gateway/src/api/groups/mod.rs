@@ -1,12 +1,14 @@
 //! `group_open_http_svc` and its neighbours: groups, for an application's own server (GRP, CON-10).
 //!
 //! - [`life`]: making, changing, ending groups. [`info`]: what groups are. [`members`]: who is in them.
-//!   [`messages`]: what is said there. [`content`]: attributes and counters. [`words`]: published names.
+//!   [`messages`]: what is said there. [`content`]: attributes and counters. [`import`]: groups of
+//!   before. [`words`]: published names.
 //!
 //! Each command acts as an administrator of the application: in no member's name, and with every right that the table
 //! of groups gives to administrators.
 
 pub mod content;
+pub mod import;
 pub mod info;
 pub mod life;
 pub mod members;

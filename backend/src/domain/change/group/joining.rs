@@ -1,15 +1,17 @@
 //! Who comes into a group: by joining, by an application that is agreed to, by an invitation (GRP-05 to GRP-07,
 //! GRP-27).
 
+use std::collections::HashSet;
+
 use prost::Message as _;
 use protocol::message::{GroupApplicationState, GroupJoinOption, GroupRole, group_tips};
 
-use super::{Outcomes, life};
+use super::{ImportedMember, Outcomes, USERS_MAX, ensure, life};
 use crate::domain::{
     AppId, Error, GroupId, UserId,
     act::{Answer, Author, Staging},
     callbacks::{GroupFull, GroupJoined, Happened},
-    change::Change,
+    change::{Change, conversation},
     damaged,
     groups::{
         Refusal, access,
@@ -53,7 +55,7 @@ pub(super) async fn join(
     if option == GroupJoinOption::Approval {
         return apply(staging, change, group, wording).await;
     }
-    let telling = Telling { by: user.as_str(), tips: Some(group_tips::Kind::Joined) };
+    let telling = Telling { by: user.as_str(), tips: Some(group_tips::Kind::Joined), quiet: false };
     let entrants = [Entrant::new(user.clone(), GroupRole::Member)];
     entering::enter(staging, app, group, &mut record, &entrants, telling).await?;
     tell_application(staging, change, group, &record, &entrants, false).await?;
@@ -132,7 +134,7 @@ pub(super) async fn answer(
     let state = if agree { GroupApplicationState::Agreed } else { GroupApplicationState::Refused };
     entering::drop_application(staging, app, group, applicant, state, change.user.as_str(), text).await?;
     if agree {
-        let telling = Telling { by: change.user.as_str(), tips: Some(group_tips::Kind::Joined) };
+        let telling = Telling { by: change.user.as_str(), tips: Some(group_tips::Kind::Joined), quiet: false };
         let entrants = [Entrant::new(applicant.clone(), GroupRole::Member)];
         entering::enter(staging, app, group, &mut record, &entrants, telling).await?;
         tell_application(staging, change, group, &record, &entrants, false).await?;
@@ -178,11 +180,62 @@ pub(super) async fn invite(
     }
     if !entrants.is_empty() {
         let tips = (!silent).then_some(group_tips::Kind::Invited);
-        let telling = Telling { by: change.user.as_str(), tips };
+        let telling = Telling { by: change.user.as_str(), tips, quiet: false };
         entering::enter(staging, app, group, &mut record, &entrants, telling).await?;
         tell_application(staging, change, group, &record, &entrants, true).await?;
     } else if outcomes.iter().any(|(_, outcome)| *outcome == Err(Refusal::Full)) {
         tell_full(staging, app, group).await?;
+    }
+    Ok(Answer::GroupUsers(outcomes))
+}
+
+pub(super) fn check_imported(members: &mut Vec<(UserId, ImportedMember)>) -> Result<(), Error> {
+    let mut seen = HashSet::new();
+    members.retain(|(user, _)| seen.insert(user.clone()));
+    let is_given = |role| matches!(role, GroupRole::Admin | GroupRole::Member);
+    ensure(members.iter().all(|(_, member)| member.role.is_none_or(is_given)), "role must be ADMIN or MEMBER")?;
+    ensure((1..=USERS_MAX).contains(&members.len()), "members must name 1 to 100 users")
+}
+
+/// Brings members of before into a group. Nobody is told.
+pub(super) async fn import(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    group: &GroupId,
+    members: &[(UserId, ImportedMember)],
+) -> Result<Answer, Error> {
+    let app = change.app;
+    let mut record = access::load(staging, app, group).await?;
+    let rules = record.rules()?;
+    if !rules.is_imported {
+        return Err(Refusal::RightMissing.into());
+    }
+    let mut outcomes: Outcomes = Vec::with_capacity(members.len());
+    let mut entrants = Vec::new();
+    let mut counted = record.clone();
+    for (user, member) in members {
+        let role = member.role.unwrap_or(GroupRole::Member);
+        let outcome = match access::role(staging, app, group, user).await? {
+            GroupRole::None if role == GroupRole::Admin && !rules.has_admins => Err(Refusal::RightMissing),
+            GroupRole::None => judge(staging, change, group, &counted, user).await?,
+            _ if staging.again => {
+                outcomes.push((user.clone(), Ok(()))); // an earlier run has brought him in
+                continue;
+            }
+            _ => Err(Refusal::MemberAlready),
+        };
+        if outcome.is_ok() {
+            counted.member_count += 1;
+            entrants.push(Entrant { joined_ms: member.joined_ms, ..Entrant::new(user.clone(), role) });
+        }
+        outcomes.push((user.clone(), outcome));
+    }
+    if !entrants.is_empty() {
+        let telling = Telling { by: change.user.as_str(), tips: None, quiet: true };
+        entering::enter(staging, app, group, &mut record, &entrants, telling).await?;
+        for (user, member) in members.iter().filter(|(user, _)| entrants.iter().any(|entrant| entrant.user == *user)) {
+            conversation::put_unread(staging, app, group, user, member.unread).await?;
+        }
     }
     Ok(Answer::GroupUsers(outcomes))
 }

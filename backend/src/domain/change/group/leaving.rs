@@ -41,7 +41,7 @@ pub(super) async fn leave(staging: &mut Staging<'_>, change: &Change, group: &Gr
     let Some(member) = known else {
         return if staging.again { Ok(Answer::Done) } else { Err(Refusal::RightMissing.into()) };
     };
-    let telling = Telling { by: user.as_str(), tips: Some(group_tips::Kind::Left) };
+    let telling = Telling { by: user.as_str(), tips: Some(group_tips::Kind::Left), quiet: false };
     let leavers = [(user.clone(), member)];
     entering::exit(staging, app, group, &mut record, &leavers, (Why::Left, ""), telling).await?;
     tell_application(staging, change, group, &record, &leavers, false).await?;
@@ -85,7 +85,8 @@ pub(super) async fn remove(
         outcomes.push((user.clone(), outcome));
     }
     if !leavers.is_empty() {
-        let telling = Telling { by: change.user.as_str(), tips: (!silent).then_some(group_tips::Kind::Removed) };
+        let telling =
+            Telling { by: change.user.as_str(), tips: (!silent).then_some(group_tips::Kind::Removed), quiet: false };
         entering::exit(staging, app, group, &mut record, &leavers, (Why::Removed, reason), telling).await?;
         tell_application(staging, change, group, &record, &leavers, true).await?;
     }
@@ -144,7 +145,7 @@ pub(super) async fn ban(
         }
         push_out(staging, change, group, &record, &outcomes, reason).await?;
     } else if !leavers.is_empty() {
-        let telling = Telling { by: change.user.as_str(), tips: Some(group_tips::Kind::Removed) };
+        let telling = Telling { by: change.user.as_str(), tips: Some(group_tips::Kind::Removed), quiet: false };
         entering::exit(staging, app, group, &mut record, &leavers, (Why::Removed, reason), telling).await?;
         tell_application(staging, change, group, &record, &leavers, true).await?;
     }

@@ -82,17 +82,20 @@ pub(super) async fn create(staging: &mut Staging<'_>, change: &Change, new: &New
     }
     let settings = staging.settings(app).await?;
     let mut record = new_record(change, new, rules, owner, &settings)?;
-    (record.created_ms, record.changed_ms) = (staging.now_ms, staging.now_ms);
+    record.created_ms = new.imported_ms.map_or(staging.now_ms, |imported_ms| imported_ms.min(staging.now_ms));
+    record.changed_ms = record.created_ms;
     record.first_seq = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?.seq + 1;
-    let entrants = entrants(new, owner);
-    admit_founders(staging, change, rules, &settings, record.member_max, &entrants).await?;
+    let mut entrants = entrants(new, owner);
+    entrants.iter_mut().for_each(|entrant| entrant.joined_ms = new.imported_ms);
+    admit_founders(staging, change, rules, &settings, (record.member_max, new.imported_ms.is_some()), &entrants)
+        .await?;
     put_words(staging, app, group, None, Some(&record));
     listing::add(staging, app, group, &record);
     if rules.is_room() {
         return create_room(staging, app, group, record, owner).await;
     }
-    entering::enter(staging, app, group, &mut record, &entrants, Telling { by: change.user.as_str(), tips: None })
-        .await?;
+    let telling = Telling { by: change.user.as_str(), tips: None, quiet: new.imported_ms.is_some() };
+    entering::enter(staging, app, group, &mut record, &entrants, telling).await?;
     Ok(Answer::GroupCreated(group.clone()))
 }
 
@@ -106,7 +109,8 @@ fn new_record(
     let mut record = GroupRecord {
         kind: new.kind.into(),
         owner: owner.map(UserId::to_string).unwrap_or_default(),
-        is_active: rules.is_active_at_once,
+        // What is imported has its beginning behind it.
+        is_active: rules.is_active_at_once || new.imported_ms.is_some(),
         searchable: rules.join != GroupJoinOption::Forbidden,
         ..GroupRecord::default()
     };
@@ -149,9 +153,12 @@ async fn admit_founders(
     change: &Change,
     rules: &Rules,
     settings: &Settings,
-    new_max: u32,
+    (new_max, is_imported): (u32, bool),
     entrants: &[Entrant],
 ) -> Result<(), Error> {
+    if is_imported && !rules.is_imported {
+        return Err(Refusal::RightMissing.into());
+    }
     let others = entrants.iter().any(|entrant| entrant.role != GroupRole::Owner);
     if others && (rules.is_room() || change.by == Author::User && !rules.invites) {
         return Err(Refusal::RightMissing.into());

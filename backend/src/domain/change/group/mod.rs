@@ -169,6 +169,13 @@ pub enum GroupChange {
         /// Which, how, and by how much.
         changes: Vec<(String, GroupCounterOperation, i64)>,
     },
+    /// Brings members of before into a group, of which nobody is told (GRP-19).
+    Import {
+        /// The group.
+        group: GroupId,
+        /// Who.
+        members: Vec<(UserId, ImportedMember)>,
+    },
     /// Has so many messages be unread for a member.
     Unread {
         /// The group.
@@ -204,6 +211,19 @@ pub struct NewGroup {
     pub info: GroupUpdate,
     /// Members beside the owner, each with its role, name card and custom fields.
     pub members: Vec<(UserId, MemberUpdate)>,
+    /// It was made then, elsewhere, and is imported (GRP-19): milliseconds since the Unix epoch. Nobody is told.
+    pub imported_ms: Option<u64>,
+}
+
+/// A member of before, who is imported.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ImportedMember {
+    /// Administrator or member.
+    pub role: Option<GroupRole>,
+    /// Since when, milliseconds since the Unix epoch; `None`: from the beginning, as far as messages are concerned.
+    pub joined_ms: Option<u64>,
+    /// Messages that are unread, at the most so many as there are.
+    pub unread: u32,
 }
 
 /// What is to be changed of a member; what is absent stays.
@@ -222,6 +242,7 @@ impl GroupChange {
     pub(super) fn named(&self) -> Vec<&UserId> {
         match self {
             GroupChange::Create(new) => new.members.iter().map(|(user, _)| user).chain(new.owner.as_ref()).collect(),
+            GroupChange::Import { members, .. } => members.iter().map(|(user, _)| user).collect(),
             GroupChange::Transfer { to: user, .. }
             | GroupChange::Answer { applicant: user, .. }
             | GroupChange::Member { member: user, .. }
@@ -258,6 +279,7 @@ impl GroupChange {
             | GroupChange::Attributes { group, .. }
             | GroupChange::Counters { group, .. }
             | GroupChange::Unread { group, .. }
+            | GroupChange::Import { group, .. }
             | GroupChange::Notify { group, .. } => Some(group),
         }
     }
@@ -267,7 +289,6 @@ impl GroupChange {
     /// Everything that can be said without the store.
     pub(super) fn check(&mut self, by: Author) -> Result<(), Error> {
         match self {
-            GroupChange::Create(new) => life::check_new(new),
             GroupChange::Update { update, .. } => life::check_update(update),
             GroupChange::Join { wording: text, .. } | GroupChange::Answer { text, .. } => {
                 ensure(text.len() <= WORDING_BYTES_MAX, "wording must have at most 300 bytes")
@@ -280,7 +301,14 @@ impl GroupChange {
             GroupChange::Member { update, .. } => roles::check(update),
             GroupChange::Attributes { set, remove, .. } => content::check_attributes(set, remove),
             GroupChange::Counters { changes, .. } => content::check_counters(changes),
-            GroupChange::Notify { .. } | GroupChange::Unread { .. } if by == Author::User => Err(Error::NotAllowed),
+            GroupChange::Notify { .. } | GroupChange::Unread { .. } | GroupChange::Import { .. }
+                if by == Author::User =>
+            {
+                Err(Error::NotAllowed)
+            }
+            GroupChange::Create(new) if by == Author::User && new.imported_ms.is_some() => Err(Error::NotAllowed),
+            GroupChange::Create(new) => life::check_new(new),
+            GroupChange::Import { members, .. } => joining::check_imported(members),
             GroupChange::Notify { users, content, .. } => {
                 ensure(content.len() <= NOTIFICATION_BYTES_MAX, "content must have at most 4096 bytes")?;
                 if users.is_empty() { Ok(()) } else { check_users(users) }
@@ -370,6 +398,7 @@ impl GroupChange {
             GroupChange::Counters { group, id, changes } => {
                 content::counters(staging, change, group, *id, changes).await
             }
+            GroupChange::Import { group, members } => joining::import(staging, change, group, members).await,
             GroupChange::Unread { group, member, count } => {
                 roles::set_unread(staging, change, group, member, *count).await
             }
