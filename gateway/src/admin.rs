@@ -67,6 +67,7 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
 
 async fn render(State(admin): State<Admin>) -> String {
     metrics::update_process();
+    metrics::update_rooms(admin.shared.router.rooms().numbers());
     ::metrics::gauge!("gateway_sends_unanswered").set(admin.shared.sends.unanswered() as f64);
     admin.prometheus.render()
 }

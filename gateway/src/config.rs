@@ -37,6 +37,12 @@ pub const KEYS: &[Key] = &[
         "0",
         "Connections on all cores together; more are closed at once. 0: as many as the open-files limit allows, up to 100000.",
     ),
+    key("client.guests_max", "100000", "Connections without an account, of all that there are; more are refused."),
+    key(
+        "client.room_notices_per_second",
+        "10",
+        "Notices a second of who comes into a live room and goes; what is more is told together, up to 100 names. 0: none.",
+    ),
     key("client.heartbeat_ms", "60000", "Heartbeat interval of clients that ask for none, in milliseconds."),
     key("client.heartbeat_ms_min", "5000", "Shortest heartbeat interval a client may ask for, in milliseconds."),
     key("client.heartbeat_ms_max", "300000", "Longest heartbeat interval a client may ask for, in milliseconds."),
@@ -148,6 +154,8 @@ pub const KEYS: &[Key] = &[
 pub struct Config {
     pub client_listen: SocketAddr,
     pub connections_max: usize,
+    pub guests_max: usize,
+    pub room_notices_per_second: u32,
     pub limits: ServerLimits,
     pub sessions_per_user_max: usize,
     pub presence_subscriptions_max: usize,
@@ -290,6 +298,8 @@ impl Values {
         Ok(Config {
             client_listen: self.parse("client.listen", "an address like 0.0.0.0:8443")?,
             connections_max: self.number("client.connections_max", 0, 10_000_000)?,
+            guests_max: self.number("client.guests_max", 0, 10_000_000)?,
+            room_notices_per_second: self.number("client.room_notices_per_second", 0, 1_000)?,
             limits: self.limits()?,
             sessions_per_user_max: self.number("client.sessions_per_user_max", 1, 10_000)?,
             presence_subscriptions_max: self.number("client.presence_subscriptions_max", 0, 100_000)?,

@@ -16,7 +16,7 @@ pub fn post(router: &Router, mail: HomeMail) {
         | HomeMail::SignOut { app, user, .. }
         | HomeMail::SetPresence { app, user, .. } => (*app, Some(user)),
         // For every core.
-        HomeMail::Online { app, .. } | HomeMail::InRoom { app, .. } => (*app, None),
+        HomeMail::Online { app, .. } | HomeMail::Broadcast { app, .. } => (*app, None),
         // All of these users have the same home.
         HomeMail::Presence { app, users, .. } | HomeMail::Unfollow { app, users, .. } => (*app, users.first()),
     };

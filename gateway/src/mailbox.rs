@@ -113,8 +113,8 @@ pub enum HomeMail {
     Presence { app: AppId, users: Vec<UserId>, follower: Option<Address>, answer: oneshot::Sender<Vec<Presence>> },
     /// Users of an application who have a session, of those whose home the core is.
     Online { app: AppId, answer: oneshot::Sender<Vec<UserId>> },
-    /// Users who are in a live room through the core, and how many guests: any core is asked.
-    InRoom { app: AppId, group: GroupId, answer: oneshot::Sender<(Vec<UserId>, usize)> },
+    /// Something is told to every connection that is in a live room of the application: any core is told.
+    Broadcast { app: AppId, push: EncodedPush },
     /// `follower` is no longer told.
     Unfollow { app: AppId, users: Vec<UserId>, follower: Address },
 }

@@ -3,7 +3,7 @@
 //! - [`service`]: start, run, stop. [`config`], [`limits`], [`development`], [`application`]: what a start needs.
 //! - [`shard`]: one core with its connections. [`mailbox`], [`router`], [`homes`]: between cores.
 //! - [`api`]: the server API, on threads of its own.
-//! - [`present`]: who of a group is there. [`policy`]: which devices exclude each other. [`send_limit`]: how many messages a user may send.
+//! - [`present`]: who of a group is there. [`rooms`]: who is in live rooms. [`policy`]: which devices exclude each other. [`send_limit`]: how many messages a user may send.
 //! - [`announcer`]: tells announcements to the users of this node.
 //! - [`applications`]: their settings as this process knows them. [`control`], [`app_tool`]: `gateway app`.
 //! - [`callbacks`]: applications' own servers are asked and told.
@@ -33,6 +33,7 @@ mod metrics;
 mod policy;
 mod present;
 mod recent;
+mod rooms;
 mod router;
 mod send_limit;
 mod service;

@@ -6,6 +6,8 @@ use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, describ
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use protocol::ErrorCode;
 
+use crate::rooms::Numbers;
+
 /// Buckets of everything measured in seconds.
 const SECONDS_BUCKETS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -36,6 +38,14 @@ fn describe() {
         "gateway_events_dropped_total",
         "Live events dropped, by reason; the clients concerned sync from their log."
     );
+    describe_gauge!("gateway_rooms", "Live rooms that somebody is in through this node.");
+    describe_gauge!("gateway_room_members", "Users in live rooms through this node, once for each room.");
+    describe_gauge!("gateway_room_guests", "Connections without an account in live rooms, once for each room.");
+    describe_counter!(
+        "gateway_room_notices_dropped_total",
+        "Users of whom a live room was not told that they came or went, because many did."
+    );
+    describe_counter!("gateway_group_messages_shed_total", "Messages refused because a group was sent too many.");
     describe_counter!("gateway_presence_pushes_total", "Changes of presence pushed to followers.");
     describe_counter!(
         "gateway_presence_dropped_total",
@@ -151,6 +161,14 @@ pub fn tls_failure_kind(error: &rustls::Error) -> &'static str {
         }
         rustls::Error::DecryptError => "decrypt",
         _ => "other",
+    }
+}
+
+/// How many are in live rooms, into their gauges.
+pub fn update_rooms(Numbers { rooms, members, guests }: Numbers) {
+    for (name, number) in [("gateway_rooms", rooms), ("gateway_room_members", members), ("gateway_room_guests", guests)]
+    {
+        gauge!(name).set(number as f64);
     }
 }
 

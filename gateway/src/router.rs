@@ -22,8 +22,9 @@ use protocol::EncodedPush;
 
 use crate::{
     figures::Figures,
-    mailbox::{ActAnswer, Address, Mail, Mailbox, Published},
+    mailbox::{ActAnswer, Address, HomeMail, Mail, Mailbox, Published},
     recent::Recent,
+    rooms::Rooms,
 };
 
 /// All cores' mailboxes, and which of them is a user's home.
@@ -34,6 +35,7 @@ pub struct Router {
     callers: Arc<Callers>,
     figures: Figures,
     recent: Arc<Recent>,
+    rooms: Arc<Rooms>,
 }
 
 /// Who asked for an act.
@@ -106,7 +108,8 @@ impl Router {
         let mailboxes = (0..cores).map(|_| Mailbox::new(cores, events_max)).collect();
         // Where a user is at home needs to be the same only within the process: random, so that nobody
         // can choose names that all meet on one core.
-        Router { mailboxes, hasher: RandomState::new(), callers: Arc::default(), figures, recent: Arc::default() }
+        let (hasher, callers) = (RandomState::new(), Arc::default());
+        Router { mailboxes, hasher, callers, figures, recent: Arc::default(), rooms: Arc::default() }
     }
 
     /// Begins to wait for an act that the caller is about to submit.
@@ -125,6 +128,18 @@ impl Router {
     /// What was said last in live rooms.
     pub fn recent(&self) -> &Recent {
         &self.recent
+    }
+
+    /// Who is in live rooms.
+    pub fn rooms(&self) -> &Rooms {
+        &self.rooms
+    }
+
+    /// Tells whoever is in any live room of an application something that is in no log.
+    pub fn push_to_rooms(&self, app: AppId, push: &EncodedPush) {
+        for mailbox in self.mailboxes.iter() {
+            mailbox.put(Mail::Home(Box::new(HomeMail::Broadcast { app, push: push.clone() })));
+        }
     }
 
     /// Tells whoever is in a live room now something that is in no log.

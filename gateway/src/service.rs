@@ -129,6 +129,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         tls: ArcSwap::new(tls_config),
         api_tls: ArcSwap::new(api_tls_config),
         connections: AtomicUsize::new(0),
+        guests: AtomicUsize::new(0),
         ready: AtomicBool::new(false),
         development: config.tls.is_none(),
         config,

@@ -58,6 +58,8 @@ pub struct Shared {
     pub development: bool,
     /// Connections now.
     pub connections: AtomicUsize,
+    /// Of them, those without an account.
+    pub guests: AtomicUsize,
     /// Serving, and not draining: what /readyz answers.
     pub ready: AtomicBool,
 }

@@ -137,6 +137,7 @@ error_table! {
     GROUP_BANNED = 200034, final, "the user is kept out of the group for a time";
     GROUP_APPLICATION_UNKNOWN = 200035, final, "no such application for the group";
     GUESTS_MAY_NOT = 200036, final, "guests may only receive";
+    GUESTS_FULL = 200037, retry, "as many guests as there may be are there";
 
     // The server.
     BUSY = 200040, retry, "the server is busy";

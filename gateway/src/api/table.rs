@@ -12,7 +12,7 @@ use super::{
     config, contacts, extensions,
     fields::Fields,
     files,
-    groups::{content, import, info, life, members, messages as group_messages},
+    groups::{content, import, info, life, members, messages as group_messages, rooms},
     messages, past, profile,
     sns::{blacklist, check, friends, lists, read},
 };
@@ -141,6 +141,7 @@ rows! {
         "import_group", import::group, 1, 200, "imports a group";
         "import_group_member", import::members, 300, 200, "imports members of a group";
         "import_group_msg", import::messages, 20, 200, "imports what was said in a group";
+        "send_broadcast_msg", rooms::broadcast, 1, 1, "tells everybody in live rooms something";
         "get_online_member_num", life::online, 1, 200, "says how many are in a group now";
         "modify_group_attr", content::modify_attributes, 16, 200, "changes attributes of a group";
         "set_group_attr", content::set_attributes, 16, 200, "replaces all attributes of a group";
@@ -149,6 +150,12 @@ rows! {
         "get_group_counter", content::counters, 20, 200, "reads counters of a group";
         "update_group_counter", content::update_counters, 20, 200, "changes counters of a group";
         "delete_group_counter", content::delete_counters, 20, 200, "takes counters off a group";
+    }
+    "group_open_avchatroom_http_svc", codes::GROUP_ARGUMENT, BODY_BYTES {
+        "get_members", rooms::present, 500, 200, "says who is in a live room now";
+        "check_members", rooms::check, 20, 200, "says which users are in a live room now";
+        "modify_admin", rooms::modify_admin, 5, 200, "has users lead a live room, or not any more";
+        "get_admin_list", rooms::admins, 5, 200, "says who leads a live room";
     }
     "group_open_attr_http_svc", codes::GROUP_ARGUMENT, BODY_BYTES {
         "get_group_attr", content::attributes, 1, 200, "reads the attributes of a group";
@@ -190,7 +197,7 @@ rows! {
 
 /// Published commands that are not served yet, by service.
 const NOT_YET: &[(&str, &[&str])] = &[
-    ("group_open_http_svc", &["most of its commands"]),
+    ("group_open_avchatroom_http_svc", &["modify_user_info"]),
     ("openim", &["delete_c2c_msg_ramble"]),
     ("follow", &["all of its commands"]),
     ("im_cos_msg", &["get_cos_sig", "forbid_illegal_object", "allow_banned_object"]),
@@ -265,6 +272,9 @@ those of one application, as published; `api.rate_percent` scales them.
   for the whole group. `send_group_msg` shares the group's rate with its members. Tips stand among messages
   (`IsSystemMsg` 1, no `From_Account`) and have sequences of their own. `set_unread_msg_num` sets at the most as many as
   there are. Of live rooms no message is kept: they are in no file, and nothing there is recalled or read back.
+- Live rooms: `get_members`, `check_members` and `get_online_member_num` know whoever is there through the gateway that
+  is called. `Timestamp` of `get_members` counts members. `send_broadcast_msg` reaches whoever is in any live room, as a
+  message of no group; it is not kept, and has no `MsgSeq`.
 - Import of groups: nobody is told, and nobody called back. A message of `import_group_msg` that was imported before
   (`Random`, `SendTime`, sender, content) is the same. Time does not run back within a group: an older message is put
   behind the newest. A member sees what was sent from `JoinTime` on, and all of it without one.

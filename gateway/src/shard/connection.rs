@@ -289,7 +289,10 @@ impl Connection {
         }
         match session.is_guest {
             false => inner.protocol.logged_in(self.core.now()),
-            true => inner.protocol.guest_logged_in(self.core.now()),
+            true => {
+                self.core.shared.guests.fetch_add(1, Ordering::Relaxed);
+                inner.protocol.guest_logged_in(self.core.now());
+            }
         }
         inner.session = Some(session);
         let deadline = inner.protocol.timeout();

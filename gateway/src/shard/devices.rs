@@ -1,7 +1,7 @@
 //! A user's devices: entering and leaving the online table, the device list, signing out (LOGIN-01 to
 //! LOGIN-05, ACC-02).
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::atomic::Ordering};
 
 use backend::domain::{
     account,
@@ -95,6 +95,7 @@ impl Core {
         let address = self.address(connection);
         self.leave_groups(connection, &mut session);
         if session.is_guest {
+            self.shared.guests.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         let Session { app, user, home, caller, following, .. } = session;
@@ -157,9 +158,7 @@ impl Core {
             HomeMail::Online { app, answer } => {
                 let _ = answer.send(self.online.borrow().users(app));
             }
-            HomeMail::InRoom { app, group, answer } => {
-                let _ = answer.send(self.in_room(app, &group));
-            }
+            HomeMail::Broadcast { app, push } => self.broadcast(app, &push),
             HomeMail::Unfollow { app, users, follower } => {
                 let mut followers = self.followers.borrow_mut();
                 users.into_iter().for_each(|user| followers.remove(&(app, user), follower));

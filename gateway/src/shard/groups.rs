@@ -16,16 +16,16 @@ use backend::domain::{
 };
 use bytes::Bytes;
 use protocol::{
-    EncodedPush, ErrorCode,
+    ErrorCode,
     message::{
         AnswerGroupApplication, BanFromGroup, CreateGroup, DissolveGroup, Done, GetChosenGroupMembers,
         GetChosenGroupMembersReply, GetGroupApplications, GetGroupApplicationsReply, GetGroupAttributes, GetGroupBans,
         GetGroupBansReply, GetGroupCounters, GetGroupMembers, GetGroupMembersReply, GetGroupOnline,
         GetGroupOnlineReply, GetGroupReceipts, GetGroupReceiptsReply, GetGroups, GetGroupsReply, GetJoinedGroups,
-        GetJoinedGroupsReply, Group, GroupCounterOperation, GroupMember, GroupPush, GroupResult, GroupResults,
-        GroupRole, GroupTips, GroupUpdate, GroupUserResult, InviteToGroup, JoinGroup, JoinGroupReply, LeaveGroup,
-        MuteGroupMembers, RemoveFromGroup, SearchGroups, SearchGroupsReply, TransferGroup, UpdateGroup,
-        UpdateGroupAttributes, UpdateGroupCounter, UpdateGroupMember, group_push, group_tips,
+        GetJoinedGroupsReply, Group, GroupCounterOperation, GroupMember, GroupResult, GroupResults, GroupRole,
+        GroupUpdate, GroupUserResult, InviteToGroup, JoinGroup, JoinGroupReply, LeaveGroup, MuteGroupMembers,
+        RemoveFromGroup, SearchGroups, SearchGroupsReply, TransferGroup, UpdateGroup, UpdateGroupAttributes,
+        UpdateGroupCounter, UpdateGroupMember,
     },
 };
 
@@ -260,10 +260,10 @@ pub(super) fn members(connection: &Rc<Connection>, request: u32, asked: GetGroup
     answer(connection, request, async move {
         let shown = present::shown_members(&shared, app, &asker, &group).await?;
         if let Some(shown) = shown.filter(|_| roles.is_empty()) {
-            let users = present::in_room(&shared.router, app, &group).await.0;
-            let behind = users.into_iter().filter(|user| after.as_ref().is_none_or(|after| user > after));
-            let members: Vec<_> = behind.take(shown.min(limit.entries_max)).map(present).collect();
-            return Ok(GetGroupMembersReply { members, more: false });
+            let users = shared.router.rooms().present(app, &group).0.into_iter().take(shown);
+            let mut behind = users.filter(|user| after.as_ref().is_none_or(|after| user > after));
+            let members: Vec<_> = behind.by_ref().take(limit.entries_max.max(1)).map(present).collect();
+            return Ok(GetGroupMembersReply { members, more: behind.next().is_some() });
         }
         let (members, more) = read::members(&shared.store, app, asker, &group, after, roles, limit).await?;
         Ok(GetGroupMembersReply { members, more })
@@ -347,9 +347,6 @@ pub(super) fn receipts(connection: &Rc<Connection>, request: u32, asked: GetGrou
 pub(super) fn join(connection: &Rc<Connection>, request: u32, asked: JoinGroup) -> Result<(), Refusal> {
     let (app, asker) = asker(connection)?;
     let group = group_id(&asked.group)?;
-    if connection.with_session(|session| session.groups.rooms() >= ROOMS_MAX) == Some(true) {
-        return Err(ErrorCode::GROUPS_FULL.into());
-    }
     let task = connection.clone();
     connection.core.spawn_for(connection, async move {
         let connection = task;
@@ -357,11 +354,10 @@ pub(super) fn join(connection: &Rc<Connection>, request: u32, asked: JoinGroup) 
         let now_ms = connection.core.shared.clock.unix_ms();
         match read::room(store, app, asker.clone(), &group, now_ms).await {
             Err(error) => connection.refuse(request, error),
-            Ok(Some(info)) => {
-                enter(&connection, app, &asker, &group, true);
-                let recent = connection.core.shared.router.recent().of(app, &group);
-                let reply = JoinGroupReply { applied: false, recent, info: Some(info) };
-                connection.with_protocol(|protocol| protocol.respond(request, &reply));
+            Ok(Some(_)) => {
+                if let Err(refusal) = come_in(&connection, request, app, asker, &group).await {
+                    connection.refuse(request, refusal);
+                }
             }
             Ok(None) if asker == Asker::Guest => connection.refuse(request, ErrorCode::GROUP_RIGHT_MISSING),
             Ok(None) => {
@@ -375,12 +371,42 @@ pub(super) fn join(connection: &Rc<Connection>, request: u32, asked: JoinGroup) 
     Ok(())
 }
 
+/// Has a connection come into a live room that it may be in.
+async fn come_in(
+    connection: &Rc<Connection>,
+    request: u32,
+    app: u32,
+    asker: Asker,
+    group: &GroupId,
+) -> Result<(), Refusal> {
+    let is_crowded = |groups: &members::Groups| groups.rooms() >= ROOMS_MAX && !groups.is_in_room(group);
+    if connection.with_session(|session| is_crowded(&session.groups)) == Some(true) {
+        return Err(ErrorCode::GROUPS_FULL.into());
+    }
+    // Coming and going is told to everybody there: as often as one may write.
+    acts::check_send_limit(connection)?;
+    members::enter_room(connection, group, true);
+    let shared = &connection.core.shared;
+    // Asked once more: whoever was put out between the question and the entry was not there to be put out.
+    let info = match read::room(&shared.store, app, asker, group, shared.clock.unix_ms()).await {
+        Ok(Some(info)) => info,
+        refused => {
+            members::enter_room(connection, group, false);
+            return Err(refused.err().map_or_else(|| ErrorCode::GROUP_UNKNOWN.into(), Refusal::from));
+        }
+    };
+    let recent = shared.router.recent().of(app, group);
+    let reply = JoinGroupReply { applied: false, recent, info: Some(info) };
+    connection.with_protocol(|protocol| protocol.respond(request, &reply));
+    Ok(())
+}
+
 /// Leaves a group, or goes out of a live room.
 pub(super) fn leave(connection: &Rc<Connection>, request: u32, asked: LeaveGroup) -> Result<(), Refusal> {
-    let (app, asker) = asker(connection)?;
+    let (_, asker) = asker(connection)?;
     let group = group_id(&asked.group)?;
     if connection.with_session(|session| session.groups.is_in_room(&group)) == Some(true) {
-        enter(connection, app, &asker, &group, false);
+        members::enter_room(connection, &group, false);
         connection.with_protocol(|protocol| protocol.respond(request, &Done {}));
         return Ok(());
     }
@@ -388,24 +414,6 @@ pub(super) fn leave(connection: &Rc<Connection>, request: u32, asked: LeaveGroup
         return Err(ErrorCode::GROUP_RIGHT_MISSING.into());
     }
     acts::change_to(connection, request, group_change(GroupChange::Leave { group }))
-}
-
-/// Comes into a live room, or goes out of it, and tells those who are there (GRP-12). Nobody hears of guests.
-fn enter(connection: &Rc<Connection>, app: u32, asker: &Asker, group: &GroupId, is_in: bool) {
-    if !members::enter_room(connection, group, is_in) {
-        return;
-    }
-    let Asker::User(user) = asker else { return };
-    let kind = if is_in { group_tips::Kind::Joined } else { group_tips::Kind::Left };
-    let tips = GroupTips {
-        kind: kind.into(),
-        group: group.to_string(),
-        by: user.to_string(),
-        users: vec![user.to_string()],
-        ..GroupTips::default()
-    };
-    let push = EncodedPush::group(&GroupPush { what: Some(group_push::What::Tips(tips)) });
-    connection.core.shared.router.push_to_group(app, group, push);
 }
 
 /// How many of a group are there now.

@@ -6,7 +6,11 @@
 use std::rc::Rc;
 
 use ahash::{AHashMap, AHashSet};
-use backend::domain::{AppId, GroupId, UserId, groups::read};
+use backend::domain::{AppId, GroupId, groups::read};
+use protocol::{
+    EncodedPush,
+    message::{GroupPush, GroupTips, group_push::What},
+};
 
 use super::{Core, connection::Connection, session::Session};
 use crate::mailbox::{Address, ConnectionId, Delivered};
@@ -39,11 +43,6 @@ impl MemberTable {
     fn of(&self, app: AppId, group: &GroupId, home: u16) -> Vec<ConnectionId> {
         let homes = self.groups.get(&(app, group.clone()));
         homes.and_then(|homes| homes.get(&home)).into_iter().flatten().copied().collect()
-    }
-
-    fn all_of(&self, app: AppId, group: &GroupId) -> Vec<ConnectionId> {
-        let homes = self.groups.get(&(app, group.clone()));
-        homes.into_iter().flat_map(|homes| homes.values()).flatten().copied().collect()
     }
 }
 
@@ -115,9 +114,6 @@ impl Groups {
 
     /// The user has come into a group or gone out of it. Whether the table must learn of it.
     fn change(&mut self, group: &GroupId, is_in: bool) -> bool {
-        if !is_in {
-            self.rooms.remove(group);
-        }
         match &mut self.feed {
             Loading::Stale => !is_in,
             Loading::Running(changes) => {
@@ -165,22 +161,46 @@ impl Core {
         for group in groups.joined.iter().chain(&groups.rooms) {
             members.remove(session.app, group, session.home, connection);
         }
+        drop(members);
+        groups.rooms.iter().for_each(|room| self.note_in_room(session, room, false));
     }
 
-    /// Users who are in a live room through this core, and how many guests.
-    pub(super) fn in_room(&self, app: AppId, group: &GroupId) -> (Vec<UserId>, usize) {
-        let connections = self.members.borrow().all_of(app, group);
-        let (mut users, mut guests) = (AHashSet::default(), 0);
-        for id in connections {
-            let Some(connection) = self.connections.borrow().get(&id).cloned() else { continue };
-            let who = connection.with_session(|session| (session.user.clone(), session.is_guest));
-            match who {
-                Some((_, true)) => guests += 1,
-                Some((user, false)) => _ = users.insert(user),
-                None => {}
-            }
+    /// Tells every connection that is in a live room of an application.
+    pub(super) fn broadcast(&self, app: AppId, push: &EncodedPush) {
+        for id in self.connection_ids() {
+            self.with_connection(id, |connection| {
+                let is_in = connection.with_session(|session| session.app == app && session.groups.rooms() > 0);
+                if is_in == Some(true) {
+                    connection.push_hint(push);
+                }
+            });
         }
-        (users.into_iter().collect(), guests)
+    }
+
+    /// A connection has come into a live room or gone out of it: tells those who are there, unless the user has others
+    /// there (GRP-12). Nobody hears of guests.
+    fn note_in_room(&self, session: &Session, group: &GroupId, is_in: bool) {
+        let (rooms, app) = (self.shared.router.rooms(), session.app);
+        let who = (!session.is_guest).then_some(&session.user);
+        let is_news = if is_in { rooms.enter(app, group, who) } else { rooms.leave(app, group, who) };
+        let Some(user) = who.filter(|_| is_news) else { return };
+        let pace = (self.shared.config.room_notices_per_second, self.shared.clock.monotonic_us());
+        if let Some(tips) = rooms.news((app, group), user, is_in, pace) {
+            self.tell_room(app, group, tips);
+        }
+    }
+
+    /// Tells those in live rooms who has come and gone since they were told last.
+    pub(super) fn tell_rooms(&self) {
+        let pace = (self.shared.config.room_notices_per_second, self.shared.clock.monotonic_us());
+        for ((app, group), tips) in self.shared.router.rooms().due(pace.0, pace.1) {
+            self.tell_room(app, &group, tips);
+        }
+    }
+
+    fn tell_room(&self, app: AppId, group: &GroupId, tips: GroupTips) {
+        let push = EncodedPush::group(&GroupPush { what: Some(What::Tips(tips)) });
+        self.shared.router.push_to_group(app, group, push);
     }
 }
 
@@ -215,6 +235,9 @@ pub(super) async fn load(connection: &Rc<Connection>) -> Result<(), backend::dom
 
 /// The user of a session has come into a group or gone out of it.
 pub(super) fn changed(core: &Core, connection: ConnectionId, session: &mut Session, group: &GroupId, is_in: bool) {
+    if !is_in && session.groups.rooms.remove(group) {
+        core.note_in_room(session, group, false);
+    }
     if session.groups.change(group, is_in) {
         let mut members = core.members.borrow_mut();
         match is_in {
@@ -224,20 +247,21 @@ pub(super) fn changed(core: &Core, connection: ConnectionId, session: &mut Sessi
     }
 }
 
-/// A connection comes into a live room, or goes out of it. Whether that changes anything.
-pub(super) fn enter_room(connection: &Connection, group: &GroupId, is_in: bool) -> bool {
-    let entered = connection.with_session(|session| {
+/// A connection comes into a live room, or goes out of it, and those who are there are told.
+pub(super) fn enter_room(connection: &Connection, group: &GroupId, is_in: bool) {
+    connection.with_session(|session| {
         let rooms = &mut session.groups.rooms;
         let changes = if is_in { rooms.insert(group.clone()) } else { rooms.remove(group) };
-        (changes, session.app, session.home)
+        if !changes {
+            return;
+        }
+        let (core, app, home) = (&connection.core, session.app, session.home);
+        match is_in {
+            true => core.members.borrow_mut().insert(app, group, home, connection.id),
+            false => core.members.borrow_mut().remove(app, group, home, connection.id),
+        }
+        core.note_in_room(session, group, is_in);
     });
-    let Some((true, app, home)) = entered else { return false };
-    let mut members = connection.core.members.borrow_mut();
-    match is_in {
-        true => members.insert(app, group, home, connection.id),
-        false => members.remove(app, group, home, connection.id),
-    }
-    true
 }
 
 #[cfg(test)]
@@ -257,7 +281,7 @@ mod tests {
         assert_eq!(table.of(1, &group("a"), 0), [7]);
         table.remove(1, &group("a"), 0, 7);
         assert!(table.of(1, &group("a"), 0).is_empty());
-        assert_eq!(table.all_of(1, &group("a")), [8]);
+        assert_eq!(table.of(1, &group("a"), 1), [8]);
         table.remove(1, &group("a"), 1, 8);
         table.remove(2, &group("a"), 0, 9);
         assert!(table.groups.is_empty(), "nothing is kept of groups that nobody is in");

@@ -123,6 +123,9 @@ async fn tick_forever(core: Rc<Core>) {
         Timer::new(TICK).await;
         core.check_deadlines();
         core.tick_home();
+        if core.index == 0 {
+            core.tell_rooms();
+        }
     }
 }
 

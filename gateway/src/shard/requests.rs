@@ -7,7 +7,7 @@
 //!
 //! Nothing here blocks or decides: the domain decides, on the store's threads.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::atomic::Ordering};
 
 use backend::domain::{
     UserId,
@@ -190,7 +190,10 @@ fn start_guest_login(connection: &Rc<Connection>, request: u32, login: &GuestLog
     let task = connection.clone();
     connection.core.spawn_for(connection, async move {
         let connection = task;
-        let Shared { store, development, clock, store_id, rng, router, .. } = &*connection.core.shared;
+        let Shared { store, development, clock, store_id, rng, router, guests, config, .. } = &*connection.core.shared;
+        if guests.load(Ordering::Relaxed) >= config.guests_max {
+            return connection.login_failed(request, ErrorCode::GUESTS_FULL.into());
+        }
         match applications::ensure_takes_guests(store, app, *development).await {
             Ok(()) => {
                 // Longer than an account's name can be found by chance; and nothing is ever stored under it.

@@ -18,6 +18,7 @@ mod api_groups;
 mod api_messages;
 mod api_past;
 mod api_profile;
+mod api_rooms;
 mod api_sns;
 mod applications;
 mod attacks;

@@ -5,7 +5,8 @@ use protocol::{
     ErrorCode,
     command::Command,
     message::{
-        BanFromGroup, Done, GroupResults, GroupType, Sync, SyncReply, group_left::Why, group_push, group_tips::Kind,
+        BanFromGroup, Done, GetGroupMembers, GetGroupMembersReply, GroupResults, GroupType, Sync, SyncReply,
+        group_left::Why, group_push, group_tips::Kind,
     },
 };
 use serde_json::json;
@@ -151,4 +152,106 @@ fn a_new_group_of_a_dissolved_room_s_id_has_nothing_to_do_with_it() {
         assert_eq!(code(anna.send_to_group("place", "hello?")), Some(ErrorCode::GROUP_RIGHT_MISSING));
         host.call::<Done>(Command::DissolveGroup, &dissolve).expect("dissolved");
     }
+}
+
+/// The next notice of who has come or gone.
+fn next_notice(client: &mut Client) -> (Kind, Vec<String>) {
+    loop {
+        if let group_push::What::Tips(tips) = client.next_group_push() {
+            return (tips.kind(), tips.users);
+        }
+    }
+}
+
+#[test]
+fn grp_12_a_user_comes_with_the_first_device_and_goes_with_the_last() {
+    let gateway = Gateway::builder().flag("cores", 2).start();
+    let mut host = gateway.login("host");
+    let room = host.create_group(GroupType::Avchatroom, &[]);
+    host.join_group(&room).expect("in");
+    let (mut phone, mut tablet) = (gateway.login("anna"), gateway.login("anna"));
+    phone.join_group(&room).expect("in");
+    tablet.join_group(&room).expect("in");
+    tablet.join_group(&room).expect("once more does no harm");
+    assert_eq!(host.group_online(&room).expect("counted"), (2, 0));
+    let mut ben = gateway.login("ben");
+    ben.join_group(&room).expect("in");
+    let (joined, left) = (Kind::Joined, Kind::Left);
+    assert_eq!(next_notice(&mut host), (joined, vec!["host".to_owned()]));
+    let mut come = Vec::new();
+    while come.len() < 2 {
+        let (kind, users) = next_notice(&mut host);
+        assert_eq!(kind, joined);
+        come.extend(users);
+    }
+    assert_eq!(come, ["anna", "ben"], "each once");
+    phone.leave_group(&room).expect("out");
+    ben.leave_group(&room).expect("out");
+    assert_eq!(next_notice(&mut host), (left, vec!["ben".to_owned()]), "anna is still there");
+    drop(tablet);
+    assert_eq!(next_notice(&mut host), (left, vec!["anna".to_owned()]), "a lost connection is told, too");
+    gateway.wait_metric("gateway_room_members", &[], 1.0);
+}
+
+#[test]
+fn grp_12_many_who_come_at_once_are_told_together() {
+    let gateway = Gateway::builder().flag("client-room-notices-per-second", 1).start();
+    let mut host = gateway.login("host");
+    let room = host.create_group(GroupType::Avchatroom, &[]);
+    host.join_group(&room).expect("in");
+    let mut others: Vec<Client> = (0..20).map(|n| gateway.login(&format!("u{n:02}"))).collect();
+    others.iter_mut().for_each(|client| _ = client.join_group(&room).expect("in"));
+    // Messages do not wait for notices.
+    others[0].send_to_group(&room, "hello").expect("sent");
+    assert_eq!(host.next_room_message().text(), "hello");
+    let (mut names, mut notices) = (Vec::new(), 0);
+    while names.len() < 21 {
+        let (kind, users) = next_notice(&mut host);
+        assert_eq!(kind, Kind::Joined);
+        names.extend(users);
+        notices += 1;
+    }
+    names.sort();
+    let expected: Vec<String> = std::iter::once("host".to_owned()).chain((0..20).map(|n| format!("u{n:02}"))).collect();
+    assert_eq!(names, expected, "everybody, once");
+    assert!(notices < 21, "{notices}");
+}
+
+#[test]
+fn grp_16_guests_are_counted_and_no_more_than_may_be() {
+    let gateway = Gateway::builder().flag("client-guests-max", 1).start();
+    let first = guest(&gateway);
+    let mut second = gateway.connect("nobody");
+    let refused = second.log_in_as_guest(gateway.app().sdkappid).map(drop);
+    assert_eq!(code(refused), Some(ErrorCode::GUESTS_FULL));
+    drop(first);
+    tests::eventually("the first is gone", || {
+        gateway.connect("nobody").log_in_as_guest(gateway.app().sdkappid).is_ok()
+    });
+}
+
+#[test]
+fn grp_03_members_are_shown_page_by_page_and_rooms_are_limited() {
+    let gateway = Gateway::start();
+    let mut host = gateway.login("host");
+    let room = host.create_group(GroupType::Avchatroom, &[]);
+    let mut others: Vec<Client> = ["anna", "ben", "cleo"].map(|name| gateway.login(name)).into();
+    others.iter_mut().for_each(|client| _ = client.join_group(&room).expect("in"));
+    let mut page = |after: &str| {
+        let asked =
+            GetGroupMembers { group: room.clone(), after: after.to_owned(), limit: 2, ..GetGroupMembers::default() };
+        let reply: GetGroupMembersReply = host.call(Command::GetGroupMembers, &asked).expect("members");
+        (reply.members.into_iter().map(|member| member.user).collect::<Vec<_>>(), reply.more)
+    };
+    assert_eq!(page(""), (vec!["anna".to_owned(), "ben".to_owned()], true));
+    assert_eq!(page("ben"), (vec!["cleo".to_owned()], false));
+    // Ten rooms a connection; groups that are none do not count.
+    let rooms: Vec<String> = (0..11).map(|_| host.create_group(GroupType::Avchatroom, &[])).collect();
+    let meeting = host.create_group(GroupType::Meeting, &[]);
+    let anna = &mut others[0];
+    anna.leave_group(&room).expect("out");
+    rooms[..10].iter().for_each(|room| _ = anna.join_group(room).expect("in"));
+    assert_eq!(code(anna.join_group(&rooms[10])), Some(ErrorCode::GROUPS_FULL));
+    anna.join_group(&rooms[3]).expect("in already");
+    anna.join_group(&meeting).expect("no room");
 }

@@ -73,7 +73,7 @@ pub async fn send(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
 }
 
 /// In whose name something is said: an account's, or the administrator's who calls.
-async fn sender(call: &Call<'_>, fields: Fields<'_>) -> Result<UserId, Failure> {
+pub async fn sender(call: &Call<'_>, fields: Fields<'_>) -> Result<UserId, Failure> {
     let from = match fields.has("From_Account") {
         true => user(fields, "From_Account")?,
         false => call.identifier.clone(),

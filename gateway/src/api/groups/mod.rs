@@ -2,7 +2,7 @@
 //!
 //! - [`life`]: making, changing, ending groups. [`info`]: what groups are. [`members`]: who is in them.
 //!   [`messages`]: what is said there. [`content`]: attributes and counters. [`import`]: groups of
-//!   before. [`words`]: published names.
+//!   before. [`rooms`]: live rooms. [`words`]: published names.
 //!
 //! Each command acts as an administrator of the application: in no member's name, and with every right that the table
 //! of groups gives to administrators.
@@ -13,6 +13,7 @@ pub mod info;
 pub mod life;
 pub mod members;
 pub mod messages;
+pub mod rooms;
 pub mod words;
 
 use backend::domain::{

@@ -1,0 +1,278 @@
+//! Who is in live rooms through this process, and how those there are told who comes and goes (GRP-03, GRP-12, GRP-25).
+//!
+//! Touched when somebody comes or goes, never for a message. Numbers are those of this node; of several nodes each knows
+//! its own.
+//!
+//! What may not live here: whether somebody may be in a room, and which connections are told (`shard/members.rs`).
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ahash::AHashMap;
+use backend::domain::{AppId, GroupId, UserId};
+use protocol::message::{GroupTips, group_tips::Kind};
+
+/// Users named in one notice of who has come or gone, at the most; nobody hears of more.
+const NAMES_MAX: usize = 100;
+
+/// The rooms that somebody is in.
+#[derive(Default)]
+pub struct Rooms(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    rooms: AHashMap<RoomKey, Room>,
+    /// Rooms with notices that wait for their time.
+    waiting: Vec<RoomKey>,
+}
+
+type RoomKey = (AppId, GroupId);
+
+#[derive(Default)]
+struct Room {
+    /// Users with how many of their connections are there.
+    users: AHashMap<UserId, u32>,
+    guests: u32,
+    /// When the next notice may be told, microseconds of the process's clock.
+    next_us: u64,
+    come: Vec<UserId>,
+    gone: Vec<UserId>,
+}
+
+/// How many are in rooms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    pub rooms: usize,
+    /// Users, once for each room.
+    pub members: usize,
+    /// Connections without an account, once for each room.
+    pub guests: usize,
+}
+
+/// A connection that comes or goes: a user's, or a guest's.
+pub type Who<'a> = Option<&'a UserId>;
+
+impl Rooms {
+    /// A connection comes in. Whether it is the first of its user.
+    pub fn enter(&self, app: AppId, room: &GroupId, who: Who<'_>) -> bool {
+        let mut inner = self.inner();
+        let room = inner.rooms.entry((app, room.clone())).or_default();
+        match who {
+            Some(user) => {
+                let connections = room.users.entry(user.clone()).or_default();
+                *connections += 1;
+                *connections == 1
+            }
+            None => {
+                room.guests += 1;
+                false
+            }
+        }
+    }
+
+    /// A connection goes out. Whether it was the last of its user.
+    pub fn leave(&self, app: AppId, room: &GroupId, who: Who<'_>) -> bool {
+        let mut inner = self.inner();
+        let key = (app, room.clone());
+        let Some(room) = inner.rooms.get_mut(&key) else { return false };
+        let is_last = match who {
+            Some(user) => match room.users.get_mut(user) {
+                Some(connections) if *connections > 1 => {
+                    *connections -= 1;
+                    false
+                }
+                _ => room.users.remove(user).is_some(),
+            },
+            None => {
+                room.guests = room.guests.saturating_sub(1);
+                false
+            }
+        };
+        if room.users.is_empty() && room.guests == 0 {
+            // Nobody is there to be told anything.
+            inner.rooms.remove(&key);
+        }
+        is_last
+    }
+
+    /// Users in a room, by name, and how many guests.
+    pub fn present(&self, app: AppId, room: &GroupId) -> (Vec<UserId>, usize) {
+        let inner = self.inner();
+        let Some(room) = inner.rooms.get(&(app, room.clone())) else { return (Vec::new(), 0) };
+        let mut users: Vec<UserId> = room.users.keys().cloned().collect();
+        let guests = room.guests as usize;
+        drop(inner);
+        users.sort_unstable();
+        (users, guests)
+    }
+
+    /// How many users are in a room, and how many guests.
+    pub fn count(&self, app: AppId, room: &GroupId) -> (usize, usize) {
+        let inner = self.inner();
+        inner.rooms.get(&(app, room.clone())).map_or((0, 0), |room| (room.users.len(), room.guests as usize))
+    }
+
+    /// Which of these users are in a room.
+    pub fn are_in(&self, app: AppId, room: &GroupId, users: &[UserId]) -> Vec<bool> {
+        let inner = self.inner();
+        let room = inner.rooms.get(&(app, room.clone()));
+        users.iter().map(|user| room.is_some_and(|room| room.users.contains_key(user))).collect()
+    }
+
+    /// How many are in all rooms together.
+    pub fn numbers(&self) -> Numbers {
+        let inner = self.inner();
+        let add = |sum: Numbers, room: &Room| Numbers {
+            members: sum.members + room.users.len(),
+            guests: sum.guests + room.guests as usize,
+            ..sum
+        };
+        inner.rooms.values().fold(Numbers { rooms: inner.rooms.len(), ..Numbers::default() }, add)
+    }
+
+    /// A user has come or gone: what those there are told of it now. Over so many notices a second it waits, and is told
+    /// together with others.
+    pub fn news(
+        &self,
+        (app, room): (AppId, &GroupId),
+        user: &UserId,
+        is_in: bool,
+        (per_second, now_us): (u32, u64),
+    ) -> Option<GroupTips> {
+        let mut inner = self.inner();
+        let key = (app, room.clone());
+        let known = inner.rooms.get_mut(&key).filter(|_| per_second > 0)?;
+        let is_waiting = known.is_waiting();
+        if !is_waiting && now_us >= known.next_us {
+            known.next_us = now_us + 1_000_000 / u64::from(per_second);
+            return Some(notice(room, is_in, vec![user.clone()]));
+        }
+        let (list, other) = match is_in {
+            true => (&mut known.come, &mut known.gone),
+            false => (&mut known.gone, &mut known.come),
+        };
+        match other.iter().position(|waiting| waiting == user) {
+            // Back before anybody heard of it.
+            Some(place) => _ = other.swap_remove(place),
+            None if list.len() < NAMES_MAX => list.push(user.clone()),
+            None => metrics::counter!("gateway_room_notices_dropped_total").increment(1),
+        }
+        if !is_waiting && known.is_waiting() {
+            inner.waiting.push(key);
+        }
+        None
+    }
+
+    /// The notices that have waited for their time.
+    pub fn due(&self, per_second: u32, now_us: u64) -> Vec<(RoomKey, GroupTips)> {
+        let mut inner = self.inner();
+        let mut due = Vec::new();
+        let Inner { rooms, waiting } = &mut *inner;
+        waiting.retain(|key| {
+            let Some(room) = rooms.get_mut(key) else { return false };
+            if now_us < room.next_us && per_second > 0 {
+                return true;
+            }
+            let (come, gone) = (std::mem::take(&mut room.come), std::mem::take(&mut room.gone));
+            room.next_us = now_us + 1_000_000 / u64::from(per_second.max(1));
+            for (users, is_in) in [(come, true), (gone, false)] {
+                if !users.is_empty() && per_second > 0 {
+                    due.push((key.clone(), notice(&key.1, is_in, users)));
+                }
+            }
+            false
+        });
+        due
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Room {
+    fn is_waiting(&self) -> bool {
+        !self.come.is_empty() || !self.gone.is_empty()
+    }
+}
+
+/// Users have come or gone: `by` names one who has, alone.
+fn notice(room: &GroupId, is_in: bool, users: Vec<UserId>) -> GroupTips {
+    let by = if let [user] = &users[..] { user.to_string() } else { String::new() };
+    GroupTips {
+        kind: if is_in { Kind::Joined } else { Kind::Left }.into(),
+        group: room.to_string(),
+        by,
+        users: users.iter().map(UserId::to_string).collect(),
+        ..GroupTips::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(name: &str) -> UserId {
+        UserId::new(name).unwrap()
+    }
+
+    fn room() -> GroupId {
+        GroupId::new("room").unwrap()
+    }
+
+    #[test]
+    fn grp_25_users_count_once_however_many_devices_they_have() {
+        let (rooms, room, anna) = (Rooms::default(), room(), user("anna"));
+        assert!(rooms.enter(1, &room, Some(&anna)));
+        assert!(!rooms.enter(1, &room, Some(&anna)), "the second device");
+        assert!(!rooms.enter(1, &room, None));
+        assert!(rooms.enter(2, &room, Some(&anna)), "another application's");
+        assert_eq!(rooms.count(1, &room), (1, 1));
+        assert_eq!(rooms.numbers(), Numbers { rooms: 2, members: 2, guests: 1 });
+        assert_eq!(rooms.are_in(1, &room, &[anna.clone(), user("ben")]), [true, false]);
+        assert!(!rooms.leave(1, &room, Some(&anna)));
+        assert!(rooms.leave(1, &room, Some(&anna)), "the last device");
+        assert!(!rooms.leave(1, &room, Some(&anna)), "gone already");
+        rooms.leave(1, &room, None);
+        rooms.leave(2, &room, Some(&anna));
+        assert_eq!(rooms.numbers(), Numbers::default(), "nothing is kept of empty rooms");
+    }
+
+    #[test]
+    fn grp_12_over_the_rate_notices_wait_and_are_told_together() {
+        let (rooms, room) = (Rooms::default(), room());
+        let at = |now_us| (2, now_us);
+        let come = |name: &str, now_us| {
+            rooms.enter(1, &room, Some(&user(name)));
+            rooms.news((1, &room), &user(name), true, at(now_us)).map(|tips| tips.users)
+        };
+        assert_eq!(come("a", 0), Some(vec!["a".to_owned()]));
+        assert_eq!([come("b", 1_000), come("c", 2_000), come("d", 3_000)], [None, None, None]);
+        // Who goes again meanwhile was never there.
+        rooms.leave(1, &room, Some(&user("c")));
+        assert_eq!(rooms.news((1, &room), &user("c"), false, at(4_000)), None);
+        assert!(rooms.due(2, 499_999).is_empty(), "it is not time yet");
+        let due = rooms.due(2, 500_000);
+        assert_eq!(due.len(), 1);
+        let GroupTips { mut users, by, .. } = due[0].1.clone();
+        users.sort();
+        assert_eq!((users, by.as_str()), (vec!["b".to_owned(), "d".to_owned()], ""));
+        assert!(rooms.due(2, 9_000_000).is_empty());
+        assert_eq!(come("e", 9_000_000), Some(vec!["e".to_owned()]));
+    }
+
+    #[test]
+    fn grp_12_a_flood_of_visitors_is_told_in_part_and_without_a_rate_nobody_is() {
+        let (rooms, room) = (Rooms::default(), room());
+        let mut told = 0;
+        for number in 0..10_000_u64 {
+            let name = user(&format!("u{number}"));
+            rooms.enter(1, &room, Some(&name));
+            let news = rooms.news((1, &room), &name, true, (10, number * 100));
+            told += news.map_or(0, |tips| tips.users.len());
+            told += rooms.due(10, number * 100).iter().map(|(_, tips)| tips.users.len()).sum::<usize>();
+        }
+        // A second with ten notices of at most a hundred names.
+        assert!((900..=1_100).contains(&told), "{told}");
+        assert_eq!(rooms.news((1, &room), &user("x"), true, (0, 99_000_000)), None);
+    }
+}
