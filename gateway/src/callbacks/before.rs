@@ -19,7 +19,9 @@ use backend::{
         hooks::Verdict,
     },
     env::Clock,
+    store::Store,
 };
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::{
@@ -39,6 +41,7 @@ const OPEN_US: u64 = 10_000_000;
 /// Asks application servers.
 pub struct Asker {
     client: Client,
+    store: Store,
     clock: Arc<dyn Clock>,
     servers: Mutex<HashMap<AppId, Arc<Server>>>,
 }
@@ -51,8 +54,8 @@ struct Server {
 }
 
 impl Asker {
-    pub fn new(client: Client, clock: Arc<dyn Clock>) -> Self {
-        Asker { client, clock, servers: Mutex::default() }
+    pub fn new(client: Client, store: Store, clock: Arc<dyn Clock>) -> Self {
+        Asker { client, store, clock, servers: Mutex::default() }
     }
 
     /// What the application's server says of an act, asked with this command.
@@ -64,10 +67,12 @@ impl Asker {
         caller: Caller,
     ) -> Result<Verdict, Error> {
         let Some(callbacks) = &application.settings.callbacks else { return Ok(Verdict::Pass) };
+        let body = frames::before(&self.store, &act, (command, &caller), self.clock.unix_ms()).await?;
+        let Some(body) = body else { return Ok(Verdict::Pass) };
         let server = self.server(application.app, &callbacks.url);
         let is_asked = lock(&server.circuit).admits(self.clock.monotonic_us());
         let said = match is_asked {
-            true => self.ask_server(application.app, callbacks, &server, command, &act, caller).await,
+            true => self.ask_server(application.app, callbacks, &server, (command, body), &act, caller).await,
             false => Err("not_asked"),
         };
         let (label, verdict) = match said {
@@ -83,11 +88,10 @@ impl Asker {
         app: AppId,
         callbacks: &Callbacks,
         server: &Server,
-        command: CallbackCommand,
+        (command, body): (CallbackCommand, Bytes),
         act: &Act,
         caller: Caller,
     ) -> Result<Result<Verdict, Error>, &'static str> {
-        let body = frames::before(act, command, self.clock.unix_ms());
         let ip = caller.ip.map(|ip| ip.to_string()).unwrap_or_default();
         let question = Question { app, command, ip: &ip, platform: caller.platform.name(), id: None, body };
         let asked = async {

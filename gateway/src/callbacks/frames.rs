@@ -1,16 +1,21 @@
 //! The body of each request, and what an answer says: the published JSON. Here of messages and devices;
-//! [`people`]: of profiles and relations; [`groups`]: of groups.
+//! [`people`]: of profiles and relations; [`groups`], [`groups_asked`]: of groups.
 
 mod groups;
+mod groups_asked;
 mod people;
+
+use std::ops::RangeInclusive;
 
 use backend::{
     domain::{
         AppId, Error, Peer, UserId,
         act::Act,
         callbacks::{
-            CallbackCommand, CallbackRecord, CallerPlatform, ConversationRead, Happened, StateChanged, StateReason,
+            CallbackCommand, CallbackRecord, Caller, CallerPlatform, ConversationRead, Happened, StateChanged,
+            StateReason,
         },
+        change::Kind,
         conversations,
         hooks::Verdict,
         message::NewMessage,
@@ -35,29 +40,48 @@ const TEXT_BYTES_MAX: usize = 1024;
 const UNREAD_CONVERSATIONS_MAX: usize = 100;
 
 /// Codes that an application's server may give for its clients.
-const OWN_CODES: std::ops::RangeInclusive<u32> = 120_001..=130_000;
+const OWN_CODES: RangeInclusive<u32> = 120_001..=130_000;
 
 /// What an application's server is asked about an act with; `None`: it is not asked.
 pub fn question(act: &Act) -> Option<CallbackCommand> {
     match act {
         Act::Send(NewMessage { to: Peer::User(_), .. }) => Some(CallbackCommand::BeforeSend),
-        Act::Send(_) => None,
-        Act::Change(change) => people::question(change),
+        Act::Change(change) if !matches!(change.kind, Kind::Group(_)) => people::question(change),
+        _ => groups_asked::question(act),
     }
 }
 
-/// The same question.
-pub fn before(act: &Act, command: CallbackCommand, now_ms: u64) -> Bytes {
-    to_bytes(&match act {
+/// Whether it is about a group.
+fn is_about_group(act: &Act) -> bool {
+    match act {
+        Act::Send(message) => matches!(message.to, Peer::Group(_)),
+        Act::Change(change) => matches!(change.kind, Kind::Group(_)),
+    }
+}
+
+/// The same question; `None`: there is nothing to ask, the act is about a group that is none.
+pub async fn before(
+    store: &Store,
+    act: &Act,
+    (command, caller): (CallbackCommand, &Caller),
+    now_ms: u64,
+) -> Result<Option<Bytes>, Error> {
+    let frame = match act {
+        act if is_about_group(act) => {
+            let Some(facts) = groups_asked::facts(store, act).await? else { return Ok(None) };
+            groups_asked::before(act, caller, facts, now_ms)
+        }
         Act::Send(message) => before_send(message, now_ms),
         Act::Change(change) => people::before(change, command, now_ms),
-    })
+    };
+    Ok(Some(to_bytes(&frame)))
 }
 
 /// What the answer says of the act: `None` if it makes no sense.
 pub fn verdict(act: &Act, answer: &[u8]) -> Option<Result<Verdict, Error>> {
     match act {
-        Act::Send(message) => Some(Said::parse(answer)?.verdict(&message.body)),
+        act if is_about_group(act) => groups_asked::verdict(act, answer),
+        Act::Send(message) => Some(Said::parse(answer, &OWN_CODES)?.verdict(&message.body)),
         Act::Change(change) => people::verdict(change, answer),
     }
 }
@@ -66,6 +90,7 @@ pub fn verdict(act: &Act, answer: &[u8]) -> Option<Result<Verdict, Error>> {
 pub fn unanswered(act: &Act) -> Error {
     let text = "the application's server does not answer";
     match act {
+        act if is_about_group(act) => groups_asked::unanswered(text),
         Act::Send(_) => Error::Refused { code: 0, text: text.into() },
         Act::Change(_) => people::unanswered(text),
     }
@@ -246,7 +271,7 @@ struct Answer {
 
 impl Said {
     /// Reads an answer; `None` if it makes no sense.
-    fn parse(answer: &[u8]) -> Option<Said> {
+    fn parse(answer: &[u8], own_codes: &RangeInclusive<u32>) -> Option<Said> {
         let Answer { error_code, error_info, msg_body, cloud_custom_data } = serde_json::from_slice(answer).ok()?;
         Some(match error_code {
             0 => {
@@ -259,7 +284,7 @@ impl Said {
             2 => Said::Drop,
             code => {
                 let text = bounded(error_info);
-                Said::Refuse { code: if OWN_CODES.contains(&code) { code } else { 0 }, text }
+                Said::Refuse { code: if own_codes.contains(&code) { code } else { 0 }, text }
             }
         })
     }
@@ -301,7 +326,7 @@ mod tests {
 
     #[test]
     fn answers_are_read_as_published_and_the_rest_makes_no_sense() {
-        let parse = |answer: Value| Said::parse(answer.to_string().as_bytes());
+        let parse = |answer: Value| Said::parse(answer.to_string().as_bytes(), &OWN_CODES);
         let refuse = |code| Some(Said::Refuse { code, text: "no".into() });
         assert_eq!(parse(json!({"ActionStatus": "OK", "ErrorInfo": "", "ErrorCode": 0})), Some(Said::Pass(None)));
         assert_eq!(parse(json!({"ErrorCode": 0, "MsgBody": []})), Some(Said::Pass(None)));

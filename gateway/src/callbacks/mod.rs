@@ -74,7 +74,7 @@ impl Callbacks {
         let client = Client::new(clock.clone(), ca_file, figures)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (states, incoming) = states::channel(applications.clone(), clock.clone());
-        let asker = Arc::new(Asker::new(client.clone(), clock.clone()));
+        let asker = Arc::new(Asker::new(client.clone(), store.clone(), clock.clone()));
         let callbacks = Arc::new(Callbacks {
             applications: applications.clone(),
             runtime: runtime.handle().clone(),

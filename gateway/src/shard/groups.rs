@@ -5,14 +5,16 @@ use std::{collections::BTreeMap, rc::Rc};
 
 use backend::domain::{
     GroupId, UserId,
+    act::Act,
     change::{
-        Kind,
+        Change, Kind,
         group::{GroupChange, MemberUpdate, NewGroup},
     },
     groups::{
         self, read,
         read::{Asker, ReceiptsQuery},
     },
+    hooks::Hooks as _,
 };
 use bytes::Bytes;
 use protocol::{
@@ -385,6 +387,7 @@ async fn come_in(
     }
     // Coming and going is told to everybody there: as often as one may write.
     acts::check_send_limit(connection)?;
+    ask_application(connection, app, &asker, group).await?;
     members::enter_room(connection, group, true);
     let shared = &connection.core.shared;
     // Asked once more: whoever was put out between the question and the entry was not there to be put out.
@@ -399,6 +402,19 @@ async fn come_in(
     let reply = JoinGroupReply { applied: false, recent, info: Some(info) };
     connection.with_protocol(|protocol| protocol.respond(request, &reply));
     Ok(())
+}
+
+/// Asks the application's server whether a user may come into a live room, if it wants to be asked. About guests it is
+/// not asked.
+async fn ask_application(connection: &Rc<Connection>, app: u32, asker: &Asker, group: &GroupId) -> Result<(), Refusal> {
+    let Asker::User(user) = asker else { return Ok(()) };
+    let join = GroupChange::Join { group: group.clone(), wording: String::new() };
+    let act = Act::Change(Box::new(Change::new(app, user.clone(), group_change(join))));
+    let caller = connection.with_session(|session| session.caller.clone()).unwrap_or_default();
+    match connection.core.shared.callbacks.before(&act, &caller) {
+        Some(asking) => asking.await.map(drop).map_err(Refusal::from),
+        None => Ok(()),
+    }
 }
 
 /// Leaves a group, or goes out of a live room.

@@ -84,6 +84,14 @@ commands! {
     AfterBlacklistAdd = "Sns.CallbackBlackListAdd";
     /// Told: users were taken off a blacklist.
     AfterBlacklistDelete = "Sns.CallbackBlackListDelete";
+    /// Asked: before a group is made.
+    BeforeGroupCreate = "Group.CallbackBeforeCreateGroup";
+    /// Asked: before a user joins a group, or applies for it.
+    BeforeGroupJoin = "Group.CallbackBeforeApplyJoinGroup";
+    /// Asked: before users are brought into a group.
+    BeforeGroupInvite = "Group.CallbackBeforeInviteJoinGroup";
+    /// Asked: before a message is sent to a group.
+    BeforeGroupSend = "Group.CallbackBeforeSendMsg";
     /// Told: users have become members of a group.
     AfterGroupJoin = "Group.CallbackAfterNewMemberJoin";
     /// Told: users have ceased to be members of a group.

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use futures::future::try_join_all;
+use prost::Message as _;
 use protocol::message::{Message, ReceiveOption};
 
-use super::{Refusal, access};
+use super::{Refusal, access, records::GroupsOfUserRecord};
 use crate::{
     domain::{
         AppId, Error, GroupId, Peer, UserId,
@@ -90,4 +91,14 @@ pub async fn sent(store: &Store, app: AppId, group: &GroupId, user: &UserId, lim
         tx.range(query).await?.pairs.into_iter().map(seq).collect()
     };
     Ok(store.run(Lane::Read, "group_messages_sent", read).await?.0)
+}
+
+/// How many groups a user owns.
+pub async fn owned(store: &Store, app: AppId, user: &UserId) -> Result<u32, Error> {
+    let key = keys::groups_of_user(app, user);
+    let read = async move |tx: &Tx| -> Result<u32, Error> {
+        let stored = tx.snapshot_get(&key).await?.unwrap_or_default();
+        Ok(GroupsOfUserRecord::decode(stored).map_err(|_| damaged("groups of a user"))?.owned)
+    };
+    Ok(store.run(Lane::Read, "groups_owned", read).await?.0)
 }
