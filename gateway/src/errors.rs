@@ -140,6 +140,8 @@ pub fn group_code(refusal: groups::Refusal) -> ErrorCode {
         Refusal::AttributesConflict => ErrorCode::GROUP_ATTRIBUTES_CONFLICT,
         Refusal::Banned => ErrorCode::GROUP_BANNED,
         Refusal::ApplicationUnknown => ErrorCode::GROUP_APPLICATION_UNKNOWN,
+        // Of imports, which are the server API's: there it is a wrong parameter.
+        Refusal::TimeInvalid => ErrorCode(10004),
         Refusal::ByApplication(code) => ErrorCode(code),
     }
 }

@@ -15,7 +15,7 @@ use protocol::{
 use smallvec::SmallVec;
 
 use super::{
-    AppId, Error, GroupId, UserId, applications,
+    AppId, Error, GroupId, Peer, UserId, applications,
     callbacks::{Caller, Pair},
     change::Change,
     friends::Refusal,
@@ -68,6 +68,8 @@ impl Act {
         /// Keys, records and events beside the body.
         const SEND_BYTES: usize = 1_500;
         match self {
+            // Whatever the group's size: it is taken alone.
+            Act::Send(message) if message.treatment.unannounced && matches!(message.to, Peer::Group(_)) => 2 << 20,
             Act::Send(message) => message.body.len() + SEND_BYTES,
             Act::Change(change) => change.written_bytes(),
         }
@@ -447,7 +449,11 @@ impl<'a> Staging<'a> {
             Some(members) => members.iter().for_each(|member| {
                 self.tx.append_versionstamped(&keys::event_prefix(app, member), stamp, &[], record.clone());
             }),
-            None => self.tx.append_versionstamped(&keys::group_event_prefix(app, group), stamp, &[], record),
+            None => {
+                self.tx.append_versionstamped(&keys::group_event_prefix(app, group), stamp, &[], record);
+                let (begin, end) = keys::group_event_guard(app, group);
+                self.tx.add_write_conflict(&begin, &end);
+            }
         }
         self.notices.push(StagedNotice { to: group.clone().into(), what: StagedNews::Event(stamp, event) });
         stamp

@@ -330,7 +330,7 @@ impl<'a> Reader<'a> {
         let (last_message, peer_read_seq, mentions, unread) = futures::try_join!(
             newest,
             self.peer_read_seq(peer),
-            self.mentions(peer, kept.read_seq.saturating_add(1).max(view.first())),
+            self.mentions(peer, &view, &kept),
             self.unread_messages(peer, &head, &kept)
         )?;
         Ok(ConversationEntry {
@@ -356,13 +356,36 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Sequences of messages that mention the user, from `first` on.
-    async fn mentions(&self, peer: &Peer, first: u64) -> Result<Vec<u64>, Error> {
+    /// Sequences of messages that mention the user and that he has not read: each by name, or everybody in a group.
+    async fn mentions(&self, peer: &Peer, view: &View<'_>, kept: &ConversationRecord) -> Result<Vec<u64>, Error> {
+        /// Of everybody, some are the user's own.
+        const LOOKED_AT_MAX: usize = 64;
+        let first = kept.read_seq.saturating_add(1).max(view.first());
         let begin = keys::mention(self.app, self.user, peer, first);
-        let end = keys::mention(self.app, self.user, peer, u64::MAX >> 1);
-        let query = RangeQuery { begin, end, limit: MENTIONS_MAX, reverse: false, mode: ReadMode::Snapshot };
-        let pairs = self.tx.range(query).await?.pairs;
-        Ok(pairs.iter().filter_map(|(key, _)| keys::last_seq(key)).collect())
+        let named = self.marks(begin, keys::mention(self.app, self.user, peer, u64::MAX >> 1), MENTIONS_MAX).await?;
+        let mut seqs: Vec<u64> = named.iter().filter_map(|(key, _)| keys::last_seq(key)).collect();
+        if let Peer::Group(group) = peer
+            && !conversation::is_refused(kept)
+        {
+            let begin = keys::mention_of_all(self.app, group, first);
+            let end = keys::mention_of_all(self.app, group, u64::MAX >> 1);
+            for (key, by) in self.marks(begin, end, LOOKED_AT_MAX).await? {
+                let Some(seq) = keys::last_seq(&key).filter(|seq| view.is_in_view(*seq)) else { continue };
+                let deleted = self.tx.snapshot_get(&keys::deleted(self.app, self.user, peer, seq));
+                if by != self.user.as_str().as_bytes() && deleted.await?.is_none() {
+                    seqs.push(seq);
+                }
+            }
+            seqs.sort_unstable();
+            seqs.dedup();
+            seqs.truncate(MENTIONS_MAX);
+        }
+        Ok(seqs)
+    }
+
+    async fn marks(&self, begin: Bytes, end: Bytes, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Error> {
+        let query = RangeQuery { begin, end, limit, reverse: false, mode: ReadMode::Snapshot };
+        Ok(self.tx.range(query).await?.pairs)
     }
 }
 

@@ -280,7 +280,8 @@ impl<'a> View<'a> {
         (self.tail.message(self.app, first), self.tail.message(self.app, last + 1))
     }
 
-    fn is_in_view(&self, seq: u64) -> bool {
+    /// Whether the user was there when it was said.
+    pub(super) fn is_in_view(&self, seq: u64) -> bool {
         self.spans.as_ref().is_none_or(|spans| spans.iter().any(|span| (span.first..=span.last).contains(&seq)))
     }
 }

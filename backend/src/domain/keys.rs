@@ -69,6 +69,8 @@
 //! | `(app, 82, hour, group, sender, client_message_id)` | `RoomSentRecord`: what a send to a live room was answered |
 //! | `(app, 83, place, group)` | the group's type, 4 bytes little-endian: all groups, in the order of their making |
 //! | `(app, 84, type)` | how many groups of a type there are, i64 little-endian |
+//! | `(app, 85, group, seq)` | who has mentioned everybody in the group with the message: a name |
+//! | `(app, 86, user, group)` | empty: the group may keep something of the user, who need not be in it |
 //! | `(app, 53)` | how much of it is still to be told, i64 little-endian |
 //! | `(0, 39)` | which store this is: 8 random bytes |
 //! | `(0, 28)` | how often applications have changed, u64 little-endian |
@@ -170,6 +172,8 @@ const GROUPS_OF_USER: u32 = 81;
 const ROOM_SENT: u32 = 82;
 const GROUP_LISTED: u32 = 83;
 const GROUP_TOTAL: u32 = 84;
+const GROUP_MENTION: u32 = 85;
+const GROUP_TRACE: u32 = 86;
 const CALLBACKS_LEFT: u32 = 53;
 
 /// The subspaces by name, for people.
@@ -237,6 +241,8 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (ROOM_SENT, "answers to sends to live rooms"),
     (GROUP_LISTED, "list of groups"),
     (GROUP_TOTAL, "numbers of groups"),
+    (GROUP_MENTION, "mentions of everybody in groups"),
+    (GROUP_TRACE, "traces of users in groups"),
     (CALLBACKS_LEFT, "count of callbacks"),
 ];
 

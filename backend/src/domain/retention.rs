@@ -390,6 +390,7 @@ async fn cut_conversation(tx: &Tx, app: AppId, tail: &Tail, cutoff_ms: u64, left
         if let Some(group) = tail.group() {
             let (begin, end) = keys::group_receipts_before(app, &group, seq);
             tx.clear_range(&begin, &end);
+            tx.clear_range(&keys::mention_of_all(app, &group, floor), &keys::mention_of_all(app, &group, seq));
         }
         tx.set(tail.floor(app), seq.to_le_bytes().to_vec());
     }
@@ -397,7 +398,7 @@ async fn cut_conversation(tx: &Tx, app: AppId, tail: &Tail, cutoff_ms: u64, left
 }
 
 /// Clears what is kept of a group's message for single members: who has sent it, and whom it mentions by name. Marks
-/// of messages that members have deleted for themselves, or that mention everybody, go when they read on or clear.
+/// of messages that members have deleted for themselves go when they clear.
 async fn clear_group_marks(tx: &Tx, app: AppId, message: &Message) -> Result<(), Error> {
     let Some(group) = GroupId::new(&message.group) else { return Ok(()) };
     if let Some(sender) = UserId::new(&message.from) {

@@ -22,15 +22,18 @@ use std::{
 use bytes::Bytes;
 use prost::Message as _;
 use protocol::EncodedEvent;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     AppId, Error, GroupId, Peer, UserId,
     act::{Act, Audience, News, Notice, Staged},
     change::Change,
+    groups::records::RoomSentRecord,
     keys::{self, Tail},
     message::NewMessage,
-    records::{EventKind, EventRecord, SentRecord},
+    records::{EventKind, EventRecord, Head, SentRecord},
+    retention::hour_of,
+    send::group::group_push,
 };
 use crate::store::{RangeQuery, ReadMode, Tx, Versionstamp};
 
@@ -132,11 +135,15 @@ impl Batch {
         };
         let readings: Vec<_> = self.0.iter().map(start).collect();
         let mut stored = Vec::new();
+        let mut in_rooms = Vec::new();
         for (tried, reading) in self.0.iter().zip(readings) {
             let Some((message, reading)) = reading else { continue };
             let found = reading.await?.and_then(|record| SentRecord::decode(record).ok());
             let own = found.filter(|found| tried.tries.contains(&Try { seq: found.seq, time_ms: found.time_ms }));
-            stored.extend(own.map(|own| (message, own)));
+            match own {
+                Some(own) => stored.push((message, own)),
+                None => in_rooms.extend(find_in_room(tx, message, &tried.tries).await?),
+            }
         }
         let fresh = find_stored(tx, &stored).await?;
         let mut found: Vec<_> = stored.into_iter().zip(fresh).collect();
@@ -148,7 +155,7 @@ impl Batch {
             Act::Send(_) => None,
             Act::Change(change) => Some(Late::behind(change)),
         });
-        Ok(sends.chain(changes).collect())
+        Ok(in_rooms.into_iter().chain(sends).chain(changes).collect())
     }
 }
 
@@ -174,6 +181,22 @@ impl Late {
         change.guards().iter().for_each(|key| forestall(tx, key));
         Some(Late::behind(change))
     }
+}
+
+/// A message that one of these runs has stored in a live room: in no log, so that whoever is there is told again.
+async fn find_in_room(tx: &Tx, message: &NewMessage, tries: &[Try]) -> Result<Option<Late>, Error> {
+    let Peer::Group(group) = &message.to else { return Ok(None) };
+    let NewMessage { app, from, client_message_id: id, .. } = message;
+    for Try { seq, time_ms } in tries.iter().copied() {
+        let stored = tx.get(&keys::room_sent(*app, hour_of(time_ms), group, from, id)).await?;
+        let found = stored.and_then(|stored| RoomSentRecord::decode(stored).ok());
+        if found.is_some_and(|found| (found.seq, found.time_ms) == (seq, time_ms)) {
+            let push = group_push(message, group, &Head { seq, time_ms, ..Head::default() });
+            let notice = Notice { to: group.clone().into(), what: News::Push(push) };
+            return Ok(Some(Late { act: Act::Send(message.clone()), notices: smallvec![notice] }));
+        }
+    }
+    Ok(None)
 }
 
 /// Has a commit in doubt that has read `key` fail if it comes after this one.

@@ -7,16 +7,21 @@
 
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
+mod accounts;
+mod damage;
 mod membership;
 mod messages;
+#[path = "../remote/mod.rs"]
+mod remote;
 mod rights;
+mod unheard;
 
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 
 use backend::{
     domain::{
         AppId, Error, GroupId, Peer, UserId, account,
-        act::{Act, Answer},
+        act::{Act, Answer, Notice},
         applications::{self, NewApplication},
         change::{
             Change, Kind,
@@ -35,7 +40,7 @@ use backend::{
         unsettled::Late,
     },
     env::{Clock, SeededRng, SystemClock},
-    store::{Faults, Memory, Store, StoreOptions, Versionstamp},
+    store::{Engine, Faults, Memory, Store, StoreOptions, Versionstamp},
 };
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -48,18 +53,27 @@ const APP: AppId = 7;
 const PAGE: PageLimit = PageLimit { entries_max: 1_000, bytes_max: 1 << 20 };
 const KINDS: [GroupType; 4] = [GroupType::Work, GroupType::Public, GroupType::Meeting, GroupType::Avchatroom];
 
-struct Answers(mpsc::Sender<Result<Answer, Error>>);
+struct Answers {
+    answers: mpsc::Sender<Result<Answer, Error>>,
+    told: Arc<Mutex<Vec<Notice>>>,
+}
 
 impl Outbox for Answers {
     type Origin = ();
 
     fn complete(&self, batch: Vec<Completion<()>>) {
         for Completion { outcome, .. } in batch {
-            self.0.send(outcome.map(|outcome| outcome.answer)).unwrap();
+            self.told.lock().unwrap().extend(outcome.iter().flat_map(|outcome| outcome.notices.clone()));
+            let answer = outcome.map(|outcome| outcome.answer);
+            if answer.as_ref().map_or(true, Answer::is_last) {
+                self.answers.send(answer).unwrap();
+            }
         }
     }
 
-    fn late(&self, _: Vec<Late>) {}
+    fn late(&self, acts: Vec<Late>) {
+        self.told.lock().unwrap().extend(acts.into_iter().flat_map(|late| late.notices));
+    }
 }
 
 struct Service {
@@ -67,21 +81,35 @@ struct Service {
     queue: SendQueue<Answers>,
     answers: mpsc::Receiver<Result<Answer, Error>>,
     sent: std::cell::Cell<u64>,
+    /// What sessions were told, in this order.
+    told: Arc<Mutex<Vec<Notice>>>,
 }
 
 impl Service {
     fn start(settings: Settings) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let engine = Arc::new(Memory::new(1, Faults::default()));
-        let store = Store::new(engine, clock.clone(), Arc::new(SeededRng::new(1)), StoreOptions::default());
+        Service::start_over(Arc::new(Memory::new(1, Faults::default())), StoreOptions::default(), settings)
+    }
+
+    fn start_over(engine: Arc<dyn Engine>, options: StoreOptions, settings: Settings) -> Self {
+        let service = Service::over(engine, options);
         assert_eq!(settings.check(), Ok(()));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let new = NewApplication { settings, ..NewApplication::new(APP, "a secret for tests only") };
-        block_on(applications::put_application(&store, &clock, new)).unwrap();
+        block_on(applications::put_application(&service.store, &clock, new)).unwrap();
         let users = ["owner", "admin", "anna", "ben", "cleo", "dan", "eve"].map(user).to_vec();
-        block_on(account::import(&store, &clock, APP, users)).unwrap();
+        block_on(account::import(&service.store, &clock, APP, users)).unwrap();
+        service
+    }
+
+    /// A node over an engine, which may have what another has stored.
+    fn over(engine: Arc<dyn Engine>, options: StoreOptions) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let store = Store::new(engine, clock.clone(), Arc::new(SeededRng::new(1)), options);
         let (sender, answers) = mpsc::channel();
-        let queue = SendQueue::new(store.clone(), clock.clone(), SendLimits::default(), Answers(sender));
-        Service { store, queue, answers, sent: Default::default() }
+        let told = Arc::default();
+        let outbox = Answers { answers: sender, told: Arc::clone(&told) };
+        let queue = SendQueue::new(store.clone(), clock.clone(), SendLimits::default(), outbox);
+        Service { store, queue, answers, sent: Default::default(), told }
     }
 
     fn act(&self, act: Act) -> Result<Answer, Error> {

@@ -1,6 +1,6 @@
 //! What is said in groups: to whom, in which order, for how long (GRP-11, GRP-15, GRP-17, GRP-26, MSG-06, MSG-07).
 
-use backend::domain::conversations;
+use backend::domain::{change::group::ImportedMember, conversations};
 use protocol::message::{GroupApplicationState, ReceiveOption, UpdateConversation};
 
 use super::*;
@@ -252,4 +252,115 @@ fn grp_27_who_has_applied_is_told_that_the_group_is_gone() {
         matches!(log.last(), Some(What::GroupApplication(told)) if told.state() == GroupApplicationState::Dropped),
         "{log:?}"
     );
+}
+
+/// A message that mentions these by name, or everybody.
+fn mentioning(names: &[&str], everybody: bool) -> Bytes {
+    let text = Element { kind: Some(element::Kind::Text(Text { text: "you!".to_owned() })) };
+    let mentions = names.iter().map(ToString::to_string).collect();
+    Body { elements: vec![text], mentions, mention_all: everybody, ..Body::default() }.encode_to_vec().into()
+}
+
+#[test]
+fn msg_09_mentions_of_one_and_of_all_end_with_a_recall_an_edit_and_reading() {
+    for group_fanout_max in [0, 200] {
+        let service = Service::start(Settings { group_fanout_max, ..Settings::default() });
+        let group = service.group(GroupType::Public, &["anna", "ben", "cleo"]);
+        let peer = || Peer::Group(group.clone());
+        let mentions = |name: &str| {
+            block_on(conversations::chosen(&service.store, APP, &user(name), vec![peer()])).unwrap().remove(0).mentions
+        };
+        let update = |name: &str, update: UpdateConversation| {
+            service.conversation(name, Kind::Conversation { peer: peer(), update: Box::new(update) }).unwrap();
+        };
+        let send = |body: Bytes| service.send_with("anna", &group, "", |new| new.body = body).unwrap();
+        update("cleo", UpdateConversation { receive: Some(ReceiveOption::Refuse.into()), ..Default::default() });
+        let (all, one) = (send(mentioning(&[], true)), send(mentioning(&["ben", "cleo", "eve"], false)));
+        let both = send(mentioning(&["ben"], true));
+        assert_eq!(mentions("ben"), [all, one, both], "{group_fanout_max}");
+        assert_eq!(mentions("owner"), [all, both]);
+        assert_eq!(mentions("anna"), Vec::<u64>::new(), "she has said it herself");
+        assert_eq!(mentions("cleo"), Vec::<u64>::new(), "she does not receive it");
+        service.conversation("ben", Kind::Delete { peer: peer(), seqs: vec![both] }).unwrap();
+        assert_eq!(mentions("ben"), [all, one]);
+        for seq in [all, one] {
+            service.conversation("anna", Kind::Recall { peer: peer(), seq, reason: String::new() }).unwrap();
+        }
+        assert_eq!((mentions("ben"), mentions("owner")), (vec![], vec![both]));
+        let body = mentioning(&["owner"], false);
+        service.conversation("anna", Kind::Edit { peer: peer(), seq: both, body, facts: None }).unwrap();
+        assert_eq!((mentions("admin"), mentions("owner")), (vec![], vec![both]));
+        update("owner", UpdateConversation { read_seq: both, ..Default::default() });
+        assert_eq!(mentions("owner"), Vec::<u64>::new());
+        // Who comes later was not mentioned; who has left is not, either.
+        let before = send(mentioning(&[], true));
+        each(service.by_admin(GroupChange::Invite { group: group.clone(), users: users(&["dan"]), silent: true }));
+        service.change("ben", GroupChange::Leave { group: group.clone() }).unwrap();
+        let after = send(mentioning(&[], true));
+        assert_eq!((mentions("dan"), mentions("admin")), (vec![after], vec![before, after]));
+        assert_eq!(mentions("ben"), [before]);
+    }
+}
+
+#[test]
+fn grp_19_messages_of_before_have_their_times_and_nothing_of_them_is_unread() {
+    for group_fanout_max in [0, 200] {
+        let service = Service::start(Settings { group_fanout_max, ..Settings::default() });
+        let now_ms = SystemClock::default().unix_ms() / 1000 * 1000;
+        let made_ms = now_ms - 1_000_000;
+        let group = super::group("of before");
+        let new = NewGroup {
+            owner: Some(user("owner")),
+            imported_ms: Some(made_ms),
+            group: Some(group.clone()),
+            kind: GroupType::Public,
+            info: GroupUpdate { name: Some("Old".into()), ..GroupUpdate::default() },
+            ..NewGroup::default()
+        };
+        assert_eq!(service.change("owner", GroupChange::Create(Box::new(new.clone()))), Err(Error::NotAllowed));
+        let future = NewGroup { imported_ms: Some(now_ms + 60_000), ..new.clone() };
+        assert_eq!(refused(service.by_admin(GroupChange::Create(Box::new(future)))), Refusal::TimeInvalid);
+        let room = NewGroup { kind: GroupType::Avchatroom, ..new.clone() };
+        assert_eq!(refused(service.by_admin(GroupChange::Create(Box::new(room)))), Refusal::RightMissing);
+        service.by_admin(GroupChange::Create(Box::new(new))).unwrap();
+        let say = |name: &str, after_ms: u64| {
+            service.send_with(name, &group, "old", |new| {
+                (new.by, new.treatment.unannounced) = (backend::domain::act::Author::Admin, true);
+                new.treatment.sent_ms = Some(made_ms + after_ms);
+            })
+        };
+        let member = |name: &str, after_ms: u64, unread| {
+            let imported = ImportedMember { role: None, joined_ms: Some(made_ms + after_ms), unread };
+            let members = vec![(user(name), imported)];
+            each(service.by_admin(GroupChange::Import { group: group.clone(), members })).remove(0)
+        };
+        let unread = |name: &str| {
+            let peers = vec![Peer::Group(group.clone())];
+            block_on(conversations::chosen(&service.store, APP, &user(name), peers)).unwrap().remove(0).unread
+        };
+        assert_eq!(member("anna", 5_000, 0), Ok(()));
+        assert_eq!(member("anna", 5_000, 0), Err(Refusal::MemberAlready));
+        assert_eq!(refused(say("owner", 2_000_000)), Refusal::TimeInvalid, "in the future");
+        let made_before = |new: &mut NewMessage| {
+            (new.by, new.treatment.unannounced) = (backend::domain::act::Author::Admin, true);
+            new.treatment.sent_ms = Some(made_ms - 1_000);
+        };
+        assert_eq!(refused(service.send_with("owner", &group, "old", made_before)), Refusal::TimeInvalid);
+        assert_eq!(refused(say("nobody", 1_000)), Refusal::UserUnknown);
+        // Eve is no member any more.
+        assert_eq!((say("owner", 1_000), say("eve", 5_000), say("eve", 6_000)), (Ok(1), Ok(2), Ok(3)));
+        assert_eq!(refused(say("owner", 4_000)), Refusal::TimeInvalid, "time does not run back");
+        assert_eq!((unread("anna"), unread("owner")), (0, 0), "who was imported before them has read them");
+        assert_eq!((member("ben", 6_000, 1), member("cleo", 0, 9)), (Ok(()), Ok(())));
+        assert_eq!(member("dan", 2_000_000, 0), Err(Refusal::TimeInvalid));
+        assert_eq!((unread("ben"), unread("cleo")), (1, 3));
+        let seen = |name: &str| -> Vec<u64> {
+            service.history(name, &group).unwrap().messages.iter().map(|message| message.seq).collect()
+        };
+        assert_eq!((seen("anna"), seen("ben"), seen("cleo")), (vec![2, 3], vec![3], vec![1, 2, 3]));
+        assert!(service.log("anna").is_empty() && service.log("owner").is_empty(), "nobody is told");
+        assert_eq!(service.send("owner", &group, "new"), Ok(4));
+        assert_eq!((unread("anna"), unread("ben")), (1, 2));
+        assert_eq!(service.heard("anna", &group), [(4, "new".to_owned())]);
+    }
 }

@@ -28,6 +28,8 @@ struct Wire {
     detain: bool,
     losses: Losses,
     rng: Option<SeededRng>,
+    /// Found by ranges that were read.
+    rows_read: usize,
 }
 
 /// How often, in a thousand commits that write, something gets lost: who issued them is told `MaybeCommitted`.
@@ -60,6 +62,11 @@ impl Remote {
         let mut wire = lock(&self.wire);
         wire.losses = losses;
         wire.rng = Some(SeededRng::new(seed));
+    }
+
+    /// Rows that ranges have found so far.
+    pub fn rows_read(&self) -> usize {
+        lock(&self.wire).rows_read
     }
 
     /// From now on commits that write get stuck on the wire: who issued them is told `MaybeCommitted`, and who
@@ -133,7 +140,11 @@ impl EngineTx for RemoteTx {
     }
 
     fn range(&self, query: RangeQuery) -> Reading<RangePage> {
-        later(self.tx.range(query))
+        let reading = self.tx.range(query);
+        if let Reading::Ready(Some(Ok(page))) = &reading {
+            lock(&self.wire).rows_read += page.pairs.len();
+        }
+        later(reading)
     }
 
     fn set(&self, key: Bytes, value: Bytes) {

@@ -11,10 +11,11 @@ use smallvec::{SmallVec, smallvec};
 use super::{
     Change, Kind, conversation,
     friends::{self as change_friends, Book},
+    group,
 };
 use crate::{
     domain::{
-        AppId, Error, USER_BYTES_MAX, UserId, account,
+        AppId, Error, GroupId, USER_BYTES_MAX, UserId, account,
         act::{Answer, Staging},
         callbacks::{Happened, Pairs},
         damaged, friends,
@@ -42,6 +43,8 @@ pub enum Erase {
     Relations(Vec<UserId>),
     /// What the user says of others, the blacklist among it, is removed.
     Words,
+    /// The user goes out of this group, which forgets him, and out of all that are left.
+    Groups(Option<GroupId>),
     /// Conversations are cleared, from this place in the list on.
     Conversations(Bytes),
     /// The event log is removed.
@@ -56,6 +59,14 @@ impl Erase {
         }
     }
 
+    /// The group that is told.
+    pub(super) fn group(&self) -> Option<&GroupId> {
+        match self {
+            Erase::Groups(group) => group.as_ref(),
+            _ => None,
+        }
+    }
+
     pub(super) fn bytes(&self) -> usize {
         (1 + self.others().len()) * USER_BYTES_MAX
     }
@@ -66,12 +77,15 @@ impl Erase {
             Erase::Account => 10 * RECORD_BYTES,
             Erase::Relations(others) => others.len() * change_friends::RELATION_BYTES,
             Erase::Words | Erase::Conversations(_) => CLEARED_TOGETHER * RECORD_BYTES,
+            Erase::Groups(_) => group::EXIT_BYTES,
             Erase::Events => EVENTS_TOGETHER * RECORD_BYTES / 2,
         }
     }
 
     pub(super) fn stamps_max(&self) -> usize {
-        1 + change_friends::STAMPS_EACH * self.others().len()
+        /// The group is told, and who decides about an application.
+        const GROUP_STAMPS: usize = 8;
+        1 + change_friends::STAMPS_EACH * self.others().len() + self.group().map_or(0, |_| GROUP_STAMPS)
     }
 
     pub(super) fn reads(&self, app: AppId, user: &UserId) -> SmallVec<[Bytes; 4]> {
@@ -82,6 +96,7 @@ impl Erase {
                 keys.push(keys::book(app, user));
                 keys.extend(others.iter().flat_map(|other| change_friends::reads(app, user, other)));
             }
+            Erase::Groups(Some(group)) => keys.push(keys::group(app, group)),
             _ => {}
         }
         keys
@@ -95,6 +110,7 @@ impl Erase {
             _ if !is_erasing => return Ok(Answer::Done),
             Erase::Relations(others) => part(staging, change, others).await?,
             Erase::Words => forget(staging, change).await?,
+            Erase::Groups(group) => leave_groups(staging, change, group.as_ref()).await?,
             Erase::Conversations(place) => clear_conversations(staging, change, place).await?,
             Erase::Events => remove_events(staging, change).await?,
         };
@@ -181,7 +197,26 @@ async fn forget(staging: &mut Staging<'_>, change: &Change) -> Result<Option<Era
         let taken_off = Happened::Unblacklisted(Pairs::of(user, &listed));
         staging.tell_application_of(app, user, taken_off).await?;
     }
-    Ok(Some(if page.more { Erase::Words } else { Erase::Conversations(Bytes::new()) }))
+    Ok(Some(if page.more { Erase::Words } else { Erase::Groups(None) }))
+}
+
+/// One group after the other: each may have to tell all of its members.
+async fn leave_groups(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    group: Option<&GroupId>,
+) -> Result<Option<Erase>, Error> {
+    let (app, user) = (change.app, &change.user);
+    if let Some(group) = group {
+        group::erase(staging, change, group).await?;
+    }
+    for groups in [keys::joined_groups(app, user), keys::group_traces(app, user), keys::former_groups(app, user)] {
+        if let Some((key, _)) = some(staging, groups, 1).await?.pairs.pop() {
+            let next = keys::two_names(&key).and_then(|(_, group)| GroupId::new(&group));
+            return Ok(Some(Erase::Groups(Some(next.ok_or_else(|| damaged("key of a user's group"))?))));
+        }
+    }
+    Ok(Some(Erase::Conversations(Bytes::new())))
 }
 
 /// Conversations stay in the list's index, as all with messages do, with nothing of them left to be seen.

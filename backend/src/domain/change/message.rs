@@ -17,7 +17,7 @@ use crate::domain::{
     keys::{self, Tail},
     merged,
     records::{EventKind, MessageRef},
-    send::mentioned,
+    send::{group::mention_all, mentioned},
     sync::floor_of,
 };
 
@@ -46,8 +46,7 @@ pub(super) async fn recall(
             }
             message.recalled = Some(Recalled { by, time_ms: staging.now_ms, reason: reason.to_owned() });
             if let Peer::Group(group) = peer {
-                // What is no longer said mentions nobody.
-                named(&message.body).iter().for_each(|user| clear_mention(staging, change, group, user, seq));
+                clear_mentions(staging, change, group, &message);
             }
             message.body = Bytes::new();
             message.revision += 1;
@@ -112,7 +111,7 @@ pub(super) async fn edit(
         }
     }
     if let Peer::Group(group) = peer {
-        move_mentions(staging, change, group, &message, body).await?;
+        move_mentions(staging, change, group, &message, facts).await?;
     }
     message.body = body.clone();
     message.edited_ms = staging.now_ms;
@@ -125,21 +124,28 @@ fn named(body: &Bytes) -> Vec<UserId> {
     elements::check(body, Author::Admin).ok().flatten().map(|facts| facts.mentions.clone()).unwrap_or_default()
 }
 
-fn clear_mention(staging: &Staging<'_>, change: &Change, group: &GroupId, user: &UserId, seq: u64) {
-    staging.tx.clear(&keys::mention(change.app, user, &group.clone().into(), seq));
+/// What is no longer said in a group mentions nobody.
+fn clear_mentions(staging: &Staging<'_>, change: &Change, group: &GroupId, message: &Message) {
+    let (peer, seq) = (Peer::Group(group.clone()), message.seq);
+    staging.tx.clear(&keys::mention_of_all(change.app, group, seq));
+    named(&message.body).iter().for_each(|user| staging.tx.clear(&keys::mention(change.app, user, &peer, seq)));
 }
 
-/// Has a group's message mention by name whom its new body names, of the members who receive it.
+/// Has a group's message mention whom its new body mentions: everybody, or by name members who receive it.
 async fn move_mentions(
     staging: &mut Staging<'_>,
     change: &Change,
     group: &GroupId,
     message: &Message,
-    body: &Bytes,
+    facts: Option<&Facts>,
 ) -> Result<(), Error> {
     let (app, seq, peer) = (change.app, message.seq, Peer::Group(group.clone()));
-    named(&message.body).iter().for_each(|user| clear_mention(staging, change, group, user, seq));
-    for user in named(body).iter().filter(|user| **user != change.user) {
+    clear_mentions(staging, change, group, message);
+    let Some(facts) = facts else { return Ok(()) };
+    if facts.mention_all {
+        mention_all(staging, app, group, seq, &change.user);
+    }
+    for user in facts.mentions.iter().filter(|user| **user != change.user) {
         let Some(member) = access::member(staging, app, group, user).await? else { continue };
         let is_seen = !member.deaf && staging.get(&keys::deleted(app, user, &peer, seq)).await?.is_none();
         if is_seen {

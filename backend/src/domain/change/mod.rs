@@ -316,7 +316,10 @@ impl Change {
             Kind::Blacklist { add, .. } => self.with_user(add),
             Kind::Profile(change) => self.with_user(change.others()),
             Kind::Friends(change) => self.with_user(change.others()),
-            Kind::Erase(erase) => self.with_user(erase.others()),
+            Kind::Erase(erase) => {
+                let group = erase.group().map(|group| group.clone().into());
+                self.with_user(erase.others()).into_iter().chain(group).collect()
+            }
             Kind::Group(change) => {
                 let group = change.group().map(|group| group.clone().into());
                 self.with_user(change.named()).into_iter().chain(group).collect()

@@ -39,6 +39,11 @@ impl GroupRecord {
         let kind = GroupType::try_from(self.kind).unwrap_or_default();
         table::rules(kind).ok_or_else(|| damaged("group type"))
     }
+
+    /// When it was made, in seconds since the Unix epoch.
+    pub(crate) fn made_s(&self) -> u64 {
+        self.created_ms / 1000
+    }
 }
 
 impl MemberRecord {

@@ -82,7 +82,7 @@ pub(crate) async fn enter(
         grow(staging, app, group, record).await?;
     }
     let head = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?;
-    let from_version = staging.tx.read_version().await?;
+    let from_version = log_version(staging, app, group).await?;
     let stamp = staging.next_stamp();
     for entrant in entrants {
         let first_seq = first_seq(staging, app, group, record, &head, entrant, telling.quiet).await?;
@@ -133,6 +133,14 @@ async fn first_seq(
         }
         (false, false, _) => Ok(head.seq + 1),
     }
+}
+
+/// The version that a group is read at; nothing is written into its log until the commit. So what stands there up to
+/// this version happened before whatever the transaction does, and what follows after it, on every node.
+async fn log_version(staging: &Staging<'_>, app: AppId, group: &GroupId) -> Result<u64, Error> {
+    let (begin, end) = keys::group_event_guard(app, group);
+    staging.tx.add_read_conflict(&begin, &end);
+    Ok(staging.tx.read_version().await?)
 }
 
 /// Something that happened to members.
@@ -193,8 +201,7 @@ async fn start_conversation(
     let Counts { others, own } = unread::counts(staging.tx, app, user, &peer, head).await?;
     let now = ConversationRecord { read_seq: head.seq, read_count: others, read_own: own, ..before };
     staging.set(key, now.encode_to_vec());
-    let former = former(staging, app, user, group).await?;
-    if let Some(hour) = former.spans.last().map(|span| span.active_hour).filter(|hour| *hour > 0) {
+    if let Some(hour) = listed_hour(staging, app, user, group).await? {
         staging.tx.clear(&keys::active(app, user, hour, &peer));
     }
     if head.last_seq > 0 {
@@ -272,7 +279,8 @@ pub(crate) async fn tell_application(
 /// From here on what happens in the group is written once, into a log of its own.
 async fn grow(staging: &mut Staging<'_>, app: AppId, group: &GroupId, record: &mut GroupRecord) -> Result<(), Error> {
     record.is_large = true;
-    let from_version = staging.tx.read_version().await?;
+    // Its own log may hold something of an earlier group of the id.
+    let from_version = log_version(staging, app, group).await?;
     for (user, _) in access::members(staging.tx, app, group, ReadMode::Serializable).await? {
         let key = keys::joined_group(app, &user, group);
         let Some(stored) = staging.get(&key).await? else { continue };
@@ -324,12 +332,13 @@ pub(crate) async fn exit(
         append_tips(staging, app, group, record, tips(kind, group, telling.by, users)).await?;
     }
     let head = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?;
+    let until_version = log_version(staging, app, group).await?;
     let stamp = staging.next_stamp();
     for (user, member) in leavers {
         if record.owner == user.as_str() {
             record.owner.clear();
         }
-        let is_told = remove_rows(staging, app, group, user, member, &head).await?;
+        let is_told = remove_rows(staging, app, group, user, member, &head, until_version).await?;
         count(staging, app, user, -1, -i64::from(member.role() == GroupRole::Owner)).await?;
         if is_told {
             let left = GroupLeft {
@@ -356,12 +365,12 @@ async fn remove_rows(
     user: &UserId,
     member: &MemberRecord,
     head: &Head,
+    until_version: u64,
 ) -> Result<bool, Error> {
     let key = keys::joined_group(app, user, group);
     let stored = staging.get(&key).await?.unwrap_or_default();
     let joined = JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))?;
     let mut former = former(staging, app, user, group).await?;
-    let until_version = staging.tx.read_version().await?;
     former.push(SpanRecord {
         first_seq: member.first_seq,
         last_seq: head.seq,
@@ -406,18 +415,29 @@ pub(crate) async fn set_deaf(
         let mut former = former(staging, app, user, group).await?;
         let JoinedRecord { first_seq, is_large, from_version, .. } = joined;
         let active_hour = former.spans.last().map_or(0, |span| span.active_hour);
-        let (last_seq, until_version) = (head.seq, staging.tx.read_version().await?);
+        let (last_seq, until_version) = (head.seq, log_version(staging, app, group).await?);
         former.push(SpanRecord { first_seq, last_seq, is_large, from_version, active_hour, until_version });
         staging.set(keys::former_group(app, user, group), former.encode_to_vec());
     }
     let hears_again = joined.deaf && !deaf;
-    let from_version = if hears_again { staging.tx.read_version().await? } else { joined.from_version };
+    let from_version = if hears_again { log_version(staging, app, group).await? } else { joined.from_version };
     if joined.is_active {
         staging.note_membership(user, group, !deaf);
     }
     staging.set(key, JoinedRecord { deaf, from_version, ..joined }.encode_to_vec());
     staging.set(keys::member(app, group, user), MemberRecord { deaf, ..member }.encode_to_vec());
     Ok(())
+}
+
+/// The hour under which the conversation stands in the list of a user who has left the group, if it does.
+pub(crate) async fn listed_hour(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    user: &UserId,
+    group: &GroupId,
+) -> Result<Option<u32>, Error> {
+    let former = former(staging, app, user, group).await?;
+    Ok(former.spans.last().map(|span| span.active_hour).filter(|hour| *hour > 0))
 }
 
 async fn former(staging: &mut Staging<'_>, app: AppId, user: &UserId, group: &GroupId) -> Result<FormerRecord, Error> {

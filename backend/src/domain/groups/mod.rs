@@ -84,6 +84,9 @@ pub enum Refusal {
     /// There is no such application.
     #[error("no such application")]
     ApplicationUnknown,
+    /// A time of what is imported is before the group's, or in the future, or out of order.
+    #[error("a time is in the future, or before what it must follow")]
+    TimeInvalid,
     /// The application's own server refused this user, with this code.
     #[error("refused by the application")]
     ByApplication(u32),

@@ -4,12 +4,14 @@
 //! event logs and answers to sends point to messages that are there or have expired; floors are not ahead
 //! of what they limit; a conversation with messages stands in the index of hours, so that it will expire,
 //! and in the lists of both users; the counts of unread messages agree from message to message and with
-//! the head; profiles, friends and requests agree on both sides and with their indexes and counts (`people`).
+//! the head; profiles, friends and requests agree on both sides and with their indexes and counts (`people`); members of
+//! groups are what users know to be in, and are counted rightly on both sides (`groups`).
 //! Subspaces that this program does not know are counted and not looked into, and so is what applications
 //! have left that were deleted: it is being removed.
 
 use std::collections::HashSet;
 
+mod groups;
 mod people;
 
 use bytes::Bytes;
@@ -109,6 +111,10 @@ impl Check<'_> {
                 return self.friend_request(app, key, &user, way, &other, value);
             }
             Parts::KeptBy(user, other) => return self.kept_by(app, key, &user, &other),
+            Parts::Group(group) => return self.group(app, key, &group, value),
+            Parts::Member(group, user) => return self.member(app, key, &group, &user, value),
+            Parts::Joined(user, group) => return self.joined(app, key, &user, &group, value),
+            Parts::GroupsOfUser(user) => return self.groups_of_user(app, key, &user, value),
             Parts::Feature if keys::feature_decodes(subspace, key, &value) => {}
             Parts::Feature => self.problem(key, "does not decode"),
             Parts::Removal => self.decodes::<RemovalRecord>(key, value),

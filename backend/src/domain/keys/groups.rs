@@ -5,8 +5,8 @@ use foundationdb_tuple::{Bytes as TupleBytes, pack, unpack};
 
 use super::{
     AppId, EVENT, EVENT_FLOOR, GROUP, GROUP_APPLICATION, GROUP_ATTRIBUTES, GROUP_BAN, GROUP_COUNTERS, GROUP_FORMER,
-    GROUP_JOINED, GROUP_LISTED, GROUP_MEMBER, GROUP_RECEIPT, GROUP_SENT, GROUP_TOTAL, GROUP_WORD, GROUPS_OF_USER,
-    GroupId, ROOM_SENT, UserId, VERSIONSTAMP_TYPE, children, key,
+    GROUP_JOINED, GROUP_LISTED, GROUP_MEMBER, GROUP_MENTION, GROUP_RECEIPT, GROUP_SENT, GROUP_TOTAL, GROUP_TRACE,
+    GROUP_WORD, GROUPS_OF_USER, GroupId, ROOM_SENT, UserId, VERSIONSTAMP_TYPE, children, key,
 };
 use crate::store::Versionstamp;
 
@@ -149,6 +149,22 @@ pub fn all_group_sent(app: AppId, group: &GroupId, user: &UserId) -> (Bytes, Byt
     children(&(app, GROUP_SENT, group.as_str(), user.as_str()))
 }
 
+/// Says who has mentioned everybody in a group with a message.
+pub fn mention_of_all(app: AppId, group: &GroupId, seq: u64) -> Bytes {
+    key(&(app, GROUP_MENTION, group.as_str(), seq))
+}
+
+/// Says that a group may keep something of a user who need not be a member: an application, a ban, a place in a live
+/// room. It may also keep nothing any more.
+pub fn group_trace(app: AppId, user: &UserId, group: &GroupId) -> Bytes {
+    key(&(app, GROUP_TRACE, user.as_str(), group.as_str()))
+}
+
+/// All groups that may keep something of a user.
+pub fn group_traces(app: AppId, user: &UserId) -> (Bytes, Bytes) {
+    children(&(app, GROUP_TRACE, user.as_str()))
+}
+
 /// Says that a word of a group's name begins like this.
 pub fn group_word(app: AppId, word: &str, group: &GroupId) -> Bytes {
     key(&(app, GROUP_WORD, word, group.as_str()))
@@ -209,6 +225,14 @@ pub fn group_events_after(app: AppId, group: &GroupId, position: Versionstamp) -
     begin.extend_from_slice(&position.0);
     begin.push(0);
     end.extend_from_slice(&[0xff; Versionstamp::LEN + 1]);
+    (begin.into(), end.into())
+}
+
+/// What every entry of a group's event log is written together with, as a conflict: nothing stands there.
+pub fn group_event_guard(app: AppId, group: &GroupId) -> (Bytes, Bytes) {
+    let mut end = group_event_prefix(app, group);
+    let begin = end.clone();
+    end.push(0);
     (begin.into(), end.into())
 }
 

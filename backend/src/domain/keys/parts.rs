@@ -8,8 +8,8 @@ use protocol::message;
 use super::super::{
     audience::Audience,
     groups::records::{
-        FormerRecord, GroupApplicationRecord, GroupAttributesRecord, GroupBanRecord, GroupCountersRecord, GroupRecord,
-        GroupsOfUserRecord, JoinedRecord, MemberRecord, RoomSentRecord,
+        FormerRecord, GroupApplicationRecord, GroupAttributesRecord, GroupBanRecord, GroupCountersRecord,
+        RoomSentRecord,
     },
     records::{ConversationRecord, ExtensionRecord, LabelsRecord, MergedRecord, PinRecord},
 };
@@ -18,11 +18,11 @@ use super::{
     APPLICATIONS_VERSION, ATTRIBUTE_NAMES, AUDIENCE, AppId, BLACKLIST, BOOK, CALLBACK, CALLBACK_CLAIM, CALLBACKS_LEFT,
     CALLBACKS_VERSION, CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, Direction, EVENT, EVENT_FLOOR, EVENT_PASS,
     EXTENSION, EventPlace, FIGURE, FRIEND, FRIEND_CHANGE, FRIEND_REMOVAL, FRIEND_REQUEST, GROUP, GROUP_APPLICATION,
-    GROUP_ATTRIBUTES, GROUP_BAN, GROUP_COUNTERS, GROUP_FORMER, GROUP_JOINED, GROUP_LISTED, GROUP_MEMBER, GROUP_RECEIPT,
-    GROUP_SENT, GROUP_TOTAL, GROUP_WORD, GROUPS_OF_USER, GroupId, HISTORY_CHUNK, HISTORY_FILE, HOUR, KEPT, KEPT_BY,
-    LABELS, MENTION, MERGED, MERGED_HOUR, MESSAGE, MOMENT, MUTE, PIN, PROFILE, RELATION, REMOVAL, RETENTION_CLAIM,
-    ROOM_SENT, SENT, STORE_ID, Tail, UNFINISHED, UserId, expiry::split_number, friend_request_parts, hour_parts,
-    one_user, two_users, user_and_seq,
+    GROUP_ATTRIBUTES, GROUP_BAN, GROUP_COUNTERS, GROUP_FORMER, GROUP_JOINED, GROUP_LISTED, GROUP_MEMBER, GROUP_MENTION,
+    GROUP_RECEIPT, GROUP_SENT, GROUP_TOTAL, GROUP_TRACE, GROUP_WORD, GROUPS_OF_USER, GroupId, HISTORY_CHUNK,
+    HISTORY_FILE, HOUR, KEPT, KEPT_BY, LABELS, MENTION, MERGED, MERGED_HOUR, MESSAGE, MOMENT, MUTE, PIN, PROFILE,
+    RELATION, REMOVAL, RETENTION_CLAIM, ROOM_SENT, SENT, STORE_ID, Tail, UNFINISHED, UserId, expiry::split_number,
+    friend_request_parts, group_of, hour_parts, one_user, two_names, two_users, user_and_seq,
 };
 use crate::store::Versionstamp;
 
@@ -71,6 +71,12 @@ pub(crate) enum Parts {
     CallbacksVersion,
     CallbacksLeft,
     Removal,
+    Group(GroupId),
+    /// Of the user, in the group.
+    Member(GroupId, UserId),
+    /// The user is in the group.
+    Joined(UserId, GroupId),
+    GroupsOfUser(UserId),
     /// Something that belongs to messages or conversations, and is checked by its subspace alone.
     Feature,
     /// A subspace that this program does not know.
@@ -113,9 +119,16 @@ impl Parts {
                 Ok((user,)) => Parts::EventFloor { user },
                 Err(_) => group_name(rest).map(|_| Parts::Feature)?,
             },
-            GROUP | GROUP_MEMBER | GROUP_JOINED | GROUP_FORMER | GROUP_APPLICATION | GROUP_BAN | GROUP_ATTRIBUTES
-            | GROUP_COUNTERS | GROUP_RECEIPT | GROUP_SENT | GROUP_WORD | GROUPS_OF_USER | ROOM_SENT | GROUP_LISTED
-            | GROUP_TOTAL => Parts::Feature,
+            GROUP => Parts::Group(group_of(key)?),
+            GROUP_MEMBER => two_names(key)
+                .and_then(|(group, user)| Some(Parts::Member(GroupId::new(&group)?, UserId::new(&user)?)))?,
+            GROUP_JOINED => two_names(key)
+                .and_then(|(user, group)| Some(Parts::Joined(UserId::new(&user)?, GroupId::new(&group)?)))?,
+            GROUPS_OF_USER => Parts::GroupsOfUser(one_user(key)?),
+            GROUP_FORMER | GROUP_APPLICATION | GROUP_BAN | GROUP_ATTRIBUTES | GROUP_COUNTERS | GROUP_RECEIPT
+            | GROUP_SENT | GROUP_WORD | ROOM_SENT | GROUP_LISTED | GROUP_TOTAL | GROUP_MENTION | GROUP_TRACE => {
+                Parts::Feature
+            }
             RETENTION_CLAIM => Parts::RetentionClaim,
             EVENT_PASS => Parts::EventPass,
             MOMENT => Parts::Moment,
@@ -176,9 +189,6 @@ pub(crate) fn feature_decodes(subspace: u32, key: &[u8], value: &[u8]) -> bool {
         (MERGED, 3) => is::<MergedRecord>(value),
         (MERGED, _) => is::<message::Message>(value),
         (LABELS, _) => is::<LabelsRecord>(value),
-        (GROUP, _) => is::<GroupRecord>(value),
-        (GROUP_MEMBER, _) => is::<MemberRecord>(value),
-        (GROUP_JOINED, _) => is::<JoinedRecord>(value),
         (GROUP_FORMER, _) => is::<FormerRecord>(value),
         (GROUP_APPLICATION, _) => is::<GroupApplicationRecord>(value),
         (GROUP_BAN, _) => is::<GroupBanRecord>(value),
@@ -188,8 +198,8 @@ pub(crate) fn feature_decodes(subspace: u32, key: &[u8], value: &[u8]) -> bool {
         (GROUP_RECEIPT | GROUP_SENT, _) => value.len() == size_of::<u64>(),
         (GROUP_LISTED, _) => value.len() == size_of::<i32>(),
         (GROUP_TOTAL, _) => value.len() == size_of::<i64>(),
-        (GROUP_WORD, _) => value.is_empty(),
-        (GROUPS_OF_USER, _) => is::<GroupsOfUserRecord>(value),
+        (GROUP_WORD | GROUP_TRACE, _) => value.is_empty(),
+        (GROUP_MENTION, _) => std::str::from_utf8(value).ok().and_then(UserId::new).is_some(),
         (ROOM_SENT, _) => is::<RoomSentRecord>(value),
         // One that was added later.
         _ => true,

@@ -10,7 +10,7 @@ use protocol::{
     message::{Body, Element, GroupPush, GroupRole, GroupTips, Message, element::Kind, group_push::What},
 };
 
-use super::{move_in_lists, note_hours, unaddressed};
+use super::{imported, list_hour, move_in_lists, note_hours, unaddressed};
 use crate::{
     domain::{
         AppId, Error, GroupId, Peer, UserId,
@@ -28,6 +28,7 @@ use crate::{
         records::{EventKind, Head, MessageRef, SentRecord},
         retention::hour_of,
         settings::Settings,
+        unread::{self, Counts},
     },
     store::ReadMode,
 };
@@ -48,6 +49,10 @@ pub(super) async fn stage(
     {
         return Ok(answer);
     }
+    let is_import = new.treatment.unannounced;
+    if is_import {
+        imported::ensure_importable(staging, new, group, &record).await?;
+    }
     let member = ensure_may_speak(staging, new.app, group, &record, &new.from, new.by).await?;
     let is_known = member.as_ref().is_some_and(|member| member.role() != GroupRole::None);
     if is_room && new.by == Author::User && !new.treatment.is_in_room && !is_known {
@@ -63,11 +68,14 @@ pub(super) async fn stage(
     if is_room {
         return stage_in_room(staging, new, group).await;
     }
-    if !record.is_active {
+    if !record.is_active && !is_import {
         entering::activate(staging, new.app, group, &mut record).await?;
     }
     let told = Told { app: new.app, group, record: &record };
-    let head = told.store(staging, new, member).await?;
+    let head = match is_import {
+        true => imported::store(&told, staging, new, member).await?,
+        false => told.store(staging, new, member).await?,
+    };
     Ok(Answer::Sent { seq: head.seq, time_ms: head.time_ms, duplicate: false })
 }
 
@@ -92,22 +100,21 @@ pub(crate) async fn append_tips(
     let told = Told { app, group, record };
     let treatment = Treatment { exclude_from_unread: true, ..Treatment::default() };
     let message = Message { body: body.into(), exclude_from_unread: true, ..Message::default() };
-    told.append(staging, None, &treatment, message, |_| false).await?;
+    told.append(staging, &treatment, message, None).await?;
     Ok(())
 }
 
 /// Where a message stands, for who looks for it later: see [`SentRecord`].
-#[derive(Debug, Default)]
 struct Standing {
     log_owner: String,
     is_told_apart: bool,
 }
 
 /// A group that is told something.
-struct Told<'a> {
-    app: AppId,
-    group: &'a GroupId,
-    record: &'a GroupRecord,
+pub(super) struct Told<'a> {
+    pub(super) app: AppId,
+    pub(super) group: &'a GroupId,
+    pub(super) record: &'a GroupRecord,
 }
 
 impl Told<'_> {
@@ -118,93 +125,128 @@ impl Told<'_> {
         new: &NewMessage,
         member: Option<MemberRecord>,
     ) -> Result<Head, Error> {
-        let (app, group) = (self.app, self.group);
-        let counts = !new.treatment.exclude_from_unread;
-        let sender_count = member.as_ref().map_or(0, |member| member.sent_count) + u64::from(counts);
+        let sender_count = self.sender_count(staging, new, member.as_ref()).await?;
         let receivers = self.record.member_count.saturating_sub(u32::from(member.is_some()));
         let message = Message {
             sender_count,
             receivers: if new.treatment.need_receipt { receivers } else { 0 },
             ..unaddressed(new, &Head::default())
         };
-        let mentioned = |user: &UserId| *user != new.from && super::mentioned(new.facts.as_deref(), user);
-        let is_unannounced = new.treatment.unannounced;
-        let (head, standing) = match is_unannounced {
-            false => self.append(staging, Some(&new.from), &new.treatment, message, mentioned).await?,
-            true => {
-                // Nobody is told, but it stands in everybody's list.
-                let members = access::members(staging.tx, app, group, ReadMode::Serializable).await?;
-                let all: Vec<UserId> = members.into_iter().map(|(user, _)| user).collect();
-                (self.put(staging, &new.treatment, message, &all).await?.0, Standing::default())
-            }
-        };
+        // Who speaks without receiving has other devices, which are told apart.
+        let deaf = member.as_ref().is_some_and(|member| member.deaf).then_some(&new.from);
+        let (head, standing) = self.append(staging, &new.treatment, message, deaf).await?;
+        self.mention(staging, new, head.seq).await?;
         let sent = SentRecord {
-            group: group.to_string(),
-            seq: head.seq,
-            time_ms: head.time_ms,
-            unreceived: is_unannounced,
-            hidden: is_unannounced,
             is_in_group_log: self.record.is_large,
             log_owner: standing.log_owner,
             is_told_apart: standing.is_told_apart,
             ..SentRecord::default()
         };
-        staging.set(keys::sent(app, &new.from, &new.client_message_id), sent.encode_to_vec());
+        self.note_sent(staging, new, &head, sent);
+        self.count_sent(staging, new, &head, sender_count, member);
+        Ok(head)
+    }
+
+    /// How many messages of the sender's count as unread, the new one included: for who is no member, the index of
+    /// his messages says how many there were.
+    pub(super) async fn sender_count(
+        &self,
+        staging: &Staging<'_>,
+        new: &NewMessage,
+        member: Option<&MemberRecord>,
+    ) -> Result<u64, Error> {
+        let before = match member {
+            Some(member) => member.sent_count,
+            None => {
+                let Counts { own, .. } =
+                    unread::counts(staging.tx, self.app, &new.from, &new.to, &Head::default()).await?;
+                own
+            }
+        };
+        Ok(before + u64::from(!new.treatment.exclude_from_unread))
+    }
+
+    /// Notes what the send is answered, should it come again.
+    pub(super) fn note_sent(&self, staging: &mut Staging<'_>, new: &NewMessage, head: &Head, sent: SentRecord) {
+        let group = self.group.to_string();
+        let sent = SentRecord { group, seq: head.seq, time_ms: head.time_ms, ..sent };
+        staging.set(keys::sent(self.app, &new.from, &new.client_message_id), sent.encode_to_vec());
+    }
+
+    /// Notes that a message is the sender's.
+    pub(super) fn count_sent(
+        &self,
+        staging: &mut Staging<'_>,
+        new: &NewMessage,
+        head: &Head,
+        sender_count: u64,
+        member: Option<MemberRecord>,
+    ) {
+        let (app, group) = (self.app, self.group);
         if let Some(member) = member {
             let member = MemberRecord { sent_count: sender_count, last_sent_ms: head.time_ms, ..member };
             staging.set(keys::member(app, group, &new.from), member.encode_to_vec());
         }
         staging.tx.set(keys::group_sent(app, group, &new.from, head.seq), sender_count.to_le_bytes().to_vec());
-        Ok(head)
     }
 
-    /// Stores a message, and tells everybody who receives from the group.
+    /// Stores a message, and tells everybody who receives from the group. In a large group that takes the same whatever
+    /// its size, but for the first message of an hour. `deaf`: who says it, if he does not receive himself.
     async fn append(
         &self,
         staging: &mut Staging<'_>,
-        actor: Option<&UserId>,
         treatment: &Treatment,
         message: Message,
-        mentioned: impl Fn(&UserId) -> bool,
+        deaf: Option<&UserId>,
     ) -> Result<(Head, Standing), Error> {
-        let (app, group) = (self.app, self.group);
-        let members = access::members(staging.tx, app, group, ReadMode::Serializable).await?;
-        let all: Vec<UserId> = members.iter().map(|(user, _)| user.clone()).collect();
-        let (head, stored) = self.put(staging, treatment, message, &all).await?;
-        let receivers: Vec<UserId> =
-            members.iter().filter(|(_, member)| !member.deaf).map(|(user, _)| user.clone()).collect();
+        let (app, group, is_large) = (self.app, self.group, self.record.is_large);
+        let (before, head, stored) = self.put(staging, treatment, message).await?;
+        let is_moved = list_hour(&before) != list_hour(&head);
+        let members = match is_moved || !is_large {
+            true => access::members(staging.tx, app, group, ReadMode::Serializable).await?,
+            false => Vec::new(),
+        };
         let peer = Peer::Group(group.clone());
-        for user in receivers.iter().filter(|user| mentioned(user)) {
-            staging.tx.set(keys::mention(app, user, &peer, head.seq), Bytes::new());
-        }
+        move_in_lists(staging, app, members.iter().map(|(user, _)| (user, &peer)), &before, &head);
+        let hears = |(user, member): (UserId, MemberRecord)| (!member.deaf).then_some(user);
+        let receivers: Option<Vec<UserId>> = (!is_large).then(|| members.into_iter().filter_map(hears).collect());
         let kind = EventKind::Message(MessageRef::new(&peer, head.seq));
-        let own_logs = (!self.record.is_large).then_some(&receivers[..]);
         let event = EncodedEvent::message(stored);
-        let stamp = staging.append_to_group(app, group, own_logs, kind.clone(), event.clone());
-        // Who speaks without receiving has other devices, which are told apart.
-        let deaf = members.iter().find(|(user, member)| Some(user) == actor && member.deaf);
-        if let Some((deaf, _)) = deaf {
+        let stamp = staging.append_to_group(app, group, receivers.as_deref(), kind.clone(), event.clone());
+        if let Some(deaf) = deaf {
             staging.append_at(stamp, app, deaf, kind, event);
         }
-        let log_owner = own_logs.and_then(<[UserId]>::first).map(UserId::to_string).unwrap_or_default();
+        let log_owner = receivers.iter().flatten().next().map(UserId::to_string).unwrap_or_default();
         Ok((head, Standing { log_owner, is_told_apart: deaf.is_some() }))
     }
 
-    /// Writes a message as the group's next. Returns the head, and the message as it is stored.
-    async fn put(
+    /// Notes whom a message mentions: each member who is named and receives it; or everybody, in one place.
+    async fn mention(&self, staging: &mut Staging<'_>, new: &NewMessage, seq: u64) -> Result<(), Error> {
+        let Some(facts) = new.facts.as_deref() else { return Ok(()) };
+        if facts.mention_all {
+            mention_all(staging, self.app, self.group, seq, &new.from);
+        }
+        for user in facts.mentions.iter().filter(|user| **user != new.from) {
+            let member = access::member(staging, self.app, self.group, user).await?;
+            if member.is_some_and(|member| !member.deaf) {
+                staging.tx.set(keys::mention(self.app, user, &new.to, seq), Bytes::new());
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a message as the group's next. Returns the head as it was, as it is, and the message as it is stored.
+    pub(super) async fn put(
         &self,
         staging: &mut Staging<'_>,
         treatment: &Treatment,
         message: Message,
-        members: &[UserId],
-    ) -> Result<(Head, Bytes), Error> {
+    ) -> Result<(Head, Head, Bytes), Error> {
         let (app, tail) = (self.app, Tail::from(self.group));
         let head_key = tail.head(app);
         let before = Head::from_stored(staging.get(&head_key).await?)?;
         let mut head = before.next(treatment, staging.now_ms);
         head.count_low += u64::from(!treatment.exclude_from_unread);
-        let peer = Peer::Group(self.group.clone());
-        move_in_lists(staging, app, members.iter().map(|user| (user, &peer)), &before, &head);
         note_hours(staging, app, &tail, &before, &head);
         staging.set(head_key, head.to_bytes());
         let message = Message {
@@ -216,8 +258,13 @@ impl Told<'_> {
         };
         let stored = Bytes::from(message.encode_to_vec());
         staging.set(tail.message(app, head.seq), stored.clone());
-        Ok((head, stored))
+        Ok((before, head, stored))
     }
+}
+
+/// Has a message mention everybody in its group, but who has said it.
+pub(crate) fn mention_all(staging: &Staging<'_>, app: AppId, group: &GroupId, seq: u64, by: &UserId) {
+    staging.tx.set(keys::mention_of_all(app, group, seq), Bytes::copy_from_slice(by.as_str().as_bytes()));
 }
 
 /// What an earlier send of the same message to a live room was answered, in this hour or the one before.
@@ -251,7 +298,11 @@ async fn stage_in_room(staging: &mut Staging<'_>, new: &NewMessage, group: &Grou
 
 /// Tells the devices that are there now, and nobody later.
 fn push(staging: &mut Staging<'_>, new: &NewMessage, group: &GroupId, head: &Head) {
+    staging.push(group.clone(), group_push(new, group, head));
+}
+
+/// A message that is in no log, as devices are told it.
+pub(crate) fn group_push(new: &NewMessage, group: &GroupId, head: &Head) -> EncodedPush {
     let message = Message { group: group.to_string(), ..unaddressed(new, head) };
-    let message = Bytes::from(message.encode_to_vec());
-    staging.push(group.clone(), EncodedPush::message(message));
+    EncodedPush::message(message.encode_to_vec().into())
 }

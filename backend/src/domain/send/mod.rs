@@ -8,6 +8,7 @@
 //! first message of an hour has to move it, and the head says whether one is.
 
 pub(crate) mod group;
+mod imported;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -211,8 +212,7 @@ fn move_in_lists<'b>(
     before: &Head,
     head: &Head,
 ) {
-    let hours = |head: &Head| (head.last_seq > 0).then(|| hour_of(head.active_ms));
-    let (left, entered) = (hours(before), hours(head));
+    let (left, entered) = (list_hour(before), list_hour(head));
     if left == entered {
         return;
     }
@@ -224,6 +224,11 @@ fn move_in_lists<'b>(
             staging.tx.set(keys::active(app, user, entered, peer), Bytes::new());
         }
     }
+}
+
+/// The hour under which a conversation stands in its users' lists, if it does.
+fn list_hour(head: &Head) -> Option<u32> {
+    (head.last_seq > 0).then(|| hour_of(head.active_ms))
 }
 
 /// Notes, for retention, that the conversation has messages of an hour: with the first of them.

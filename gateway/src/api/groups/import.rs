@@ -2,7 +2,7 @@
 //! application's server is not called back.
 
 use backend::domain::{
-    UserId,
+    Error, UserId,
     act::{Act, Answer, Author},
     change::group::{GroupChange, ImportedMember, NewGroup},
     groups::{Refusal, table},
@@ -90,6 +90,8 @@ pub async fn messages(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     if list.is_empty() || list.len() > call.row.items_max {
         return Err(codes::GROUP_ARGUMENT.because(format!("MsgList must hold 1 to {}", call.row.items_max)));
     }
+    // Unless it says so, nobody's list of conversations moves.
+    let exclude_from_last_message = !fields.flag("RecentContactFlag").map_err(wrong)?;
     let mut started = Vec::with_capacity(list.len());
     for message in list {
         let past = past(call, group.as_str(), message).await;
@@ -97,7 +99,9 @@ pub async fn messages(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
         started.push((
             seconds,
             past.map(|past| {
-                let treatment = Treatment { unannounced: true, sent_ms: Some(past.sent_ms), ..Treatment::default() };
+                let sent_ms = Some(past.sent_ms);
+                let treatment =
+                    Treatment { unannounced: true, exclude_from_last_message, sent_ms, ..Treatment::default() };
                 let new = NewMessage::new(call.app, past.from, group.clone(), past.id, past.body);
                 let mut caller = call.caller();
                 (caller.is_asked, caller.is_told) = (false, false);
@@ -108,7 +112,10 @@ pub async fn messages(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     }
     let told = started.into_iter().map(|(seconds, started)| async move {
         let sent = match started {
-            Ok(sent) => sent.await.map_err(|error| of_groups(&error)),
+            Ok(sent) => sent.await.map_err(|error| match error {
+                Error::MessageTooLong { .. } => codes::IMPORTED_TOO_LONG.into(),
+                error => of_groups(&error),
+            }),
             Err(failure) => Err(failure),
         };
         match sent {

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use prost::Message as _;
 use protocol::message::{GroupApplicationState, GroupJoinOption, GroupRole, group_tips};
 
@@ -105,6 +106,7 @@ async fn apply(staging: &mut Staging<'_>, change: &Change, group: &GroupId, word
     let (app, user) = (change.app, &change.user);
     let record = GroupApplicationRecord { wording: wording.to_owned(), time_ms: staging.now_ms };
     staging.set(keys::group_application(app, group, user), record.encode_to_vec());
+    staging.tx.set(keys::group_trace(app, user, group), Bytes::new());
     entering::tell_application(staging, app, group, user, record, GroupApplicationState::Open, "", "").await?;
     Ok(Answer::GroupJoined { applied: true })
 }
@@ -215,7 +217,10 @@ pub(super) async fn import(
     let mut counted = record.clone();
     for (user, member) in members {
         let role = member.role.unwrap_or(GroupRole::Member);
+        let is_past = |joined_ms: u64| (record.made_s()..=staging.now_ms / 1000).contains(&(joined_ms / 1000));
+        let is_in_time = member.joined_ms.is_none_or(is_past);
         let outcome = match access::role(staging, app, group, user).await? {
+            GroupRole::None if !is_in_time => Err(Refusal::TimeInvalid),
             GroupRole::None if role == GroupRole::Admin && !rules.has_admins => Err(Refusal::RightMissing),
             GroupRole::None => judge(staging, change, group, &counted, user).await?,
             _ if staging.again => {

@@ -1,5 +1,6 @@
 //! Who goes out of a group, or is kept out of it (GRP-08, GRP-10).
 
+use bytes::Bytes;
 use prost::Message as _;
 use protocol::{
     EncodedPush,
@@ -41,11 +42,23 @@ pub(super) async fn leave(staging: &mut Staging<'_>, change: &Change, group: &Gr
     let Some(member) = known else {
         return if staging.again { Ok(Answer::Done) } else { Err(Refusal::RightMissing.into()) };
     };
+    go(staging, change, group, &mut record, member).await?;
+    Ok(Answer::Done)
+}
+
+/// Has a member go of himself.
+pub(super) async fn go(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    group: &GroupId,
+    record: &mut GroupRecord,
+    member: MemberRecord,
+) -> Result<(), Error> {
+    let user = &change.user;
     let telling = Telling { by: user.as_str(), tips: Some(group_tips::Kind::Left), quiet: false };
     let leavers = [(user.clone(), member)];
-    entering::exit(staging, app, group, &mut record, &leavers, (Why::Left, ""), telling).await?;
-    tell_application(staging, change, group, &record, &leavers, false).await?;
-    Ok(Answer::Done)
+    entering::exit(staging, change.app, group, record, &leavers, (Why::Left, ""), telling).await?;
+    tell_application(staging, change, group, record, &leavers, false).await
 }
 
 /// Whether somebody may remove, or mute, a member: nobody the owner, and administrators no administrators.
@@ -131,6 +144,7 @@ pub(super) async fn ban(
             seconds => {
                 let until_ms = staging.now_ms + u64::from(seconds) * 1000;
                 staging.set(key, GroupBanRecord { until_ms }.encode_to_vec());
+                staging.tx.set(keys::group_trace(app, user, group), Bytes::new());
                 let (state, by) = (GroupApplicationState::Refused, change.user.as_str());
                 entering::drop_application(staging, app, group, user, state, by, reason).await?;
             }

@@ -80,6 +80,9 @@ pub(super) async fn create(staging: &mut Staging<'_>, change: &Change, new: &New
             false => Err(Refusal::IdTaken.into()),
         };
     }
+    if new.imported_ms.is_some_and(|imported_ms| imported_ms / 1000 > staging.now_ms / 1000) {
+        return Err(Refusal::TimeInvalid.into());
+    }
     let settings = staging.settings(app).await?;
     let mut record = new_record(change, new, rules, owner, &settings)?;
     record.created_ms = new.imported_ms.map_or(staging.now_ms, |imported_ms| imported_ms.min(staging.now_ms));
@@ -205,6 +208,7 @@ async fn create_room(
         let member =
             MemberRecord { role: GroupRole::Owner.into(), joined_ms: staging.now_ms, ..MemberRecord::default() };
         staging.set(keys::member(app, group, owner), member.encode_to_vec());
+        staging.tx.set(keys::group_trace(app, owner, group), Bytes::new());
         entering::count(staging, app, owner, 0, 1).await?;
     }
     staging.set(keys::group(app, group), record.encode_to_vec());
@@ -348,6 +352,7 @@ pub(super) async fn transfer(
         None if record.rules()?.is_room() => {
             ensure_account(staging, app, to).await?;
             record.member_count += 1;
+            staging.tx.set(keys::group_trace(app, to, group), Bytes::new());
             MemberRecord { joined_ms: staging.now_ms, ..MemberRecord::default() }
         }
         None => return Err(Refusal::UserUnknown.into()),

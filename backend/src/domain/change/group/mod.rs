@@ -6,12 +6,14 @@
 //!   out. - `roles`: what members are, may and are called. - `content`: attributes, counters, notifications.
 
 mod content;
+mod erasing;
 mod joining;
 mod leaving;
 mod life;
 mod roles;
 
 pub(crate) use content::{decode_attributes, decode_counters, shown_attributes};
+pub(super) use erasing::erase;
 pub(crate) use life::words;
 
 use std::collections::BTreeMap;
@@ -47,6 +49,15 @@ pub const MEMBER_FIELD_BYTES_MAX: usize = 64;
 pub const WORDING_BYTES_MAX: usize = 300;
 /// Longest notification of a group, in bytes.
 pub const NOTIFICATION_BYTES_MAX: usize = 4_096;
+
+/// Bytes that a transaction writes in which somebody goes out of a group, about.
+pub(super) const EXIT_BYTES: usize = MEMBER_BYTES + TOLD_BYTES;
+/// Rows and events of somebody who comes or goes.
+const MEMBER_BYTES: usize = 4_000;
+/// An event in the log of each member of a group that is not large.
+const TOLD_BYTES: usize = FANOUT_MAX * 400;
+/// As many logs at the most, unless the application has set another limit.
+const FANOUT_MAX: usize = 200;
 
 /// What became of each user named.
 type Outcomes = Vec<(UserId, Result<(), Refusal>)>;
@@ -333,12 +344,6 @@ impl GroupChange {
 
     /// Bytes that it adds to a transaction, about: what concerns a group may be told to all of its members.
     pub(super) fn written_bytes(&self) -> usize {
-        /// Rows and events of somebody who comes or goes.
-        const MEMBER_BYTES: usize = 4_000;
-        /// An event in the log of each member of a group that is not large.
-        const TOLD_BYTES: usize = FANOUT_MAX * 400;
-        /// As many logs at the most, unless the application has set another limit.
-        const FANOUT_MAX: usize = 200;
         match self {
             // Whatever the group's size: it is taken alone.
             GroupChange::Dissolve { .. } => 2 << 20,

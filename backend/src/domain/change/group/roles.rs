@@ -76,6 +76,9 @@ pub(super) async fn mute(
         seconds => staging.now_ms + u64::from(seconds) * 1000,
     };
     for (user, member) in &muted {
+        if rules.is_room() {
+            staging.tx.set(keys::group_trace(app, user, group), Bytes::new());
+        }
         let key = keys::member(app, group, user);
         let member = MemberRecord { muted_until_ms: until_ms, ..member.clone() };
         match member == MemberRecord::default() {
@@ -264,6 +267,7 @@ pub(super) async fn put_in_room(
     record.member_count += u32::from(is_kept(role));
     record.member_count = record.member_count.saturating_sub(u32::from(is_kept(before)));
     staging.set(keys::group(app, group), record.encode_to_vec());
+    staging.tx.set(keys::group_trace(app, user, group), Bytes::new());
     let key = keys::member(app, group, user);
     let now = match is_kept(role) {
         true => MemberRecord { role: role.into(), joined_ms: staging.now_ms, ..member },
