@@ -78,7 +78,7 @@ fn acc_03_grp_27_applications_bans_former_groups_and_places_in_live_rooms_are_fo
     let meeting = service.group(GroupType::Meeting, &["anna", "dan"]);
     service.send("owner", &meeting, "hello").unwrap();
     service.change("dan", GroupChange::Leave { group: meeting.clone() }).unwrap();
-    service.change("dan", GroupChange::Join { group: group.clone(), wording: "please".into() }).unwrap();
+    service.change("dan", GroupChange::Join { group, wording: "please".into() }).unwrap();
     service.by_admin(role(&room, "dan", GroupRole::Admin)).unwrap();
     let ban =
         GroupChange::Ban { group: meeting.clone(), users: users(&["dan"]), seconds: 1_000, reason: String::new() };

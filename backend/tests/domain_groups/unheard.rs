@@ -159,7 +159,7 @@ fn grp_11_nobody_is_given_what_happens_in_the_moment_before_his_coming() {
     let join = GroupChange::Join { group: group.clone(), wording: String::new() };
     assert!(here.change("eve", join.clone()).is_err(), "it is on its way");
     remote.pass_commits();
-    let pin = Kind::Pin { peer: group.clone().into(), seq, unpin: false };
+    let pin = Kind::Pin { peer: group.into(), seq, unpin: false };
     there.conversation("owner", pin).unwrap();
     assert_eq!(remote.deliver_detained(), [Err(StoreError::Conflict)]);
     here.change("eve", join).unwrap();

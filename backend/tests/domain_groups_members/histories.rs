@@ -1,4 +1,5 @@
-//! Random members come and go, and speak, while commits conflict, get lost and end with unknown outcome. In the end all
+//! Random members come and go, are imported, speak, take back what they have said, and have their accounts deleted,
+//! while groups grow large and commits conflict, get lost and end with unknown outcome. In the end all
 //! records agree with the answers and with each other, sessions receive from the groups that they are told of, and
 //! everybody's devices have been given what was said while they were members and wanted to hear it: that, once, in its
 //! order, and nothing else. One device of each follows its log in small pages as it goes on, another reads it all in the
@@ -7,7 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use backend::{
-    domain::sync::{self, From, PageLimit},
+    domain::{
+        act::Author,
+        change::{account::Erase, group::ImportedMember},
+        sync::{self, From, PageLimit},
+    },
     env::Rng,
     store::Versionstamp,
 };
@@ -52,6 +57,10 @@ struct History {
     heard: BTreeMap<String, Vec<(String, u64)>>,
     /// One device of each user.
     devices: BTreeMap<String, Device>,
+    /// Whose accounts were deleted.
+    gone: BTreeSet<String>,
+    /// Who has said what.
+    said: Vec<(GroupId, String, u64)>,
 }
 
 /// What a device has been given.
@@ -98,6 +107,8 @@ impl History {
             receiving: BTreeSet::new(),
             heard: BTreeMap::new(),
             devices: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            said: Vec::new(),
         };
         for (kind, n) in TYPES.into_iter().zip(0..) {
             let info = GroupUpdate { member_max: Some(15), ..new_group(kind).info };
@@ -119,11 +130,16 @@ impl History {
     }
 
     fn step(&mut self) {
-        match self.below(3) {
-            0 => self.speak(),
-            1 => {
+        match self.below(60) {
+            0 => self.erase(),
+            1..=4 => self.recall(),
+            5..=8 => self.import(),
+            9..=24 => self.speak(),
+            25..=42 => {
                 let (name, entries_max) = (self.person(), 1 + self.below(5) as usize);
-                self.devices.entry(name.clone()).or_default().sync(&self.service, &name, entries_max);
+                if !self.gone.contains(&name) {
+                    self.devices.entry(name.clone()).or_default().sync(&self.service, &name, entries_max);
+                }
             }
             _ => self.change(),
         }
@@ -148,9 +164,62 @@ impl History {
             .filter(|(of, _)| *of == group.to_string())
             .map(|(_, name)| name)
             .collect();
-        hears.insert(speaker);
+        hears.insert(speaker.clone());
+        self.said.push((group.clone(), speaker, seq));
         for name in hears {
             self.heard.entry(name).or_default().push((group.to_string(), seq));
+        }
+    }
+
+    /// An account is deleted, and goes out of all groups.
+    fn erase(&mut self) {
+        let name = self.person();
+        let kind = Kind::Erase(Erase::Account);
+        let answer = self.service.act(Act::Change(Box::new(Change::by_admin(APP, user(&name), kind))));
+        self.follow();
+        match self.gone.insert(name.clone()) {
+            true => assert_eq!(answer, Ok(Answer::Done)),
+            false => assert_eq!(answer, Err(Error::UserInvalid)),
+        }
+        let room = self.groups[3].to_string();
+        assert!(self.receiving.iter().all(|(_, user)| *user != name), "in {room} nobody is, as far as is kept");
+        self.roles.retain(|(_, user), _| *user != name);
+    }
+
+    /// A message is taken back by whoever has said it, or by an administrator.
+    fn recall(&mut self) {
+        if self.said.is_empty() {
+            return;
+        }
+        let (group, name, seq) = self.said[self.below(self.said.len() as u64) as usize].clone();
+        let kind = Kind::Recall { peer: group.into(), seq, reason: String::new() };
+        let change = match self.below(2) {
+            0 => Change::new(APP, user(&name), kind),
+            _ => Change::by_admin(APP, user("administrator"), kind),
+        };
+        let _ = self.service.act(Act::Change(Box::new(change)));
+        self.follow();
+    }
+
+    /// Messages and members of before: nobody is told.
+    fn import(&mut self) {
+        self.service.imports.set(true);
+        let group = self.groups[self.below(3) as usize].clone();
+        let name = self.person();
+        if self.below(2) == 0 {
+            let mut new = self.service.message(&group, &name);
+            (new.by, new.treatment.unannounced) = (Author::Admin, true);
+            let answer = self.service.act(Act::Send(new));
+            self.follow();
+            assert_eq!(answer.is_ok(), !self.gone.contains(&name), "{answer:?}");
+            return;
+        }
+        let members = vec![(user(&name), ImportedMember::default())];
+        let import = GroupChange::Import { group: group.clone(), members };
+        let outcome = self.service.ask("app", import.clone());
+        self.follow();
+        if let Ok(answer) = outcome {
+            self.apply(&group, "app", import, answer);
         }
     }
 
@@ -197,7 +266,7 @@ impl History {
         match (change, answer) {
             (GroupChange::Join { .. }, JOINED_NOW) if !is_room => put(actor, GroupRole::Member),
             (GroupChange::Leave { .. }, _) if !is_room => put(actor, GroupRole::None),
-            (GroupChange::Invite { .. }, Answer::GroupUsers(users)) => {
+            (GroupChange::Invite { .. } | GroupChange::Import { .. }, Answer::GroupUsers(users)) => {
                 users
                     .iter()
                     .filter(|(_, done)| done.is_ok())
@@ -245,14 +314,15 @@ impl History {
 
     fn compare(&mut self) {
         let records = self.service.records();
-        records.check();
+        records.check_with_imports();
         let role =
             |(key, row): (&(String, String), &records::Member)| (key.clone(), GroupRole::try_from(row.role).unwrap());
         let roles = records.members.iter().map(role).filter(|(_, role)| *role != GroupRole::None);
         let roles: BTreeMap<_, _> = roles.collect();
         assert_eq!(roles, self.roles, "who is what");
         assert_eq!(self.receiving, receiving(&records).collect(), "whose sessions receive");
-        for name in (0..PEOPLE).map(|n| format!("u{n:02}")) {
+        let people = (0..PEOPLE).map(|n| format!("u{n:02}"));
+        for name in people.filter(|name| !self.gone.contains(name)).collect::<Vec<_>>() {
             let expected = self.heard.remove(&name).unwrap_or_default();
             let (mut old, mut new) = (self.devices.remove(&name).unwrap_or_default(), Device::default());
             for (device, entries_max) in [(&mut old, 3), (&mut new, 1_000)] {

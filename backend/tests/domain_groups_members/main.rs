@@ -30,7 +30,7 @@ use backend::{
             group::{GroupChange, MemberUpdate, NewGroup},
         },
         groups::Refusal,
-        keys,
+        inspect, keys,
         message::NewMessage,
         send_queue::{Completion, Outbox, SendLimits, SendQueue},
         settings::Settings,
@@ -127,6 +127,8 @@ struct Service {
     groups: Cell<u32>,
     /// Sent so far.
     messages: Cell<u32>,
+    /// Somebody was imported.
+    imports: Cell<bool>,
 }
 
 impl Service {
@@ -147,7 +149,8 @@ impl Service {
         let told = Arc::default();
         let outbox = Answers { answers: sender, told: Arc::clone(&told) };
         let queue = SendQueue::new(store.clone(), clock.clone(), SendLimits::default(), outbox);
-        Service { store, clock, engine, queue, answers, told, groups: Cell::new(0), messages: Cell::new(0) }
+        let (groups, messages, imports) = Default::default();
+        Service { store, clock, engine, queue, answers, told, groups, messages, imports }
     }
 
     fn act(&self, act: Act) -> Outcome {
@@ -226,7 +229,13 @@ impl Drop for Service {
     /// Every test ends with records that agree.
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            self.records().check();
+            let records = self.records();
+            if self.imports.get() {
+                records.check_with_imports()
+            } else {
+                records.check()
+            }
+            inspect::check(&self.store, &mut |problem| panic!("{problem}")).unwrap();
         }
     }
 }

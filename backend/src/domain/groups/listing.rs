@@ -17,7 +17,7 @@ const APART_BITS: u32 = 20;
 /// Where a group stands among all: by the second of its making. Two may have the same place.
 fn place(group: &GroupId, record: &GroupRecord) -> u64 {
     let apart = xxh3_64(group.as_str().as_bytes()) & ((1 << APART_BITS) - 1);
-    record.created_ms / 1000 << APART_BITS | apart
+    ((record.created_ms / 1000) << APART_BITS) | apart
 }
 
 /// Lists a group that was made.
