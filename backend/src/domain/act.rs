@@ -80,7 +80,7 @@ impl Act {
         match self {
             // With what the application's server is told: of a change of the blacklist, friendships ended, and users
             // put on and taken off.
-            Act::Send(_) => 3,
+            Act::Send(_) => 4,
             Act::Change(change) => change.stamps_max() + 3,
         }
     }

@@ -128,6 +128,14 @@ pub async fn after(
         Happened::GroupExited(exited) => Some(groups::exited(exited, record.time_ms)),
         Happened::GroupFull(full) => Some(groups::full(full, record.time_ms)),
         Happened::GroupMemberChanged(changed) => Some(groups::member_changed(changed, record.time_ms)),
+        Happened::GroupCreated(made) | Happened::GroupDissolved(made) => {
+            Some(groups::made(what.command(), made, record.time_ms))
+        }
+        Happened::GroupChanged(changed) => Some(groups::changed(changed, record.time_ms)),
+        Happened::GroupSaid(said) => groups::said(said, record.time_ms),
+        Happened::GroupRecalled(recalled) => groups::recalled(recalled, record.time_ms),
+        Happened::GroupRead(read) => Some(groups::read(read, record.time_ms)),
+        Happened::RoomLost(lost) => Some(groups::lost(lost, record.time_ms)),
     };
     Ok(frame.map(|frame| (what.command(), to_bytes(&frame))))
 }

@@ -30,7 +30,7 @@ use backend::{
 use futures::{channel::oneshot, future::BoxFuture};
 use tokio::sync::Notify;
 
-pub use self::states::States;
+pub use self::states::{InRoom, States};
 use self::{after::Dispatcher, before::Asker, client::Client};
 use crate::{applications::Applications, figures::Figures};
 

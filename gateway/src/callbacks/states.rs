@@ -5,15 +5,16 @@ use std::{sync::Arc, time::Duration};
 
 use backend::{
     domain::{
-        AppId, UserId,
+        AppId, GroupId, UserId,
         callbacks::{
-            CallbackCommand, CallbackRecord, Caller, CallerPlatform, Happened, StateChanged, StateNews, StateReason,
-            queue::append_states,
+            CallbackCommand, CallbackRecord, Caller, CallerPlatform, GroupExited, GroupJoined, Happened, RoomLost,
+            StateChanged, StateNews, StateReason, queue::append_states,
         },
     },
     env::Clock,
     store::Store,
 };
+use protocol::message::GroupType;
 use tokio::sync::{Notify, mpsc};
 
 use crate::applications::Applications;
@@ -41,6 +42,15 @@ pub fn channel(applications: Arc<Applications>, clock: Arc<dyn Clock>) -> (State
     (States { applications, clock, sender }, receiver)
 }
 
+/// How a user is in a live room now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InRoom {
+    Came,
+    Left,
+    /// The last connection there has ended.
+    Lost,
+}
+
 impl States {
     /// A device of `user` has come or gone, and with it, those on `signed_out` are.
     pub fn note(
@@ -51,20 +61,41 @@ impl States {
         reason: StateReason,
         signed_out: impl IntoIterator<Item = CallerPlatform>,
     ) {
-        let Some(application) = self.applications.find(app) else { return };
-        let callbacks = application.settings.callbacks.as_ref();
-        if !callbacks.is_some_and(|callbacks| callbacks.wants(CallbackCommand::StateChange)) {
+        if !self.is_wanted(app, CallbackCommand::StateChange) {
             return;
         }
         let signed_out = signed_out.into_iter().map(i32::from).collect();
         let changed = StateChanged { user: user.to_string(), reason: reason.into(), signed_out };
+        self.queue(app, user, None, caller, Happened::State(changed));
+    }
+
+    /// A user has come into a live room with the first device, or gone out with the last.
+    pub fn note_in_room(&self, app: AppId, room: &GroupId, user: &UserId, caller: Caller, how: InRoom) {
+        let (group, by, kind) = (room.to_string(), user.to_string(), GroupType::Avchatroom.into());
+        let users = vec![user.to_string()];
+        let what = match how {
+            InRoom::Came => Happened::GroupJoined(GroupJoined { group, kind, by, users, is_invited: false }),
+            InRoom::Left => Happened::GroupExited(GroupExited { group, kind, by, users, is_removed: false }),
+            InRoom::Lost => Happened::RoomLost(RoomLost { group, user: by }),
+        };
+        if self.is_wanted(app, what.command()) {
+            self.queue(app, user, Some(room.clone()), caller, what);
+        }
+    }
+
+    fn is_wanted(&self, app: AppId, command: CallbackCommand) -> bool {
+        let Some(application) = self.applications.find(app) else { return false };
+        application.settings.callbacks.as_ref().is_some_and(|callbacks| callbacks.wants(command))
+    }
+
+    fn queue(&self, app: AppId, user: &UserId, room: Option<GroupId>, caller: Caller, what: Happened) {
         let record = CallbackRecord {
             time_ms: self.clock.unix_ms(),
             ip: caller.ip.map(|ip| ip.to_string()).unwrap_or_default(),
             platform: caller.platform.into(),
-            what: Some(Happened::State(changed)),
+            what: Some(what),
         };
-        if self.sender.try_send(StateNews { app, user: user.clone(), record }).is_err() {
+        if self.sender.try_send(StateNews { app, user: user.clone(), room, record }).is_err() {
             dropped(1, "crowded");
         }
     }

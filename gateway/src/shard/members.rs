@@ -13,7 +13,10 @@ use protocol::{
 };
 
 use super::{Core, connection::Connection, session::Session};
-use crate::mailbox::{Address, ConnectionId, Delivered};
+use crate::{
+    callbacks::InRoom,
+    mailbox::{Address, ConnectionId, Delivered},
+};
 
 /// Connections by group, and by the home of their user: whose news come from there.
 #[derive(Default)]
@@ -162,7 +165,7 @@ impl Core {
             members.remove(session.app, group, session.home, connection);
         }
         drop(members);
-        groups.rooms.iter().for_each(|room| self.note_in_room(session, room, false));
+        groups.rooms.iter().for_each(|room| self.note_in_room(session, room, InRoom::Lost));
     }
 
     /// Tells every connection that is in a live room of an application.
@@ -179,11 +182,12 @@ impl Core {
 
     /// A connection has come into a live room or gone out of it: tells those who are there, unless the user has others
     /// there (GRP-12). Nobody hears of guests.
-    fn note_in_room(&self, session: &Session, group: &GroupId, is_in: bool) {
-        let (rooms, app) = (self.shared.router.rooms(), session.app);
+    fn note_in_room(&self, session: &Session, group: &GroupId, how: InRoom) {
+        let (rooms, app, is_in) = (self.shared.router.rooms(), session.app, how == InRoom::Came);
         let who = (!session.is_guest).then_some(&session.user);
         let is_news = if is_in { rooms.enter(app, group, who) } else { rooms.leave(app, group, who) };
         let Some(user) = who.filter(|_| is_news) else { return };
+        self.shared.callbacks.states.note_in_room(app, group, user, session.caller.clone(), how);
         let pace = (self.shared.config.room_notices_per_second, self.shared.clock.monotonic_us());
         if let Some(tips) = rooms.news((app, group), user, is_in, pace) {
             self.tell_room(app, group, tips);
@@ -236,7 +240,7 @@ pub(super) async fn load(connection: &Rc<Connection>) -> Result<(), backend::dom
 /// The user of a session has come into a group or gone out of it.
 pub(super) fn changed(core: &Core, connection: ConnectionId, session: &mut Session, group: &GroupId, is_in: bool) {
     if !is_in && session.groups.rooms.remove(group) {
-        core.note_in_room(session, group, false);
+        core.note_in_room(session, group, InRoom::Left);
     }
     if session.groups.change(group, is_in) {
         let mut members = core.members.borrow_mut();
@@ -260,7 +264,7 @@ pub(super) fn enter_room(connection: &Connection, group: &GroupId, is_in: bool) 
             true => core.members.borrow_mut().insert(app, group, home, connection.id),
             false => core.members.borrow_mut().remove(app, group, home, connection.id),
         }
-        core.note_in_room(session, group, is_in);
+        core.note_in_room(session, group, if is_in { InRoom::Came } else { InRoom::Left });
     });
 }
 

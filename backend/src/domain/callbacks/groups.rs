@@ -1,5 +1,8 @@
 //! What an application's server is told of groups.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use prost::Message;
 
 /// Users have become members of a group.
@@ -71,4 +74,103 @@ pub struct GroupMemberChanged {
     /// What the member is called now; absent: as before.
     #[prost(string, optional, tag = "6")]
     pub name_card: Option<String>,
+}
+
+/// Members of a group that an entry names, at the most: it has to fit into a value of the store.
+pub const MEMBERS_TOLD_MAX: usize = 1_000;
+
+/// A group was made, or has ended.
+#[derive(Clone, PartialEq, Message)]
+pub struct GroupMade {
+    /// The group.
+    #[prost(string, tag = "1")]
+    pub group: String,
+    /// The protocol's `GroupType`.
+    #[prost(int32, tag = "2")]
+    pub kind: i32,
+    /// Who made it so.
+    #[prost(string, tag = "3")]
+    pub by: String,
+    /// Its owner; empty: nobody.
+    #[prost(string, tag = "4")]
+    pub owner: String,
+    /// Its name.
+    #[prost(string, tag = "5")]
+    pub name: String,
+    /// Who is, or was, in it: at most [`MEMBERS_TOLD_MAX`].
+    #[prost(string, repeated, tag = "6")]
+    pub users: Vec<String>,
+}
+
+/// What is said of a group was changed.
+#[derive(Clone, PartialEq, Message)]
+pub struct GroupChanged {
+    /// The group.
+    #[prost(string, tag = "1")]
+    pub group: String,
+    /// The protocol's `GroupType`.
+    #[prost(int32, tag = "2")]
+    pub kind: i32,
+    /// Who made it so.
+    #[prost(string, tag = "3")]
+    pub by: String,
+    /// What has changed, as it is now, by the names of the protocol's tips.
+    #[prost(btree_map = "string, bytes", tag = "4")]
+    pub changed: BTreeMap<String, Bytes>,
+}
+
+/// A message was sent to a group, or taken back.
+#[derive(Clone, PartialEq, Message)]
+pub struct GroupSaid {
+    /// The protocol's `GroupType`.
+    #[prost(int32, tag = "1")]
+    pub kind: i32,
+    /// Who made it so.
+    #[prost(string, tag = "2")]
+    pub by: String,
+    /// The protocol's `Message`; its sequence is 0 if it was for those there alone.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub message: Bytes,
+}
+
+/// A member has read messages of a group that ask for it.
+#[derive(Clone, PartialEq, Message)]
+pub struct GroupRead {
+    /// The group.
+    #[prost(string, tag = "1")]
+    pub group: String,
+    /// The protocol's `GroupType`.
+    #[prost(int32, tag = "2")]
+    pub kind: i32,
+    /// Who has read them.
+    #[prost(string, tag = "3")]
+    pub user: String,
+    /// Each of them.
+    #[prost(message, repeated, tag = "4")]
+    pub read: Vec<ReadNumbers>,
+}
+
+/// How many have read a message.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct ReadNumbers {
+    /// The message.
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    /// How many have read it.
+    #[prost(uint32, tag = "2")]
+    pub read: u32,
+    /// How many of those who were to have not.
+    #[prost(uint32, tag = "3")]
+    pub unread: u32,
+}
+
+/// A user was lost out of a live room: the last connection there has ended.
+#[derive(Clone, PartialEq, Message)]
+pub struct RoomLost {
+    /// The room.
+    #[prost(string, tag = "1")]
+    pub group: String,
+    /// Who.
+    #[prost(string, tag = "2")]
+    pub user: String,
 }

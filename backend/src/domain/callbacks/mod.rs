@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use groups::*;
 
 use super::{
-    AppId, Error, UserId,
+    AppId, Error, GroupId, UserId,
     act::Staging,
     keys::{self, Tail},
 };
@@ -98,6 +98,20 @@ commands! {
     AfterGroupExit = "Group.CallbackAfterMemberExit";
     /// Told: a group has as many members as it may have.
     AfterGroupFull = "Group.CallbackAfterGroupFull";
+    /// Told: a group was made.
+    AfterGroupCreate = "Group.CallbackAfterCreateGroup";
+    /// Told: what is said of a group was changed, or it has another owner.
+    AfterGroupInfo = "Group.CallbackAfterGroupInfoChanged";
+    /// Told: a group was dissolved.
+    AfterGroupEnd = "Group.CallbackAfterGroupDestroyed";
+    /// Told: a message was sent to a group.
+    AfterGroupSend = "Group.CallbackAfterSendMsg";
+    /// Told: a message of a group was taken back.
+    AfterGroupRecall = "Group.CallbackAfterRecallMsg";
+    /// Told: members have read messages of a group that ask for it.
+    AfterGroupReceipt = "Group.CallbackAfterReadReceipt";
+    /// Told: users have been lost out of a live room.
+    RoomState = "Group.CallbackOnMemberStateChange";
     /// Told: a member is an administrator, or no longer, or has another name card.
     AfterGroupMember = "Group.CallbackAfterMemberFieldChanged";
 }
@@ -248,7 +262,7 @@ pub struct CallbackRecord {
     #[prost(enumeration = "CallerPlatform", tag = "3")]
     pub platform: i32,
     /// What happened.
-    #[prost(oneof = "Happened", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
+    #[prost(oneof = "Happened", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23")]
     pub what: Option<Happened>,
 }
 
@@ -294,6 +308,27 @@ pub enum Happened {
     /// A member was changed.
     #[prost(message, tag = "16")]
     GroupMemberChanged(GroupMemberChanged),
+    /// A group was made.
+    #[prost(message, tag = "17")]
+    GroupCreated(GroupMade),
+    /// A group was changed.
+    #[prost(message, tag = "18")]
+    GroupChanged(GroupChanged),
+    /// A group was dissolved.
+    #[prost(message, tag = "19")]
+    GroupDissolved(GroupMade),
+    /// A message was sent to a group.
+    #[prost(message, tag = "20")]
+    GroupSaid(GroupSaid),
+    /// A message of a group was taken back.
+    #[prost(message, tag = "21")]
+    GroupRecalled(GroupSaid),
+    /// A member has read messages of a group.
+    #[prost(message, tag = "22")]
+    GroupRead(GroupRead),
+    /// A user was lost out of a live room.
+    #[prost(message, tag = "23")]
+    RoomLost(RoomLost),
 }
 
 impl Happened {
@@ -313,6 +348,13 @@ impl Happened {
             Happened::GroupExited(_) => CallbackCommand::AfterGroupExit,
             Happened::GroupFull(_) => CallbackCommand::AfterGroupFull,
             Happened::GroupMemberChanged(_) => CallbackCommand::AfterGroupMember,
+            Happened::GroupCreated(_) => CallbackCommand::AfterGroupCreate,
+            Happened::GroupChanged(_) => CallbackCommand::AfterGroupInfo,
+            Happened::GroupDissolved(_) => CallbackCommand::AfterGroupEnd,
+            Happened::GroupSaid(_) => CallbackCommand::AfterGroupSend,
+            Happened::GroupRecalled(_) => CallbackCommand::AfterGroupRecall,
+            Happened::GroupRead(_) => CallbackCommand::AfterGroupReceipt,
+            Happened::RoomLost(_) => CallbackCommand::RoomState,
         }
     }
 }
@@ -477,12 +519,17 @@ pub struct StateNews {
     pub app: AppId,
     /// Whose device.
     pub user: UserId,
+    /// The live room that it came into or went out of; `None`: it came or went altogether.
+    pub room: Option<GroupId>,
     /// What is stored.
     pub record: CallbackRecord,
 }
 
 impl StateNews {
     fn lane(&self) -> u16 {
-        lane_of_user(self.app, &self.user)
+        match &self.room {
+            Some(room) => lane_of(self.app, &Tail::from(room)),
+            None => lane_of_user(self.app, &self.user),
+        }
     }
 }

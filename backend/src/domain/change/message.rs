@@ -11,7 +11,7 @@ use super::Change;
 use crate::domain::{
     Error, GroupId, Peer, UserId,
     act::{Answer, Author, Staging},
-    callbacks::Happened,
+    callbacks::{GroupSaid, Happened},
     elements::{self, Facts},
     groups::{Refusal, access},
     keys::{self, Tail},
@@ -35,6 +35,7 @@ pub(super) async fn recall(
         Peer::Group(group) => ensure_may_recall(staging, change, group, &message).await?,
     };
     let by = change.user.to_string();
+    let is_new = message.recalled.is_none();
     match (&message.recalled, peer) {
         (Some(recalled), _) if staging.again && recalled.by == by => {}
         (Some(_), Peer::User(_)) => return Err(Error::MessageRecalled),
@@ -59,6 +60,11 @@ pub(super) async fn recall(
         }
         let recalled = Happened::Recalled(message.encode_to_vec().into());
         staging.tell_application(change.app, &Tail::of(&change.user, peer), recalled).await?;
+    }
+    if let (Peer::Group(group), true) = (peer, is_new) {
+        let (kind, by) = (access::load(staging, change.app, group).await?.kind, change.user.to_string());
+        let recalled = Happened::GroupRecalled(GroupSaid { kind, by, message: message.encode_to_vec().into() });
+        staging.tell_application(change.app, &Tail::from(group), recalled).await?;
     }
     put_changed(staging, change, peer, message).await
 }

@@ -7,9 +7,10 @@ use super::Change;
 use crate::domain::{
     Error, GroupId, Peer, UserId,
     act::{Answer, Staging},
+    callbacks::{GroupRead, Happened, ReadNumbers},
     damaged,
     groups::{Refusal, access},
-    keys,
+    keys::{self, Tail},
 };
 
 /// Notes that the user has read messages of a group.
@@ -38,12 +39,15 @@ pub(super) async fn note(
         let count = count(staging.tx.get(&keys::group_receipts_count(app, group, *seq)).await?)?;
         read.push((message, is_known, count));
     }
+    let mut numbers = Vec::new();
     for (message, is_known, mut count) in read {
         if !is_known {
             count += 1;
             let (now_ms, tx) = (staging.now_ms, staging.tx);
             tx.set(keys::group_receipt(app, group, message.seq, user), now_ms.to_le_bytes().to_vec());
             tx.set(keys::group_receipts_count(app, group, message.seq), count.to_le_bytes().to_vec());
+            let unread = message.receivers.saturating_sub(count);
+            numbers.push(ReadNumbers { seq: message.seq, read: count, unread });
         }
         if (!is_known || staging.again)
             && let Some(sender) = UserId::new(&message.from)
@@ -52,6 +56,11 @@ pub(super) async fn note(
             let told = GroupReceipts { group: group.to_string(), seq: message.seq, read: count, unread };
             staging.append_stored(app, &sender, &What::GroupReceipts(told));
         }
+    }
+    if !numbers.is_empty() {
+        let kind = access::load(staging, app, group).await?.kind;
+        let read = GroupRead { group: group.to_string(), kind, user: user.to_string(), read: numbers };
+        staging.tell_application(app, &Tail::from(group), Happened::GroupRead(read)).await?;
     }
     Ok(Answer::Done)
 }

@@ -15,6 +15,7 @@ use crate::{
     domain::{
         AppId, Error, GroupId, Peer, UserId,
         act::{Answer, Author, Staging},
+        callbacks::{GroupSaid, Happened},
         damaged,
         groups::{
             Refusal,
@@ -62,11 +63,12 @@ pub(super) async fn stage(
     if new.treatment.online_only {
         let time_ms = staging.now_ms;
         push(staging, new, group, &Head { time_ms, ..Head::default() });
-        return Ok(Answer::Sent { seq: 0, time_ms, duplicate: false });
+        return sent(staging, new, group, record.kind, &Head { time_ms, ..Head::default() }).await;
     }
     merged::note_use(staging, new.app, new.facts.as_deref()).await?;
     if is_room {
-        return stage_in_room(staging, new, group).await;
+        let head = stage_in_room(staging, new, group).await?;
+        return sent(staging, new, group, record.kind, &head).await;
     }
     if !record.is_active && !is_import {
         entering::activate(staging, new.app, group, &mut record).await?;
@@ -76,6 +78,21 @@ pub(super) async fn stage(
         true => imported::store(&told, staging, new, member).await?,
         false => told.store(staging, new, member).await?,
     };
+    sent(staging, new, group, record.kind, &head).await
+}
+
+/// What a message was answered that was not known before; the application's server is told of it.
+async fn sent(
+    staging: &mut Staging<'_>,
+    new: &NewMessage,
+    group: &GroupId,
+    kind: i32,
+    head: &Head,
+) -> Result<Answer, Error> {
+    let message = Message { group: group.to_string(), ..unaddressed(new, head) };
+    let by = staging.caller.admin.as_ref().unwrap_or(&new.from).to_string();
+    let said = GroupSaid { kind, by, message: message.encode_to_vec().into() };
+    staging.tell_application(new.app, &Tail::from(group), Happened::GroupSaid(said)).await?;
     Ok(Answer::Sent { seq: head.seq, time_ms: head.time_ms, duplicate: false })
 }
 
@@ -285,7 +302,7 @@ async fn room_repeat(staging: &mut Staging<'_>, new: &NewMessage, group: &GroupI
 }
 
 /// Takes the next sequence of a live room, and pushes the message to whoever is there.
-async fn stage_in_room(staging: &mut Staging<'_>, new: &NewMessage, group: &GroupId) -> Result<Answer, Error> {
+async fn stage_in_room(staging: &mut Staging<'_>, new: &NewMessage, group: &GroupId) -> Result<Head, Error> {
     let head_key = Tail::from(group).head(new.app);
     let head = Head::from_stored(staging.get(&head_key).await?)?.next(&new.treatment, staging.now_ms);
     staging.set(head_key, head.to_bytes());
@@ -293,7 +310,7 @@ async fn stage_in_room(staging: &mut Staging<'_>, new: &NewMessage, group: &Grou
     let key = keys::room_sent(new.app, hour_of(staging.now_ms), group, &new.from, &new.client_message_id);
     staging.set(key, sent.encode_to_vec());
     push(staging, new, group, &head);
-    Ok(Answer::Sent { seq: head.seq, time_ms: head.time_ms, duplicate: false })
+    Ok(head)
 }
 
 /// Tells the devices that are there now, and nobody later.

@@ -1,10 +1,22 @@
 //! Bodies of requests about groups.
 
-use backend::domain::callbacks::{CallbackCommand, GroupExited, GroupFull, GroupJoined, GroupMemberChanged};
-use protocol::message::GroupRole;
+use backend::domain::{
+    callbacks::{
+        CallbackCommand, GroupChanged, GroupExited, GroupFull, GroupJoined, GroupMade, GroupMemberChanged, GroupRead,
+        GroupSaid, ReadNumbers, RoomLost,
+    },
+    groups::table,
+};
+use bytes::Bytes;
+use prost::Message as _;
+use protocol::message::{GroupRole, Message};
 use serde_json::{Value, json};
 
-use crate::api::groups::words::type_name;
+use super::put_body;
+use crate::api::{
+    groups::words::{self, type_name},
+    msg_key::random_of,
+};
 
 fn accounts(users: &[String]) -> Value {
     users.iter().map(|user| json!({ "Member_Account": user })).collect()
@@ -59,6 +71,128 @@ pub fn member_changed(changed: &GroupMemberChanged, time_ms: u64) -> Value {
         frame["NameCard"] = name_card.as_str().into();
     }
     frame
+}
+
+pub fn made(command: CallbackCommand, made: &GroupMade, time_ms: u64) -> Value {
+    json!({
+        "CallbackCommand": command.name(),
+        "GroupId": made.group,
+        "Type": type_name(made.kind),
+        "Operator_Account": made.by,
+        "Owner_Account": made.owner,
+        "Name": made.name,
+        "MemberList": accounts(&made.users),
+        "EventTime": time_ms,
+    })
+}
+
+/// Fields of a group: as tips name them, as they are published, and whether they are texts.
+const FIELDS: [(&str, &str, fn(&Bytes) -> Value); 9] = [
+    ("name", "Name", text),
+    ("introduction", "Introduction", text),
+    ("notice", "Notification", text),
+    ("image_url", "FaceUrl", text),
+    ("owner", "Owner_Account", text),
+    ("join_option", "ApplyJoinOption", join_option),
+    ("muted_all", "MuteAllMember", on_off),
+    ("member_max", "MaxMemberNum", number),
+    ("searchable", "Searchable", number),
+];
+
+fn text(value: &Bytes) -> Value {
+    String::from_utf8_lossy(value).into()
+}
+
+fn number(value: &Bytes) -> Value {
+    std::str::from_utf8(value).ok().and_then(|digits| digits.parse::<u64>().ok()).unwrap_or(0).into()
+}
+
+fn on_off(value: &Bytes) -> Value {
+    if value[..] == *b"1" { "On" } else { "Off" }.into()
+}
+
+fn join_option(value: &Bytes) -> Value {
+    let option = number(value).as_i64().and_then(|option| i32::try_from(option).ok()).unwrap_or_default();
+    words::join_option_name(option, &table::TABLE[1]).into()
+}
+
+pub fn changed(changed: &GroupChanged, time_ms: u64) -> Value {
+    let mut frame = json!({
+        "CallbackCommand": CallbackCommand::AfterGroupInfo.name(),
+        "GroupId": changed.group,
+        "Type": type_name(changed.kind),
+        "Operator_Account": changed.by,
+        "EventTime": time_ms,
+    });
+    for (name, published, told) in FIELDS {
+        if let Some(value) = changed.changed.get(name) {
+            frame[published] = told(value);
+        }
+    }
+    let custom = changed.changed.iter().filter_map(|(name, value)| Some((name.strip_prefix("custom.")?, value)));
+    let custom: Vec<Value> = custom.map(|(name, value)| json!({ "Key": name, "Value": text(value) })).collect();
+    if !custom.is_empty() {
+        frame["UserDefinedDataList"] = custom.into();
+    }
+    frame
+}
+
+/// `None`: the entry can't be read.
+pub fn said(said: &GroupSaid, time_ms: u64) -> Option<Value> {
+    let message = Message::decode(said.message.clone()).ok()?;
+    let mut frame = json!({
+        "CallbackCommand": CallbackCommand::AfterGroupSend.name(),
+        "GroupId": message.group,
+        "Type": type_name(said.kind),
+        "From_Account": message.from,
+        "Operator_Account": said.by,
+        "Random": random_of(&message.client_message_id),
+        "MsgSeq": message.seq,
+        "MsgTime": message.time_ms / 1000,
+        "OnlineOnlyFlag": u8::from(message.seq == 0),
+        "EventTime": time_ms,
+    });
+    put_body(&mut frame, &message.body);
+    Some(frame)
+}
+
+/// The same.
+pub fn recalled(recalled: &GroupSaid, time_ms: u64) -> Option<Value> {
+    let message = Message::decode(recalled.message.clone()).ok()?;
+    Some(json!({
+        "CallbackCommand": CallbackCommand::AfterGroupRecall.name(),
+        "GroupId": message.group,
+        "Type": type_name(recalled.kind),
+        "Operator_Account": recalled.by,
+        "MsgSeqList": [{ "MsgSeq": message.seq }],
+        "EventTime": time_ms,
+    }))
+}
+
+pub fn read(read: &GroupRead, time_ms: u64) -> Value {
+    let receipt = |numbers: &ReadNumbers| {
+        json!({
+            "MsgSeq": numbers.seq, "ReadNum": numbers.read, "UnreadNum": numbers.unread,
+            "ReadReceiptMembers": [{ "Member_Account": read.user }],
+        })
+    };
+    json!({
+        "CallbackCommand": CallbackCommand::AfterGroupReceipt.name(),
+        "GroupId": read.group,
+        "Type": type_name(read.kind),
+        "GroupMsgReceiptList": read.read.iter().map(receipt).collect::<Vec<_>>(),
+        "EventTime": time_ms,
+    })
+}
+
+pub fn lost(lost: &RoomLost, time_ms: u64) -> Value {
+    json!({
+        "CallbackCommand": CallbackCommand::RoomState.name(),
+        "GroupId": lost.group,
+        "EventType": "Offline",
+        "MemberList": [{ "Member_Account": lost.user }],
+        "EventTime": time_ms,
+    })
 }
 
 #[cfg(test)]

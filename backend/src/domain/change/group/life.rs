@@ -20,6 +20,7 @@ use crate::{
     domain::{
         AppId, Error, GroupId, UserId,
         act::{Answer, Author, Staging},
+        callbacks::{GroupChanged, GroupMade, Happened, MEMBERS_TOLD_MAX},
         change::Change,
         damaged,
         groups::{
@@ -94,12 +95,46 @@ pub(super) async fn create(staging: &mut Staging<'_>, change: &Change, new: &New
         .await?;
     put_words(staging, app, group, None, Some(&record));
     listing::add(staging, app, group, &record);
+    if new.imported_ms.is_none() {
+        let users = entrants.iter().map(|entrant| &entrant.user);
+        let made = Happened::GroupCreated(told_of(change, group, &record, users));
+        staging.tell_application(app, &Tail::from(group), made).await?;
+    }
     if rules.is_room() {
         return create_room(staging, app, group, record, owner).await;
     }
     let telling = Telling { by: change.user.as_str(), tips: None, quiet: new.imported_ms.is_some() };
     entering::enter(staging, app, group, &mut record, &entrants, telling).await?;
     Ok(Answer::GroupCreated(group.clone()))
+}
+
+/// A group as the application's server is told of it.
+fn told_of<'a>(
+    change: &Change,
+    group: &GroupId,
+    record: &GroupRecord,
+    users: impl Iterator<Item = &'a UserId>,
+) -> GroupMade {
+    GroupMade {
+        group: group.to_string(),
+        kind: record.kind,
+        by: change.user.to_string(),
+        owner: record.owner.clone(),
+        name: record.name.clone(),
+        users: users.take(MEMBERS_TOLD_MAX).map(UserId::to_string).collect(),
+    }
+}
+
+/// Queues for the application's server what has changed of a group.
+async fn tell_changed(
+    staging: &mut Staging<'_>,
+    change: &Change,
+    group: &GroupId,
+    kind: i32,
+    changed: BTreeMap<String, Bytes>,
+) -> Result<(), Error> {
+    let changed = GroupChanged { group: group.to_string(), kind, by: change.user.to_string(), changed };
+    staging.tell_application(change.app, &Tail::from(group), Happened::GroupChanged(changed)).await
 }
 
 fn new_record(
@@ -238,6 +273,7 @@ pub(super) async fn update(
     (record.revision, record.changed_ms) = (record.revision + 1, staging.now_ms);
     put_words(staging, app, group, Some(&before), Some(&record));
     staging.set(keys::group(app, group), record.encode_to_vec());
+    tell_changed(staging, change, group, record.kind, changed.clone()).await?;
     let tips = GroupTips { changed, ..tips(group_tips::Kind::GroupChanged, group, change.user.as_str(), Vec::new()) };
     append_tips(staging, app, group, &record, tips).await?;
     Ok(Answer::Done)
@@ -373,6 +409,7 @@ pub(super) async fn transfer(
     (record.revision, record.changed_ms) = (record.revision + 1, staging.now_ms);
     staging.set(keys::group(app, group), record.encode_to_vec());
     let changed = BTreeMap::from([("owner".to_owned(), Bytes::from(to.to_string()))]);
+    tell_changed(staging, change, group, record.kind, changed.clone()).await?;
     let tips = GroupTips {
         changed,
         ..tips(group_tips::Kind::GroupChanged, group, change.user.as_str(), vec![to.to_string()])
@@ -414,6 +451,8 @@ pub(super) async fn dissolve(staging: &mut Staging<'_>, change: &Change, group: 
         }
         false => staging.append_stored_for_all(app, members.iter().map(|(user, _)| user), &What::GroupLeft(left)),
     }
+    let ended = Happened::GroupDissolved(told_of(change, group, &record, members.iter().map(|(user, _)| user)));
+    staging.tell_application(app, &Tail::from(group), ended).await?;
     drop_applications(staging, change, group).await?;
     put_words(staging, app, group, Some(&record), None);
     listing::remove(staging, app, group, &record);

@@ -1,0 +1,191 @@
+//! An application's own server is told what has happened in groups (CON-06).
+//!
+//! Goal: each thing comes once, with the published body, in the order of the group, also over a kill; what an
+//! administrator does is told as his. Mechanics: as in `callbacks`. Without it an application's own copy of its groups
+//! would be wrong.
+
+use protocol::{
+    command::Command,
+    message::{Conversation, Done, GroupType, GroupUpdate, Recall, SendReceipts, TransferGroup, UpdateGroup},
+};
+use serde_json::{Value, json};
+use tests::{Client, Gateway, Received, Receiver, Reply};
+
+use super::api_messages::text;
+
+const CREATED: &str = "Group.CallbackAfterCreateGroup";
+const CHANGED: &str = "Group.CallbackAfterGroupInfoChanged";
+const ENDED: &str = "Group.CallbackAfterGroupDestroyed";
+const SAID: &str = "Group.CallbackAfterSendMsg";
+const RECALLED: &str = "Group.CallbackAfterRecallMsg";
+const READ: &str = "Group.CallbackAfterReadReceipt";
+const JOINED: &str = "Group.CallbackAfterNewMemberJoin";
+const EXITED: &str = "Group.CallbackAfterMemberExit";
+const LOST: &str = "Group.CallbackOnMemberStateChange";
+const ALL: [&str; 9] = [CREATED, CHANGED, ENDED, SAID, RECALLED, READ, JOINED, EXITED, LOST];
+
+/// The next thing that is told, without its command and times.
+fn next(receiver: &Receiver, command: &str) -> Value {
+    let Received { query, mut body, id, .. } = receiver.next();
+    assert_eq!((query["CallbackCommand"].as_str(), &body["CallbackCommand"]), (command, &json!(command)), "{body}");
+    assert!(id.is_some(), "what is told has an id");
+    let fields = body.as_object_mut().expect("an object");
+    assert!(fields.remove("EventTime").is_some_and(|time| time.is_u64()));
+    fields.remove("CallbackCommand");
+    fields.remove("MsgTime");
+    fields.remove("Random");
+    body
+}
+
+fn start() -> (Receiver, Gateway) {
+    let receiver = Receiver::start();
+    let mut settings = receiver.settings(&ALL);
+    settings["group_custom_fields"] = json!(["colour"]);
+    let gateway = Gateway::builder().more_settings(&settings).start();
+    (receiver, gateway)
+}
+
+fn members(names: &[&str]) -> Value {
+    names.iter().map(|name| json!({ "Member_Account": name })).collect()
+}
+
+fn said(group: &str, kind: &str, from: &str, seq: u64, words: &str) -> Value {
+    json!({
+        "GroupId": group, "Type": kind, "From_Account": from, "Operator_Account": from, "MsgSeq": seq,
+        "OnlineOnlyFlag": 0, "MsgBody": text(words), "CloudCustomData": "",
+    })
+}
+
+fn conversation(group: &str) -> Option<Conversation> {
+    Some(Conversation { group: group.to_owned(), ..Conversation::default() })
+}
+
+fn update(client: &mut Client, group: &str, update: GroupUpdate) {
+    let asked = UpdateGroup { group: group.to_owned(), update: Some(update) };
+    client.call::<Done>(Command::UpdateGroup, &asked).expect("changed");
+}
+
+#[test]
+fn con_06_a_groups_life_is_told_as_published_and_in_order() {
+    let (receiver, gateway) = start();
+    let (mut anna, mut ben) = (gateway.login("anna"), gateway.login("ben"));
+    let group = anna.create_group(GroupType::Public, &[]);
+    let (name, kind) = ("Gardeners of Europe", "Public");
+    let made = json!({
+        "GroupId": group, "Type": kind, "Operator_Account": "anna", "Owner_Account": "anna", "Name": name,
+        "MemberList": members(&["anna"]),
+    });
+    assert_eq!(next(&receiver, CREATED), made);
+    let api = gateway.api();
+    api.ok("group_open_http_svc/add_group_member", json!({ "GroupId": group, "MemberList": members(&["ben"]) }));
+    let joined = next(&receiver, JOINED);
+    assert_eq!((&joined["Operator_Account"], &joined["NewMemberList"]), (&json!("administrator"), &members(&["ben"])));
+    let changed = GroupUpdate {
+        notice: Some("water them".into()),
+        muted_all: Some(true),
+        custom: [("colour".to_owned(), "red".into())].into(),
+        ..GroupUpdate::default()
+    };
+    update(&mut anna, &group, changed.clone());
+    let told = json!({
+        "GroupId": group, "Type": kind, "Operator_Account": "anna", "Notification": "water them", "MuteAllMember": "On",
+        "UserDefinedDataList": [{ "Key": "colour", "Value": "red" }],
+    });
+    assert_eq!(next(&receiver, CHANGED), told);
+    update(&mut anna, &group, changed); // nothing has changed by this
+    update(&mut anna, &group, GroupUpdate { muted_all: Some(false), ..GroupUpdate::default() });
+    assert_eq!(next(&receiver, CHANGED)["MuteAllMember"], "Off");
+    let sent: protocol::message::SendReply = anna.send_to_group(&group, "read this").expect("sent");
+    assert_eq!(next(&receiver, SAID), said(&group, kind, "anna", sent.seq, "read this"));
+    let quiet = json!({ "GroupId": group, "Random": 1, "MsgBody": text("x"), "ForbidCallbackControl": ["ForbidAfterSendMsgCallback"] });
+    api.ok("group_open_http_svc/send_group_msg", quiet);
+    let asked = json!({ "GroupId": group, "Random": 2, "MsgBody": text("read?"), "From_Account": "anna", "IsNeedReadReceipt": 1 });
+    let seq = api.ok("group_open_http_svc/send_group_msg", asked)["MsgSeq"].as_u64().expect("a number");
+    let told = next(&receiver, SAID);
+    assert_eq!(
+        (&told["From_Account"], &told["Operator_Account"], &told["MsgSeq"]),
+        (&json!("anna"), &json!("administrator"), &json!(seq))
+    );
+    let receipts = SendReceipts { conversation: conversation(&group), seqs: vec![seq] };
+    for _ in 0..2 {
+        ben.call::<Done>(Command::SendReceipts, &receipts).expect("noted");
+    }
+    let read = json!([{ "MsgSeq": seq, "ReadNum": 1, "UnreadNum": 0, "ReadReceiptMembers": members(&["ben"]) }]);
+    assert_eq!(next(&receiver, READ), json!({ "GroupId": group, "Type": kind, "GroupMsgReceiptList": read }));
+    let recall = Recall { conversation: conversation(&group), seq: sent.seq, ..Recall::default() };
+    anna.call::<protocol::message::MessageReply>(Command::Recall, &recall).expect("recalled");
+    let told =
+        json!({ "GroupId": group, "Type": kind, "Operator_Account": "anna", "MsgSeqList": [{ "MsgSeq": sent.seq }] });
+    assert_eq!(next(&receiver, RECALLED), told);
+    let give = TransferGroup { group: group.clone(), user: "ben".into() };
+    anna.call::<Done>(Command::TransferGroup, &give).expect("given");
+    assert_eq!(next(&receiver, CHANGED)["Owner_Account"], "ben");
+    anna.leave_group(&group).expect("out");
+    assert_eq!(next(&receiver, EXITED)["ExitMemberList"], members(&["anna"]));
+    api.ok("group_open_http_svc/destroy_group", json!({ "GroupId": group }));
+    let ended = json!({
+        "GroupId": group, "Type": kind, "Operator_Account": "administrator", "Owner_Account": "ben", "Name": name,
+        "MemberList": members(&["ben"]),
+    });
+    assert_eq!(next(&receiver, ENDED), ended);
+    // What is imported is told to nobody.
+    api.ok(
+        "group_open_http_svc/import_group",
+        json!({ "Type": "Public", "Name": "Old", "GroupId": "old", "Owner_Account": "ben" }),
+    );
+    api.ok(
+        "group_open_http_svc/import_group_msg",
+        json!({ "GroupId": "old", "MsgList": [
+        { "From_Account": "ben", "SendTime": 1_700_000_000, "Random": 1, "MsgBody": text("before") },
+    ] }),
+    );
+    ben.create_group(GroupType::Work, &[]);
+    assert_eq!(next(&receiver, CREATED)["Type"], "Private");
+}
+
+#[test]
+fn con_06_who_comes_into_a_live_room_and_goes_is_told_and_what_is_said_there() {
+    let (receiver, gateway) = start();
+    let (mut host, mut anna) = (gateway.login("host"), gateway.login("anna"));
+    let room = host.create_group(GroupType::Avchatroom, &[]);
+    assert_eq!(next(&receiver, CREATED)["Type"], "AVChatRoom");
+    anna.join_group(&room).expect("in");
+    let joined = next(&receiver, JOINED);
+    assert_eq!(
+        (&joined["Type"], &joined["JoinType"], &joined["NewMemberList"]),
+        (&json!("AVChatRoom"), &json!("Apply"), &members(&["anna"]))
+    );
+    anna.send_to_group(&room, "hello").expect("sent");
+    assert_eq!(next(&receiver, SAID), said(&room, "AVChatRoom", "anna", 1, "hello"));
+    anna.leave_group(&room).expect("out");
+    assert_eq!(next(&receiver, EXITED)["ExitMemberList"], members(&["anna"]));
+    anna.join_group(&room).expect("in");
+    next(&receiver, JOINED);
+    drop(anna);
+    let lost = json!({ "GroupId": room, "EventType": "Offline", "MemberList": members(&["anna"]) });
+    assert_eq!(next(&receiver, LOST), lost);
+}
+
+#[test]
+fn con_06_what_was_not_told_is_told_after_a_kill_once_each_and_in_order() {
+    let (receiver, gateway) = start();
+    receiver.answer(|_| Reply::Status(503));
+    let mut anna = gateway.login("anna");
+    let group = anna.create_group(GroupType::Work, &[]);
+    for n in 1..=20 {
+        anna.send_to_group(&group, &format!("m{n}")).expect("sent");
+    }
+    let again = gateway.kill();
+    receiver.answer(|_| Reply::ok());
+    receiver.waiting();
+    let _gateway = again.start();
+    let mut told = Vec::new();
+    while told.len() < 21 {
+        let Received { body, id, .. } = receiver.next();
+        let entry = (id.expect("an id"), body["MsgSeq"].as_u64().unwrap_or(0));
+        if !told.contains(&entry) {
+            told.push(entry);
+        }
+    }
+    assert_eq!(told.iter().map(|(_, seq)| *seq).collect::<Vec<_>>(), (0..=20).collect::<Vec<_>>());
+}
