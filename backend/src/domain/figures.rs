@@ -33,6 +33,10 @@ pub enum Figure {
     GroupsMade = 6,
     /// Groups that were dissolved.
     GroupsDissolved = 7,
+    /// Times that somebody became a member of a group that was there; who is in a live room is in no store.
+    GroupsJoined = 8,
+    /// Times that a member left a group, or was removed.
+    GroupsLeft = 9,
 }
 
 /// The day of a time, counted from the Unix epoch, as days begin in Beijing: so the published figures have them.
