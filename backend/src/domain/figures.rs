@@ -33,9 +33,9 @@ pub enum Figure {
     GroupsMade = 6,
     /// Groups that were dissolved.
     GroupsDissolved = 7,
-    /// Times that somebody became a member of a group that was there; who is in a live room is in no store.
+    /// Times that somebody became a member of a group that was there, or came into a live room.
     GroupsJoined = 8,
-    /// Times that a member left a group, or was removed.
+    /// Times that somebody left a group, or was removed; of live rooms not those who were just gone.
     GroupsLeft = 9,
 }
 

@@ -284,8 +284,8 @@ those of one application, as published; `api.rate_percent` scales them.
 - `Next` of `get_appid_group_list` follows from the time of groups' making; a page may be short, or hold one more.
 - `getappinfo` has the figures that are kept: registrations, `LoginTimes`, `UpMsgNum`, `C2CUpMsgNum` and `GroupUpMsgNum`
   (messages sent by users and by the server), `GroupNewGroupNum`, `GroupDestroyGroupNum`, `GroupAllGroupNum`,
-  `GroupJoinGroupTimes` and `GroupQuitGroupTimes` (not those of live rooms), `CallBackReq` and `CallBackRsp`. Gateways add
-  what they have counted every five seconds; what one has not added when it dies is missing.
+  `GroupJoinGroupTimes` and `GroupQuitGroupTimes` (of live rooms not those who are just gone), `CallBackReq` and
+  `CallBackRsp`. Gateways add what they have counted every five seconds; what one has not added when it dies is missing.
 ";
 
 #[cfg(test)]

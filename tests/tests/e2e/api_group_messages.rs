@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use protocol::{
     command::Command,
-    message::{Done, GroupType, Message, ReceiveOption, SendReceipts, event::What, group_push},
+    message::{Done, GroupType, Message, Priority, ReceiveOption, SendReceipts, event::What, group_push},
 };
 use serde_json::{Value, json};
 use tests::{Api, Client, Gateway, MessageExt};
@@ -72,6 +72,8 @@ fn con_10_grp_26_what_is_said_for_the_application_or_a_member_is_heard_by_all() 
         json!({
             "From_Account": "anna", "CloudCustomData": "mine", "SendMsgControl": ["NoUnread"], "MsgPriority": "High",
             "GroupAtInfo": [{ "GroupAtAllFlag": 0, "GroupAt_Account": "ben" }, { "GroupAtAllFlag": 1 }],
+            "OfflinePushInfo": { "PushFlag": 0, "Title": "a title" }, "SupportMessageExtension": 1,
+            "ForbidCallbackControl": ["ForbidBeforeSendMsgCallback", "ForbidAfterSendMsgCallback"],
         }),
     );
     assert_eq!(api.ok(SEND, forged.clone())["MsgSeq"], 2);
@@ -81,6 +83,8 @@ fn con_10_grp_26_what_is_said_for_the_application_or_a_member_is_heard_by_all() 
         let heard = next_said(client);
         let body = heard.decoded();
         assert_eq!((heard.from.as_str(), heard.seq, heard.exclude_from_unread), ("anna", 2, true));
+        assert_eq!(heard.priority(), Priority::High);
+        assert_eq!(body.offline_push.map(|push| push.title), Some("a title".into()));
         assert_eq!(
             (body.custom_data, body.mention_all, body.mentions),
             (Bytes::from_static(b"mine"), true, vec!["ben".to_owned()])
@@ -107,6 +111,22 @@ fn con_10_grp_26_what_is_said_for_the_application_or_a_member_is_heard_by_all() 
     api.ok("group_open_http_svc/modify_group_base_info", json!({ "GroupId": group, "MuteAllMember": "On" }));
     api.ok(SEND, said(&group, 10, "anyway"));
     gateway.kill().check_store();
+}
+
+#[test]
+fn con_10_the_groups_rate_holds_for_the_application_too() {
+    let gateway = Gateway::builder().more_settings(&json!({ "group_sends_per_second": 1 })).start();
+    let api = gateway.api();
+    let mut anna = gateway.login("anna");
+    let (group, other) = (anna.create_group(GroupType::Work, &[]), anna.create_group(GroupType::Work, &[]));
+    let code = |n: u32| api.call(SEND, &said(&group, n, "again"))["ErrorCode"].clone();
+    let refused = (1..100).map(code).find(|code| *code != 0);
+    assert_eq!(refused, Some(json!(10023)));
+    api.ok(SEND, said(&other, 1, "elsewhere"));
+    // What was refused left nothing.
+    let kept = read(&api, &group, json!({}))["RspMsgList"].clone();
+    let seqs: Vec<u64> = kept.as_array().expect("a list").iter().filter_map(|it| it["MsgSeq"].as_u64()).collect();
+    assert!(seqs.iter().copied().eq((1..=seqs.len() as u64).rev()), "{seqs:?}");
 }
 
 #[test]
