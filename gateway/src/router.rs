@@ -165,27 +165,41 @@ impl Router {
     fn count_acts(&self, batch: &[Completion<Origin>]) {
         let counted = batch.iter().filter_map(|completion| {
             let outcome = completion.outcome.as_ref().ok()?;
-            Some((completion.act.app(), figure(&completion.act, &outcome.answer)?))
+            let (figure, times) = figure(&completion.act, &outcome.answer)?;
+            Some(((completion.act.app(), figure), times))
         });
-        for some in counted.collect::<Vec<_>>().chunk_by(|one, next| one == next) {
-            let (app, figure) = some[0];
-            self.figures.count(app, figure, some.len() as u64);
+        for some in counted.collect::<Vec<_>>().chunk_by(|(one, _), (next, _)| one == next) {
+            let (app, figure) = some[0].0;
+            self.figures.count(app, figure, some.iter().map(|(_, times)| times).sum());
         }
     }
 }
 
-/// What an act is counted as.
-fn figure(act: &Act, answer: &Answer) -> Option<Figure> {
-    match (act, answer) {
-        (Act::Send(message), Answer::Sent { duplicate: false, .. }) => Some(match &message.to {
-            Peer::User(_) => Figure::Messages,
-            Peer::Group(_) => Figure::GroupMessages,
-        }),
-        (_, Answer::GroupCreated(_)) => Some(Figure::GroupsMade),
-        (Act::Change(change), Answer::Done) => match &change.kind {
-            Kind::Group(what) if matches!(**what, GroupChange::Dissolve { .. }) => Some(Figure::GroupsDissolved),
+/// What an act is counted as, and how often.
+fn figure(act: &Act, answer: &Answer) -> Option<(Figure, u64)> {
+    match act {
+        Act::Send(message) => match (answer, &message.to) {
+            (Answer::Sent { duplicate: false, .. }, Peer::User(_)) => Some((Figure::Messages, 1)),
+            (Answer::Sent { duplicate: false, .. }, Peer::Group(_)) => Some((Figure::GroupMessages, 1)),
             _ => None,
         },
+        Act::Change(change) => match &change.kind {
+            Kind::Group(what) => group_figure(what, answer),
+            _ => None,
+        },
+    }
+}
+
+fn group_figure(what: &GroupChange, answer: &Answer) -> Option<(Figure, u64)> {
+    let done = |outcomes: &[(UserId, _)]| outcomes.iter().filter(|(_, outcome)| Result::is_ok(outcome)).count() as u64;
+    match (what, answer) {
+        (GroupChange::Create(_), Answer::GroupCreated(_)) => Some((Figure::GroupsMade, 1)),
+        (GroupChange::Dissolve { .. }, Answer::Done) => Some((Figure::GroupsDissolved, 1)),
+        (GroupChange::Join { .. }, Answer::GroupJoined { applied: false })
+        | (GroupChange::Answer { agree: true, .. }, Answer::Done) => Some((Figure::GroupsJoined, 1)),
+        (GroupChange::Invite { .. }, Answer::GroupUsers(outcomes)) => Some((Figure::GroupsJoined, done(outcomes))),
+        (GroupChange::Leave { .. }, Answer::Done) => Some((Figure::GroupsLeft, 1)),
+        (GroupChange::Remove { .. }, Answer::GroupUsers(outcomes)) => Some((Figure::GroupsLeft, done(outcomes))),
         _ => None,
     }
 }

@@ -33,6 +33,10 @@ pub enum Figure {
     GroupsMade = 6,
     /// Groups that were dissolved.
     GroupsDissolved = 7,
+    /// Times that somebody became a member of a group that was there, or came into a live room.
+    GroupsJoined = 8,
+    /// Times that somebody left a group, or was removed; of live rooms not those who were just gone.
+    GroupsLeft = 9,
 }
 
 /// The day of a time, counted from the Unix epoch, as days begin in Beijing: so the published figures have them.

@@ -33,6 +33,17 @@ pub struct NewMessage {
     pub facts: Option<Box<Facts>>,
     /// In whose name.
     pub by: Author,
+    /// Another id under which the sender may have sent it.
+    pub earlier: Option<Earlier>,
+}
+
+/// An id under which a message may have been stored a little earlier: ids that hold for a time change in the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// The sender's own id of it.
+    pub client_message_id: Bytes,
+    /// What was stored before is another message: milliseconds since the Unix epoch.
+    pub since_ms: u64,
 }
 
 /// How a message is treated.
@@ -66,12 +77,18 @@ impl NewMessage {
     pub fn new(app: AppId, from: UserId, to: impl Into<Peer>, client_message_id: Bytes, body: Bytes) -> Self {
         let to = to.into();
         let (treatment, by) = (Treatment::default(), Author::User);
-        NewMessage { app, from, to, client_message_id, body, treatment, facts: None, by }
+        NewMessage { app, from, to, client_message_id, body, treatment, facts: None, by, earlier: None }
+    }
+
+    /// The ids by which it is known again, each with the time before which it named another message.
+    pub(super) fn ids(&self) -> impl Iterator<Item = (&Bytes, u64)> {
+        let earlier = self.earlier.iter().map(|earlier| (&earlier.client_message_id, earlier.since_ms));
+        [(&self.client_message_id, 0)].into_iter().chain(earlier)
     }
 
     /// Everything that can be said without the store: lengths and content.
     pub fn check(&mut self, message_bytes_max: usize) -> Result<(), Error> {
-        if !(1..=CLIENT_MESSAGE_ID_BYTES_MAX).contains(&self.client_message_id.len()) {
+        if self.ids().any(|(id, _)| !(1..=CLIENT_MESSAGE_ID_BYTES_MAX).contains(&id.len())) {
             return Err(Error::Argument("client_message_id must have 1 to 32 bytes"));
         }
         if self.body.len() > message_bytes_max {

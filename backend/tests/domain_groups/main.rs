@@ -14,6 +14,7 @@ mod messages;
 #[path = "../remote/mod.rs"]
 mod remote;
 mod rights;
+mod server_api;
 mod unheard;
 
 use std::sync::{Arc, Mutex, mpsc};

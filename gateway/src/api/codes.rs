@@ -117,6 +117,7 @@ pub const GROUP_ID_INVALID: Code = Code(10015, "GroupId is none");
 pub const IMPORTED_TOO_LONG: Code = Code(80002, "the message is longer than may be");
 pub const GROUP_ACCOUNT: Code = Code(10019, "no such account");
 pub const GROUP_MESSAGE_TOO_LONG: Code = Code(80002, "the message is longer than may be");
+pub const RECEIPTS_UNKNOWN: Code = Code(10062, "there are no receipts of this message");
 const GROUP_REFUSED: Code = Code(10016, "the application refused it");
 
 // Recent contacts.
@@ -242,6 +243,7 @@ pub fn of_groups(error: &Error) -> Failure {
         Error::Group(refusal) => of_group_refusal(*refusal),
         Error::UserInvalid => of_group_refusal(groups::Refusal::UserUnknown),
         Error::MessageUnknown => of_group_refusal(groups::Refusal::MessageUnknown),
+        Error::NotAllowed => of_group_refusal(groups::Refusal::RightMissing),
         Error::MessageRecalled => of_group_refusal(groups::Refusal::MessageRecalled),
         Error::Argument(why) | Error::ListFull(why) | Error::Element(why) => GROUP_ARGUMENT.because(why),
         Error::MessageEmpty | Error::MessageInvalid | Error::ContentUnknown => GROUP_ARGUMENT.because(error),

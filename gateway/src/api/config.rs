@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use backend::domain::{
     UserId, admin,
     figures::{self, Figure},
+    groups::listing,
     mute,
 };
 use serde_json::{Value, json};
@@ -65,15 +66,22 @@ pub async fn app_info(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     };
     admin::each_account(&shared.store, call.app, &mut count).await.map_err(|error| of_config(&error))?;
     let counted = figures::all(&shared.store, call.app).await.map_err(|error| of_config(&error))?;
+    let groups = listing::page(&shared.store, call.app, None, 0, 1).await.map_err(|error| of_config(&error))?.total;
+    // From today back to the day after: what has come and gone since.
+    let of_day = |day: u64, figure: Figure| {
+        let found = counted.get(&day).and_then(|day| day.iter().find(|(number, _)| *number == figure as u32));
+        found.map_or(0, |(_, times)| *times)
+    };
+    let groups_on = |day: u64| {
+        let since = |figure| (day + 1..=today).map(|later| of_day(later, figure)).sum::<u64>();
+        (groups + since(Figure::GroupsDissolved)).saturating_sub(since(Figure::GroupsMade))
+    };
     let mut total = before;
     let mut days: Vec<Value> = (oldest..=today)
         .map(|day| {
             let registered = by_day.get(&day).copied().unwrap_or(0);
             total += registered;
-            let count = |figure: Figure| {
-                let found = counted.get(&day).and_then(|day| day.iter().find(|(number, _)| *number == figure as u32));
-                found.map_or(0, |(_, times)| *times)
-            };
+            let count = |figure| of_day(day, figure);
             let times = |figure: Figure| count(figure).to_string();
             let messages = count(Figure::Messages) + count(Figure::GroupMessages);
             let mut figures = json!({
@@ -81,6 +89,8 @@ pub async fn app_info(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
                 "RegistUserNumTotal": total.to_string(), "LoginTimes": times(Figure::Logins), "UpMsgNum": messages.to_string(),
                 "C2CUpMsgNum": times(Figure::Messages), "GroupUpMsgNum": times(Figure::GroupMessages),
                 "GroupNewGroupNum": times(Figure::GroupsMade), "GroupDestroyGroupNum": times(Figure::GroupsDissolved),
+                "GroupAllGroupNum": groups_on(day).to_string(), "GroupJoinGroupTimes": times(Figure::GroupsJoined),
+                "GroupQuitGroupTimes": times(Figure::GroupsLeft),
                 "CallBackReq": times(Figure::CallbackRequests),
                 "CallBackRsp": times(Figure::CallbackAnswers),
             });

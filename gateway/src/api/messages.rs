@@ -19,7 +19,7 @@ use super::{
     codes::{self, Failure, of_message_field, of_messages},
     elements::{self, Content},
     fields::{Fields, Wrong},
-    msg_key::{MsgKey, client_message_id},
+    msg_key::{MsgKey, client_message_id, repeatable},
     table::Outcome,
 };
 
@@ -151,11 +151,17 @@ impl Said {
     }
 
     fn message(&self, call: &Call<'_>, to: UserId) -> Act {
-        let period = self.sent_s.unwrap_or_else(|| call.shared().clock.unix_ms() / REPEAT_MS);
         let content = if self.goes_by_numbers { &[][..] } else { &self.body };
-        let id = client_message_id(self.random, self.msg_seq, to.as_str(), content, period);
+        let (id, earlier) = match self.sent_s {
+            Some(sent_s) => (client_message_id(self.random, self.msg_seq, to.as_str(), content, sent_s), None),
+            None => {
+                let said = (self.random, self.msg_seq, to.as_str(), content);
+                let (id, earlier) = repeatable(said, call.shared().clock.unix_ms(), REPEAT_MS);
+                (id, Some(earlier))
+            }
+        };
         let new = NewMessage::new(call.app, self.from.clone(), to, id, self.body.clone());
-        Act::Send(NewMessage { treatment: self.treatment, by: Author::Admin, ..new })
+        Act::Send(NewMessage { treatment: self.treatment, by: Author::Admin, earlier, ..new })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use backend::domain::message::Earlier;
 use bytes::Bytes;
 use protocol::message::Message;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -52,6 +53,16 @@ pub fn random_of(client_message_id: &[u8]) -> u32 {
     }
 }
 
+/// The client message id of a message that is taken for the same when it is repeated within `window_ms`, and the one that
+/// it would have had before, should that time have begun in the window before this one.
+pub fn repeatable(said: (u32, u32, &str, &[u8]), now_ms: u64, window_ms: u64) -> (Bytes, Earlier) {
+    let (random, msg_seq, to, body) = said;
+    let window = now_ms / window_ms;
+    let id = |window| client_message_id(random, msg_seq, to, body, window);
+    let since_ms = now_ms.saturating_sub(window_ms);
+    (id(window), Earlier { client_message_id: id(window.saturating_sub(1)), since_ms })
+}
+
 /// The client message id of a message sent by the server API: the same for a request that is repeated within
 /// `period`, and another for one that differs in anything.
 pub fn client_message_id(random: u32, msg_seq: u32, to: &str, body: &[u8], period: u64) -> Bytes {
@@ -75,6 +86,16 @@ mod tests {
         for wrong in ["", "1_2", "1_2_3_4", "a_2_3", "1_-2_3", "1_4294967296_3"] {
             assert_eq!(MsgKey::parse(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_is_repeated_in_time_is_known_by_one_of_its_ids() {
+        let said = (1, 0, "group", &b"hi"[..]);
+        let (first, _) = repeatable(said, 9_999, 1_000);
+        let (second, earlier) = repeatable(said, 10_001, 1_000);
+        assert_ne!(first, second, "a new window has begun");
+        assert_eq!(earlier, Earlier { client_message_id: first.clone(), since_ms: 9_001 });
+        assert_eq!(repeatable(said, 9_000, 1_000).0, first);
     }
 
     #[test]

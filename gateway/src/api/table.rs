@@ -12,7 +12,7 @@ use super::{
     config, contacts, extensions,
     fields::Fields,
     files,
-    groups::{content, import, info, life, members, messages as group_messages, rooms},
+    groups::{content, import, info, life, members, messages as group_messages, receipts, rooms},
     messages, past, profile,
     sns::{blacklist, check, friends, lists, read},
 };
@@ -131,13 +131,14 @@ rows! {
         "unban_group_member", members::unban, 100, 200, "lets users into a group again";
         "get_group_ban_member", members::banned, 100, 200, "says who is kept out of a group";
         "send_group_msg", group_messages::send, 1, 200, "says something in a group";
-        "send_group_system_notification", group_messages::notify, 500, 200, "tells members something that is no message";
+        "send_group_system_notification", group_messages::notify, 50, 200, "tells members something that is no message";
         "group_msg_recall", group_messages::recall, 10, 200, "recalls messages of a group";
         "delete_group_msg_by_sender", group_messages::recall_of_sender, 1000, 200, "recalls what one sender has said in a group";
         "group_msg_get_simple", group_messages::read, 20, 200, "reads what was said in a group";
         "set_unread_msg_num", group_messages::set_unread, 1, 200, "sets how many messages are unread for a member";
-        "get_group_msg_receipt", group_messages::receipts, 20, 200, "says how many have read messages of a group";
-        "get_group_msg_receipt_detail", group_messages::receipt_details, 100, 200, "says who has read a message of a group, or has not";
+        "group_msg_receipt", receipts::send, 50, 200, "says in a member's name that messages of a group were read";
+        "get_group_msg_receipt", receipts::counts, 20, 200, "says how many have read messages of a group";
+        "get_group_msg_receipt_detail", receipts::details, 200, 200, "says who has read a message of a group, or has not";
         "import_group", import::group, 1, 200, "imports a group";
         "import_group_member", import::members, 300, 200, "imports members of a group";
         "import_group_msg", import::messages, 20, 200, "imports what was said in a group";
@@ -269,9 +270,11 @@ those of one application, as published; `api.rate_percent` scales them.
   them. `get_group_info` tells up to 10,000 members in one call. Of a live room owner and administrators are kept as
   members; who is there now has commands of its own, so `WithHugeGroups` adds nothing. Members stand by name.
 - The same `send_group_msg` (`Random`, content) within five minutes is stored once. `To_Account` is refused: a message is
-  for the whole group. `send_group_msg` shares the group's rate with its members. Tips stand among messages
-  (`IsSystemMsg` 1, no `From_Account`) and have sequences of their own. `set_unread_msg_num` sets at the most as many as
-  there are. Of live rooms no message is kept: they are in no file, and nothing there is recalled or read back.
+  for the whole group. `send_group_msg` shares the group's rate with its members. `group_msg_get_simple` tells a message
+  that was taken back by `IsPlaceMsg` 1, with `WithRecalledMsg` by 2: what it said is gone. Tips stand among messages
+  (`IsSystemMsg` 1, no `From_Account`) and have sequences of their own. `delete_group_msg_by_sender` is a recall like
+  others: devices are told at once. `set_unread_msg_num` sets at the most as many as there are, in meetings, too. Of live
+  rooms no message is kept: they are in no file, and nothing there is recalled or read back.
 - Live rooms: `get_members`, `check_members` and `get_online_member_num` know whoever is there through the gateway that
   is called. `Timestamp` of `get_members` counts members. `send_broadcast_msg` reaches whoever is in any live room, as a
   message of no group; it is not kept, and has no `MsgSeq`.
@@ -280,8 +283,9 @@ those of one application, as published; `api.rate_percent` scales them.
   behind the newest. A member sees what was sent from `JoinTime` on, and all of it without one.
 - `Next` of `get_appid_group_list` follows from the time of groups' making; a page may be short, or hold one more.
 - `getappinfo` has the figures that are kept: registrations, `LoginTimes`, `UpMsgNum`, `C2CUpMsgNum` and `GroupUpMsgNum`
-  (messages sent by users and by the server), `GroupNewGroupNum`, `GroupDestroyGroupNum`, `CallBackReq` and `CallBackRsp`. Gateways add what they have counted every five seconds; what
-  one has not added when it dies is missing.
+  (messages sent by users and by the server), `GroupNewGroupNum`, `GroupDestroyGroupNum`, `GroupAllGroupNum`,
+  `GroupJoinGroupTimes` and `GroupQuitGroupTimes` (of live rooms not those who are just gone), `CallBackReq` and
+  `CallBackRsp`. Gateways add what they have counted every five seconds; what one has not added when it dies is missing.
 ";
 
 #[cfg(test)]

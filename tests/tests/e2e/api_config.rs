@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use protocol::ErrorCode;
+use protocol::{ErrorCode, message::GroupType};
 use serde_json::{Value, json};
 use tests::{Api, Gateway, eventually, text_body};
 
@@ -95,6 +95,39 @@ fn con_10_figures_and_addresses() {
     anna.send("ben", "the last");
     let gateway = gateway.stop().2.start();
     assert_eq!(told(&gateway.api())[1], "3");
+    gateway.stop().2.check_store();
+}
+
+#[test]
+fn con_10_figures_of_groups() {
+    let gateway = Gateway::start();
+    let api = gateway.api();
+    let (mut anna, mut ben) = (gateway.login("anna"), gateway.login("ben"));
+    let (group, other) = (anna.create_group(GroupType::Meeting, &[]), anna.create_group(GroupType::Public, &[]));
+    ben.join_group(&group).expect("in");
+    ben.send_to_group(&group, "hello").expect("sent");
+    api.ok("group_open_http_svc/send_group_msg", json!({ "GroupId": group, "Random": 1, "MsgBody": text("hi") }));
+    anna.send("ben", "beside the group");
+    ben.leave_group(&group).expect("out");
+    let room = anna.create_group(GroupType::Avchatroom, &[]);
+    ben.join_group(&room).expect("in");
+    api.ok("group_open_http_svc/destroy_group", json!({ "GroupId": other }));
+    let gateway = gateway.stop().2.start();
+    let days = gateway.api().ok(INFO, json!({}))["Result"].clone();
+    let told = |day: usize, name: &str| days[day][name].as_str().unwrap_or("").to_owned();
+    for (name, expected) in [
+        ("UpMsgNum", "3"),
+        ("C2CUpMsgNum", "1"),
+        ("GroupUpMsgNum", "2"),
+        ("GroupNewGroupNum", "3"),
+        ("GroupDestroyGroupNum", "1"),
+        ("GroupAllGroupNum", "2"),
+        ("GroupJoinGroupTimes", "2"),
+        ("GroupQuitGroupTimes", "1"),
+    ] {
+        assert_eq!(told(0, name), expected, "{name}");
+    }
+    assert_eq!(told(1, "GroupAllGroupNum"), "0", "the day before there was none");
     gateway.stop().2.check_store();
 }
 

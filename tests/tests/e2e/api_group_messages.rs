@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use protocol::{
     command::Command,
-    message::{Done, GroupType, Message, ReceiveOption, SendReceipts, event::What, group_push},
+    message::{Done, GroupType, Message, Priority, ReceiveOption, SendReceipts, event::What, group_push},
 };
 use serde_json::{Value, json};
 use tests::{Api, Client, Gateway, MessageExt};
@@ -19,6 +19,8 @@ const RECALL: &str = "group_open_http_svc/group_msg_recall";
 const READ: &str = "group_open_http_svc/group_msg_get_simple";
 const MODIFY: &str = "openim/modify_group_msg";
 const NOTIFY: &str = "group_open_http_svc/send_group_system_notification";
+const OF_SENDER: &str = "group_open_http_svc/delete_group_msg_by_sender";
+const READ_BY: &str = "group_open_http_svc/group_msg_receipt";
 const RECEIPTS: &str = "group_open_http_svc/get_group_msg_receipt";
 const DETAILS: &str = "group_open_http_svc/get_group_msg_receipt_detail";
 
@@ -70,6 +72,8 @@ fn con_10_grp_26_what_is_said_for_the_application_or_a_member_is_heard_by_all() 
         json!({
             "From_Account": "anna", "CloudCustomData": "mine", "SendMsgControl": ["NoUnread"], "MsgPriority": "High",
             "GroupAtInfo": [{ "GroupAtAllFlag": 0, "GroupAt_Account": "ben" }, { "GroupAtAllFlag": 1 }],
+            "OfflinePushInfo": { "PushFlag": 0, "Title": "a title" }, "SupportMessageExtension": 1,
+            "ForbidCallbackControl": ["ForbidBeforeSendMsgCallback", "ForbidAfterSendMsgCallback"],
         }),
     );
     assert_eq!(api.ok(SEND, forged.clone())["MsgSeq"], 2);
@@ -79,6 +83,8 @@ fn con_10_grp_26_what_is_said_for_the_application_or_a_member_is_heard_by_all() 
         let heard = next_said(client);
         let body = heard.decoded();
         assert_eq!((heard.from.as_str(), heard.seq, heard.exclude_from_unread), ("anna", 2, true));
+        assert_eq!(heard.priority(), Priority::High);
+        assert_eq!(body.offline_push.map(|push| push.title), Some("a title".into()));
         assert_eq!(
             (body.custom_data, body.mention_all, body.mentions),
             (Bytes::from_static(b"mine"), true, vec!["ben".to_owned()])
@@ -108,6 +114,22 @@ fn con_10_grp_26_what_is_said_for_the_application_or_a_member_is_heard_by_all() 
 }
 
 #[test]
+fn con_10_the_groups_rate_holds_for_the_application_too() {
+    let gateway = Gateway::builder().more_settings(&json!({ "group_sends_per_second": 1 })).start();
+    let api = gateway.api();
+    let mut anna = gateway.login("anna");
+    let (group, other) = (anna.create_group(GroupType::Work, &[]), anna.create_group(GroupType::Work, &[]));
+    let code = |n: u32| api.call(SEND, &said(&group, n, "again"))["ErrorCode"].clone();
+    let refused = (1..100).map(code).find(|code| *code != 0);
+    assert_eq!(refused, Some(json!(10023)));
+    api.ok(SEND, said(&other, 1, "elsewhere"));
+    // What was refused left nothing.
+    let kept = read(&api, &group, json!({}))["RspMsgList"].clone();
+    let seqs: Vec<u64> = kept.as_array().expect("a list").iter().filter_map(|it| it["MsgSeq"].as_u64()).collect();
+    assert!(seqs.iter().copied().eq((1..=seqs.len() as u64).rev()), "{seqs:?}");
+}
+
+#[test]
 fn con_10_live_rooms_hear_the_application_and_keep_nothing() {
     let gateway = Gateway::start();
     let api = gateway.api();
@@ -119,6 +141,10 @@ fn con_10_live_rooms_hear_the_application_and_keep_nothing() {
     assert_eq!(read(&api, &room, json!({}))["RspMsgList"], json!([]));
     let recalled = api.ok(RECALL, json!({ "GroupId": room, "MsgSeqList": [{ "MsgSeq": 1 }] }));
     assert_eq!(recalled["RecallRetList"], json!([{ "MsgSeq": 1, "RetCode": 10030 }]));
+    api.ok(OF_SENDER, json!({ "GroupId": room, "Sender_Account": "administrator" }));
+    assert_eq!(api.ok(SEND, said(&room, 1, "welcome"))["MsgSeq"], 1, "the same is the same here, too");
+    let some = json!({ "GroupId": room, "Content": "x", "ToMembers_Account": ["anna"] });
+    assert_eq!(api.fails(NOTIFY, some), 10004, "a room is told as a whole");
     api.ok(NOTIFY, json!({ "GroupId": room, "Content": "the show begins" }));
     let told = loop {
         if let group_push::What::Notification(told) = anna.next_group_push() {
@@ -127,7 +153,9 @@ fn con_10_live_rooms_hear_the_application_and_keep_nothing() {
     };
     assert_eq!((told.group, &told.content[..]), (room.clone(), &b"the show begins"[..]));
     let unread = json!({ "GroupId": room, "Member_Account": "anna", "UnreadMsgNum": 1 });
-    assert_eq!(api.fails("group_open_http_svc/set_unread_msg_num", unread), 10007, "GRP-15");
+    api.ok("group_open_http_svc/set_unread_msg_num", unread); // as published: to no effect, and no error (GRP-15)
+    assert_eq!(api.fails(DETAILS, json!({ "GroupId": room, "MsgSeq": 1 })), 10062);
+    assert_eq!(api.fails(MODIFY, json!({ "GroupId": room, "MsgSeq": 1, "MsgBody": text("x") })), 10030);
 }
 
 #[test]
@@ -149,10 +177,12 @@ fn msg_05_msg_06_what_was_said_is_read_changed_and_taken_back() {
     assert_eq!((texts(&page), &page["IsFinished"]), (vec!["m4".into(), "m3".into(), "m2".into()], &json!(0)));
     let page = read(&api, &group, json!({ "ReqMsgSeq": 1 }));
     assert_eq!((texts(&page), &page["IsFinished"]), (vec!["m1".into()], &json!(1)));
-    assert_eq!(
-        (&page["RspMsgList"][0]["From_Account"], &page["RspMsgList"][0]["IsPlaceMsg"]),
-        (&json!("ben"), &json!(0))
-    );
+    let first = &page["RspMsgList"][0];
+    assert_eq!((&first["From_Account"], &first["IsPlaceMsg"], &first["MsgSeq"]), (&json!("ben"), &json!(0), &json!(1)));
+    assert_eq!((&first["MsgPriority"], &first["IsSystemMsg"]), (&json!(2), &json!(0)), "normal, and no tips");
+    assert!(first["MsgRandom"].is_u64() && first["MsgTimeStamp"].is_u64());
+    // More than there may be is as much as there may be; 0 is the newest.
+    assert_eq!(texts(&read(&api, &group, json!({ "ReqMsgNumber": 1_000, "ReqMsgSeq": 0 }))).len(), 4);
 
     api.ok(MODIFY, json!({ "GroupId": group, "MsgSeq": 2, "MsgBody": text("better"), "CloudCustomData": "x" }));
     assert_eq!(next_changed(&mut ben).text(), "better");
@@ -167,17 +197,60 @@ fn msg_05_msg_06_what_was_said_is_read_changed_and_taken_back() {
     let again = api.ok(RECALL, json!({ "GroupId": group, "MsgSeqList": [{ "MsgSeq": 3 }] }));
     assert_eq!(again["RecallRetList"][0]["RetCode"], 10032);
     assert_eq!(api.fails(MODIFY, json!({ "GroupId": group, "MsgSeq": 3, "MsgBody": text("x") })), 10032);
-    assert_eq!(read(&api, &group, json!({ "ReqMsgSeq": 3 }))["RspMsgList"][0]["IsPlaceMsg"], 2);
-    // All that one member has said.
-    api.ok("group_open_http_svc/delete_group_msg_by_sender", json!({ "GroupId": group, "Sender_Account": "ben" }));
+    for (with_recalled, place) in [(0, 1), (1, 2)] {
+        let page = read(&api, &group, json!({ "ReqMsgSeq": 3, "WithRecalledMsg": with_recalled }));
+        let taken = &page["RspMsgList"][0];
+        assert_eq!((&taken["IsPlaceMsg"], &taken["MsgBody"]), (&json!(place), &json!([])));
+    }
+    // All that one member has said: devices are told.
+    api.ok(OF_SENDER, json!({ "GroupId": group, "Sender_Account": "ben" }));
+    assert!(next_changed(&mut ben).recalled.is_some_and(|it| it.by == "administrator"));
     assert_eq!(texts(&read(&api, &group, json!({}))), ["m4", "-", "better", "-"]);
     for (command, body, code) in [
         (RECALL, json!({ "GroupId": group, "MsgSeqList": [] }), 10004),
         (RECALL, json!({ "GroupId": "nothing", "MsgSeqList": [{ "MsgSeq": 1 }] }), 10010),
-        (READ, json!({ "GroupId": group, "ReqMsgNumber": 21 }), 10004),
+        (
+            RECALL,
+            json!({ "GroupId": group, "MsgSeqList": (1..=11).map(|n| json!({ "MsgSeq": n })).collect::<Vec<_>>() }),
+            10004,
+        ),
+        (OF_SENDER, json!({ "GroupId": "nothing", "Sender_Account": "ben" }), 10010),
+        (OF_SENDER, json!({ "GroupId": group }), 10004),
+        (READ, json!({ "GroupId": group, "ReqMsgNumber": 0 }), 10004),
+        (READ, json!({ "GroupId": group, "ReqMsgNumber": null }), 10004),
         (READ, json!({ "GroupId": "nothing", "ReqMsgNumber": 1 }), 10010),
     ] {
         assert_eq!(api.fails(command, body.clone()), code, "{command}: {body}");
+    }
+}
+
+#[test]
+fn con_10_what_the_application_has_said_is_changed_like_what_members_say() {
+    let gateway = Gateway::start();
+    let api = gateway.api();
+    let (mut anna, mut ben) = (gateway.login("anna"), gateway.login("ben"));
+    let group = anna.create_group(GroupType::Work, &["ben"]);
+    api.ok(SEND, said(&group, 1, "from the application"));
+    ben.send_to_group(&group, "ben's").expect("sent");
+    ben.leave_group(&group).expect("left");
+    for (seq, words) in [(1, "better"), (2, "ben's, as the application has it")] {
+        api.ok(MODIFY, json!({ "GroupId": group, "MsgSeq": seq, "MsgBody": text(words) }));
+        assert_eq!(next_changed(&mut anna).text(), words);
+    }
+    // Its custom data alone: what is said stays.
+    api.ok(MODIFY, json!({ "GroupId": group, "MsgSeq": 1, "CloudCustomData": "more" }));
+    let changed = next_changed(&mut anna);
+    assert_eq!((changed.text().as_str(), &changed.decoded().custom_data[..]), ("better", &b"more"[..]));
+    for (wrong, code) in [
+        (json!({ "MsgSeq": null }), 10004),
+        (json!({ "GroupId": "nothing" }), 10010),
+        (json!({ "MsgBody": [] }), 10004),
+        (json!({ "MsgBody": text(&"x".repeat(13_000)) }), 80002),
+        // What tells of members is nobody's.
+        (json!({ "MsgSeq": 3 }), 10007),
+    ] {
+        let asked = with(json!({ "GroupId": group, "MsgSeq": 1, "MsgBody": text("x") }), wrong.clone());
+        assert_eq!(api.fails(MODIFY, asked), code, "{wrong}");
     }
 }
 
@@ -186,32 +259,66 @@ fn msg_07_who_has_read_a_message_is_told_name_by_name() {
     let gateway = Gateway::start();
     let api = gateway.api();
     let (mut anna, mut ben) = (gateway.login("anna"), gateway.login("ben"));
-    gateway.login("cleo");
-    let group = anna.create_group(GroupType::Work, &["ben", "cleo"]);
-    let asked = with(said(&group, 1, "have you read it?"), json!({ "From_Account": "anna", "IsNeedReadReceipt": 1 }));
+    import(&api, &["cleo", "dan", "eve"]);
+    let group = anna.create_group(GroupType::Work, &["ben", "cleo", "dan"]);
+    let asked = with(said(&group, 1, "have you read it?"), json!({ "From_Account": "anna", "NeedReadReceipt": 1 }));
     assert_eq!(api.ok(SEND, asked)["MsgSeq"], 1);
-    next_said(&mut ben);
+    assert_eq!(api.ok(SEND, said(&group, 2, "as you like"))["MsgSeq"], 2);
+    assert!(next_said(&mut ben).need_receipt);
     let receipts = SendReceipts {
         conversation: Some(protocol::message::Conversation { group: group.clone(), ..Default::default() }),
         seqs: vec![1],
     };
     ben.call::<Done>(Command::SendReceipts, &receipts).expect("noted");
-    let told = api.ok(RECEIPTS, json!({ "GroupId": group, "MsgSeqList": [{ "MsgSeq": 1 }, { "MsgSeq": 7 }] }));
+    // The application says it for a member.
+    let read_by =
+        |name: &str, seq: u64| json!({ "GroupId": group, "From_Account": name, "MsgSeqList": [{ "MsgSeq": seq }] });
+    api.ok(READ_BY, read_by("dan", 1));
+    api.ok(READ_BY, read_by("dan", 1));
+    let told = loop {
+        if let What::GroupReceipts(told) = anna.next_event()
+            && told.read == 2
+        {
+            break told;
+        }
+    };
+    assert_eq!((told.seq, told.unread), (1, 1), "its sender hears of it");
+    let list = json!([{ "MsgSeq": 1 }, { "MsgSeq": 2 }, { "MsgSeq": 7 }]);
+    let told = api.ok(RECEIPTS, json!({ "GroupId": group, "MsgSeqList": list }));
     let expected = json!([
-        { "MsgSeq": 1, "ReadNum": 1, "UnreadNum": 1, "Code": 0 },
-        { "MsgSeq": 7, "ReadNum": 0, "UnreadNum": 0, "Code": 10030 },
+        { "MsgSeq": 1, "ReadNum": 2, "UnreadNum": 1, "Code": 0 },
+        { "MsgSeq": 2, "ReadNum": 0, "UnreadNum": 0, "Code": 10062 },
+        { "MsgSeq": 7, "ReadNum": 0, "UnreadNum": 0, "Code": 10062 },
     ]);
     assert_eq!(told["GroupMsgReceiptList"], expected);
-    let details = |filter: u32| {
-        api.ok(DETAILS, json!({ "GroupId": group, "MsgSeq": 1, "Num": 10, "Cursor": "", "Filter": filter }))
+    let details = |more: Value| {
+        api.ok(DETAILS, with(json!({ "GroupId": group, "MsgSeq": 1, "Count": 200, "Cursor": "", "Filter": 0 }), more))
     };
-    assert_eq!(details(0)["ReadList"], json!([{ "Read_Account": "ben" }]));
-    assert_eq!(
-        (&details(1)["UnreadList"], &details(1)["IsFinish"]),
-        (&json!([{ "Unread_Account": "cleo" }]), &json!(1))
-    );
-    assert_eq!(api.fails(DETAILS, json!({ "GroupId": group, "MsgSeq": 1, "Filter": 2 })), 10004);
-    assert_eq!(api.fails(DETAILS, json!({ "GroupId": group, "MsgSeq": 9 })), 10030);
+    let read = details(json!({}));
+    assert_eq!(read["ReadList"], json!([{ "Read_Account": "ben" }, { "Read_Account": "dan" }]));
+    assert_eq!((&read["UnreadList"], &read["IsFinish"], &read["Cursor"]), (&json!([]), &json!(1), &json!("")));
+    assert_eq!((&read["MsgSeq"], &read["GroupId"]), (&json!(1), &json!(group)));
+    let page = details(json!({ "Count": 1 }));
+    assert_eq!((&page["ReadList"], &page["IsFinish"]), (&json!([{ "Read_Account": "ben" }]), &json!(0)));
+    let page = details(json!({ "Count": 1, "Cursor": page["Cursor"] }));
+    assert_eq!((&page["ReadList"], &page["IsFinish"]), (&json!([{ "Read_Account": "dan" }]), &json!(1)));
+    let unread = details(json!({ "Filter": 1, "Count": 1_000 }));
+    assert_eq!((&unread["UnreadList"], &unread["ReadList"]), (&json!([{ "Unread_Account": "cleo" }]), &json!([])));
+    for (command, body, code) in [
+        (DETAILS, json!({ "GroupId": group, "MsgSeq": 1, "Filter": 2 }), 10004),
+        (DETAILS, json!({ "GroupId": group, "MsgSeq": 2 }), 10062),
+        (DETAILS, json!({ "GroupId": group, "MsgSeq": 9 }), 10062),
+        (DETAILS, json!({ "GroupId": "nothing", "MsgSeq": 1 }), 10010),
+        (RECEIPTS, json!({ "GroupId": "nothing", "MsgSeqList": [{ "MsgSeq": 1 }] }), 10010),
+        (RECEIPTS, json!({ "GroupId": group }), 10004),
+        (READ_BY, read_by("eve", 1), 10007),
+        (READ_BY, read_by("anna", 1), 10007),
+        (READ_BY, read_by("dan", 2), 10004),
+        (READ_BY, read_by("dan", 9), 10030),
+        (READ_BY, json!({ "GroupId": group, "From_Account": "dan" }), 10004),
+    ] {
+        assert_eq!(api.fails(command, body.clone()), code, "{command}: {body}");
+    }
 }
 
 #[test]

@@ -132,9 +132,14 @@ pub(super) async fn put_unread(
     let head = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?;
     let before = decode(staging.get(&keys::kept(app, member, &peer)).await?)?;
     let Counts { others, own } = unread::counts(staging.tx, app, member, &peer, &head).await?;
+    // As many as others have said since he sees what is said.
+    let first_seq = access::member(staging, app, group, member).await?.map_or(1, |member| member.first_seq.max(1));
+    let then = unread::counts_at(staging.tx, app, member, &peer, &head, first_seq - 1).await?;
+    let there = others.saturating_sub(then.others).saturating_sub(own.saturating_sub(then.own));
+    let unread = u64::from(unread).min(there);
     let now = ConversationRecord {
-        read_seq: head.seq.saturating_sub(unread.into()),
-        read_count: others.saturating_sub(unread.into()),
+        read_seq: head.seq.saturating_sub(unread),
+        read_count: others.saturating_sub(unread),
         read_own: own,
         ..before
     };

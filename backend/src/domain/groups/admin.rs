@@ -12,6 +12,7 @@ use crate::{
         change::conversation,
         damaged,
         keys::{self, Tail},
+        records::Head,
         sync::decode_message,
     },
     store::{Lane, RangeQuery, ReadMode, Store, Tx},
@@ -78,15 +79,17 @@ pub async fn message(store: &Store, app: AppId, group: &GroupId, seq: u64) -> Re
     Ok(store.run(Lane::Read, "group_message", read).await?.0)
 }
 
-/// The sequences of what somebody has said in a group, newest first.
-pub async fn sent(store: &Store, app: AppId, group: &GroupId, user: &UserId, limit: usize) -> Result<Vec<u64>, Error> {
+/// The sequences of what somebody has said among the `newest` messages of a group, newest first.
+pub async fn sent(store: &Store, app: AppId, group: &GroupId, user: &UserId, newest: usize) -> Result<Vec<u64>, Error> {
     let (group, user) = (group.clone(), user.clone());
     let read = async move |tx: &Tx| -> Result<Vec<u64>, Error> {
         if tx.snapshot_get(&keys::group(app, &group)).await?.is_none() {
             return Err(Refusal::Unknown.into());
         }
-        let (begin, end) = keys::all_group_sent(app, &group, &user);
-        let query = RangeQuery { begin, end, limit, reverse: true, mode: ReadMode::Snapshot };
+        let head = Head::from_stored(tx.snapshot_get(&Tail::from(&group).head(app)).await?)?;
+        let begin = keys::group_sent(app, &group, &user, (head.seq + 1).saturating_sub(newest as u64));
+        let end = keys::group_sent(app, &group, &user, head.seq + 1);
+        let query = RangeQuery { begin, end, limit: newest, reverse: true, mode: ReadMode::Snapshot };
         let seq = |(key, _): (Bytes, Bytes)| keys::group_sent_seq(&key).ok_or_else(|| damaged("index of messages"));
         tx.range(query).await?.pairs.into_iter().map(seq).collect()
     };

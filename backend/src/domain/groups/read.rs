@@ -436,6 +436,8 @@ pub struct Receipts {
     pub read: u32,
     /// How many of those who were to receive it have not.
     pub unread: u32,
+    /// The message asks for receipts.
+    pub is_asked: bool,
 }
 
 /// Which page of those who have read a message, or have not.
@@ -473,7 +475,12 @@ pub async fn receipts(
             return Err(Refusal::RightMissing.into());
         }
         let read = receipts::count(tx.snapshot_get(&keys::group_receipts_count(app, &group, seq)).await?)?;
-        let mut found = Receipts { read, unread: message.receivers.saturating_sub(read), ..Receipts::default() };
+        let mut found = Receipts {
+            read,
+            unread: message.receivers.saturating_sub(read),
+            is_asked: message.need_receipt,
+            ..Receipts::default()
+        };
         let entries_max = limit.entries_max.max(1);
         let (mut begin, end) = match unread {
             false => keys::group_receipts(app, &group, seq),

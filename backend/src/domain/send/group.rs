@@ -288,9 +288,14 @@ pub(crate) fn mention_all(staging: &Staging<'_>, app: AppId, group: &GroupId, se
 async fn room_repeat(staging: &mut Staging<'_>, new: &NewMessage, group: &GroupId) -> Result<Option<Answer>, Error> {
     let hour = hour_of(staging.now_ms);
     for hour in [hour, hour.saturating_sub(1)] {
-        let key = keys::room_sent(new.app, hour, group, &new.from, &new.client_message_id);
-        if let Some(stored) = staging.get(&key).await? {
+        for (id, since_ms) in new.ids() {
+            let Some(stored) = staging.get(&keys::room_sent(new.app, hour, group, &new.from, id)).await? else {
+                continue;
+            };
             let RoomSentRecord { seq, time_ms } = RoomSentRecord::decode(stored).map_err(|_| damaged("room sent"))?;
+            if time_ms < since_ms {
+                continue;
+            }
             if staging.again {
                 // An earlier run may have stored it unheard, so nobody was told. Devices drop what they have.
                 push(staging, new, group, &Head { seq, time_ms, ..Head::default() });

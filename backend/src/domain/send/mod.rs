@@ -38,7 +38,7 @@ pub(crate) fn reads(new: &NewMessage) -> SmallVec<[Bytes; 4]> {
         Peer::Group(group) => smallvec![keys::group(new.app, group), keys::member(new.app, group, &new.from)],
     };
     if !new.treatment.online_only {
-        keys.push(keys::sent(new.app, &new.from, &new.client_message_id));
+        keys.extend(new.ids().map(|(id, _)| keys::sent(new.app, &new.from, id)));
         keys.push(Tail::of(&new.from, &new.to).head(new.app));
     }
     keys
@@ -46,11 +46,10 @@ pub(crate) fn reads(new: &NewMessage) -> SmallVec<[Bytes; 4]> {
 
 /// Stores a message.
 pub(crate) async fn stage(staging: &mut Staging<'_>, new: &NewMessage) -> Result<Answer, Error> {
-    let sent_key = keys::sent(new.app, &new.from, &new.client_message_id);
     if !new.treatment.online_only
-        && let Some(stored) = staging.get(&sent_key).await?
+        && let Some(answer) = repeat(staging, new).await?
     {
-        return repeat(stored, new);
+        return Ok(answer);
     }
     let settings = staging.settings(new.app).await?;
     match &new.to {
@@ -128,16 +127,23 @@ fn is_heard(new: &NewMessage, relation: &RelationRecord) -> bool {
     !relation.deaf || new.treatment.reaches_deaf
 }
 
-fn repeat(stored: Bytes, new: &NewMessage) -> Result<Answer, Error> {
-    let record = SentRecord::decode(stored).map_err(|_| damaged("sent record"))?;
-    let is_same = match &new.to {
-        Peer::User(to) => record.group.is_empty() && record.to == to.as_str(),
-        Peer::Group(group) => record.group == group.as_str(),
-    };
-    if !is_same {
-        return Err(Error::ClientMessageIdReused);
+/// What an earlier send of the same message was answered.
+async fn repeat(staging: &mut Staging<'_>, new: &NewMessage) -> Result<Option<Answer>, Error> {
+    for (id, since_ms) in new.ids() {
+        let Some(stored) = staging.get(&keys::sent(new.app, &new.from, id)).await? else { continue };
+        let record = SentRecord::decode(stored).map_err(|_| damaged("sent record"))?;
+        let is_same = match &new.to {
+            Peer::User(to) => record.group.is_empty() && record.to == to.as_str(),
+            Peer::Group(group) => record.group == group.as_str(),
+        };
+        if !is_same {
+            return Err(Error::ClientMessageIdReused);
+        }
+        if record.time_ms >= since_ms {
+            return Ok(Some(Answer::Sent { seq: record.seq, time_ms: record.time_ms, duplicate: true }));
+        }
     }
-    Ok(Answer::Sent { seq: record.seq, time_ms: record.time_ms, duplicate: true })
+    Ok(None)
 }
 
 /// Whether the sender may send this to the recipient. Returns what the recipient says of the sender.

@@ -1,13 +1,10 @@
 //! Messages of groups: saying something, taking it back, changing it, reading it.
 
 use backend::domain::{
-    UserId,
-    act::{Act, Answer},
+    GroupId, UserId,
+    act::{Act, Answer, Author},
     change::{Change, Kind, group::GroupChange},
-    groups::{
-        Refusal, admin,
-        read::{self, Asker, ReceiptsQuery},
-    },
+    groups::{Refusal, admin, table},
     history::{self, HistoryQuery, Start},
     message::{NewMessage, Treatment},
     sync::PageLimit,
@@ -26,7 +23,7 @@ use crate::api::{
     elements,
     fields::{Fields, Wrong},
     messages,
-    msg_key::{client_message_id, random_of},
+    msg_key::{random_of, repeatable},
     table::Outcome,
 };
 
@@ -36,12 +33,11 @@ const REPEAT_MS: u64 = 5 * 60_000;
 const PAGE_BYTES: usize = 4 << 20;
 /// Messages taken back together.
 const RECALLED_TOGETHER: usize = 100;
-/// Messages of one sender that are taken back by one call, at the most: as published.
-const RECALLED_OF_SENDER_MAX: usize = 1_000;
-/// Users told of a notification together.
-const TOLD_TOGETHER: usize = 100;
-
-/// In `IsPlaceMsg`: the message was taken back.
+/// Newest messages of a group among which those of one sender are taken back: as published.
+const LOOKED_AT_MAX: usize = 1_000;
+/// In `IsPlaceMsg`: there is a message; there is none; it was taken back.
+const PLACE_FILLED: u32 = 0;
+const PLACE_EMPTY: u32 = 1;
 const PLACE_RECALLED: u32 = 2;
 
 /// Says something in a group.
@@ -63,10 +59,9 @@ pub async fn send(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
         return Err(Failure { info: why, ..of_group_refusal(Refusal::RateLimited) });
     }
     let body = Bytes::from(body.encode_to_vec());
-    let period = shared.clock.unix_ms() / REPEAT_MS;
-    let id = client_message_id(random, 0, group.as_str(), &body, period);
+    let (id, earlier) = repeatable((random, 0, group.as_str(), &body), shared.clock.unix_ms(), REPEAT_MS);
     let new = NewMessage::new(call.app, from, group, id, body);
-    let act = Act::Send(NewMessage { treatment, by: backend::domain::act::Author::Admin, ..new });
+    let act = Act::Send(NewMessage { treatment, by: Author::Admin, earlier: Some(earlier), ..new });
     let sent = call.start_from(act, messages::caller(call, fields).map_err(of_body)?).await;
     let Answer::Sent { seq, time_ms, .. } = sent.map_err(|error| of_groups(&error))? else { return nothing() };
     object(json!({ "MsgTime": time_ms / 1000, "MsgSeq": seq }))
@@ -95,12 +90,14 @@ fn treatment(fields: Fields<'_>) -> Result<Treatment, Failure> {
         Some(_) => return Err(wrong(Wrong { field: "MsgPriority", expected: "High, Normal, Low or Lowest" })),
     };
     let control = fields.texts("SendMsgControl").map_err(wrong)?.unwrap_or_default();
+    let flag = |field| fields.flag(field).map_err(wrong);
     Ok(Treatment {
         priority,
-        online_only: fields.flag("OnlineOnlyFlag").map_err(wrong)?,
+        online_only: flag("OnlineOnlyFlag")?,
         exclude_from_unread: control.contains(&"NoUnread"),
         exclude_from_last_message: control.contains(&"NoLastMsg"),
-        need_receipt: fields.flag("IsNeedReadReceipt").map_err(wrong)?,
+        // By its name for groups, or by that for 1:1.
+        need_receipt: flag("NeedReadReceipt")? || flag("IsNeedReadReceipt")?,
         ..Treatment::default()
     })
 }
@@ -126,13 +123,18 @@ pub async fn notify(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
         return nothing();
     }
     let users = super::users(call, fields, "ToMembers_Account")?;
-    let mut outcomes = Vec::with_capacity(users.len());
-    for some in users.chunks(TOLD_TOGETHER) {
-        let (group, content) = (group.clone(), content.clone());
-        outcomes.extend(change_users(call, GroupChange::Notify { group, users: some.to_vec(), content }).await?);
+    if is_room(call, &group).await? {
+        return Err(codes::GROUP_ARGUMENT.because("ToMembers_Account: a live room is told as a whole"));
     }
+    let outcomes = change_users(call, GroupChange::Notify { group, users, content }).await?;
     ensure_some(&outcomes)?;
     nothing()
+}
+
+/// Whether a group is a live room, of which little is kept.
+async fn is_room(call: &Call<'_>, group: &GroupId) -> Result<bool, Failure> {
+    let kind = super::info::one(call, group).await?.r#type();
+    Ok(table::rules(kind).is_some_and(|rules| rules.is_room()))
 }
 
 /// Takes messages back, however old they are.
@@ -150,7 +152,7 @@ pub async fn recall(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
 }
 
 /// Sequences of messages: some, and no more than the command allows.
-fn seqs(call: &Call<'_>, fields: Fields<'_>, field: &'static str) -> Result<Vec<u64>, Failure> {
+pub fn seqs(call: &Call<'_>, fields: Fields<'_>, field: &'static str) -> Result<Vec<u64>, Failure> {
     let seq = |named: Fields<'_>| {
         let seq = named.number("MsgSeq").map_err(wrong)?;
         seq.ok_or_else(|| wrong(Wrong { field: "MsgSeq", expected: "a whole number" }))
@@ -162,12 +164,7 @@ fn seqs(call: &Call<'_>, fields: Fields<'_>, field: &'static str) -> Result<Vec<
     Ok(seqs)
 }
 
-async fn recall_all(
-    call: &Call<'_>,
-    group: &backend::domain::GroupId,
-    seqs: &[u64],
-    reason: &str,
-) -> Vec<Result<(), Failure>> {
+async fn recall_all(call: &Call<'_>, group: &GroupId, seqs: &[u64], reason: &str) -> Vec<Result<(), Failure>> {
     let recalls = seqs.iter().map(|seq| {
         let kind = Kind::Recall { peer: group.clone().into(), seq: *seq, reason: reason.to_owned() };
         let recalled = call.start(Act::Change(Box::new(Change::by_admin(call.app, call.identifier.clone(), kind))));
@@ -176,10 +173,10 @@ async fn recall_all(
     join_all(recalls).await
 }
 
-/// Takes back what one sender has said, the newest first.
+/// Takes back what one sender has said lately, the newest first.
 pub async fn recall_of_sender(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let (group, sender) = (group_id(fields)?, user(fields, "Sender_Account")?);
-    let sent = admin::sent(&call.shared().store, call.app, &group, &sender, RECALLED_OF_SENDER_MAX).await;
+    let sent = admin::sent(&call.shared().store, call.app, &group, &sender, LOOKED_AT_MAX).await;
     let sent = sent.map_err(|error| of_groups(&error))?;
     for some in sent.chunks(RECALLED_TOGETHER) {
         for outcome in recall_all(call, &group, some, "").await {
@@ -221,29 +218,34 @@ pub async fn modify(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
 /// Reads what was said, newest first.
 pub async fn read(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let group = group_id(fields)?;
-    let number = fields.number("ReqMsgNumber").map_err(wrong)?.unwrap_or(0) as usize;
-    if !(1..=call.row.items_max).contains(&number) {
-        return Err(codes::GROUP_ARGUMENT.because(format!("ReqMsgNumber must be 1 to {}", call.row.items_max)));
-    }
-    let start = fields.number("ReqMsgSeq").map_err(wrong)?.map_or(Start::End, Start::Seq);
-    let limit = PageLimit { entries_max: number, bytes_max: PAGE_BYTES };
+    let number = |field| fields.number(field).map_err(wrong);
+    let asked = number("ReqMsgNumber")?.filter(|asked| *asked > 0);
+    let asked = asked.ok_or_else(|| wrong(Wrong { field: "ReqMsgNumber", expected: "a whole number, at least 1" }))?;
+    let start = number("ReqMsgSeq")?.filter(|seq| *seq > 0).map_or(Start::End, Start::Seq);
+    let place = match fields.flag("WithRecalledMsg").map_err(wrong)? {
+        true => PLACE_RECALLED,
+        false => PLACE_EMPTY,
+    };
+    // As published: who asks for more than there may be gets as many as there may be.
+    let limit = PageLimit { entries_max: call.row.items_max.min(asked as usize), bytes_max: PAGE_BYTES };
     let query = HistoryQuery { start, forward: false, limit };
     let page = history::page_of_group(&call.shared().store, call.app, &group, query).await;
     let page = page.map_err(|error| of_groups(&error))?;
-    let list: Vec<Value> = page.messages.iter().map(message_to_json).collect();
+    let list: Vec<Value> = page.messages.iter().map(|message| message_to_json(message, place)).collect();
     object(json!({ "GroupId": group.to_string(), "IsFinished": u32::from(!page.more), "RspMsgList": list }))
 }
 
-fn message_to_json(message: &Message) -> Value {
+/// `place`: what is said of the place of a message that was taken back.
+fn message_to_json(message: &Message, place: u32) -> Value {
     let body = Body::decode(message.body.clone()).unwrap_or_default();
     let is_tips = body.elements.iter().any(|it| matches!(it.kind, Some(element::Kind::GroupTips(_))));
     let priority = match message.priority() {
-        Priority::Low => "Low",
-        Priority::Normal => "Normal",
-        Priority::High => "High",
+        Priority::High => 1,
+        Priority::Normal => 2,
+        Priority::Low => 3,
     };
     json!({
-        "From_Account": message.from, "IsPlaceMsg": if message.recalled.is_some() { PLACE_RECALLED } else { 0 },
+        "From_Account": message.from, "IsPlaceMsg": if message.recalled.is_some() { place } else { PLACE_FILLED },
         "MsgBody": elements::to_json(&body.elements), "CloudCustomData": elements::cloud_custom_data(&body),
         "MsgPriority": priority, "MsgRandom": random_of(&message.client_message_id), "MsgSeq": message.seq,
         "MsgTimeStamp": message.time_ms / 1000, "IsSystemMsg": u32::from(is_tips),
@@ -255,50 +257,9 @@ pub async fn set_unread(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let (group, member) = (group_id(fields)?, user(fields, "Member_Account")?);
     let count = fields.number_u32("UnreadMsgNum").map_err(wrong)?;
     let count = count.ok_or_else(|| wrong(Wrong { field: "UnreadMsgNum", expected: "a whole number" }))?;
-    change(call, GroupChange::Unread { group, member, count }).await?;
-    nothing()
-}
-
-/// Tells how many have read messages that ask for receipts (MSG-07).
-pub async fn receipts(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
-    let group = group_id(fields)?;
-    let mut told = Vec::new();
-    for seq in seqs(call, fields, "MsgSeqList")? {
-        let query = ReceiptsQuery { seq, unread: false, after: None, limit: limit_of(1) };
-        told.push(match read::receipts(&call.shared().store, call.app, Asker::Admin, &group, query).await {
-            Ok(found) => json!({ "MsgSeq": seq, "ReadNum": found.read, "UnreadNum": found.unread, "Code": 0 }),
-            Err(backend::domain::Error::Group(refusal @ Refusal::MessageUnknown)) => {
-                json!({ "MsgSeq": seq, "ReadNum": 0, "UnreadNum": 0, "Code": of_group_refusal(refusal).code })
-            }
-            Err(error) => return Err(of_groups(&error)),
-        });
+    // As published: where nothing is counted there is nothing to set, and no error.
+    if !is_room(call, &group).await? {
+        change(call, GroupChange::Unread { group, member, count }).await?;
     }
-    object(json!({ "GroupMsgReceiptList": told }))
-}
-
-fn limit_of(entries_max: usize) -> PageLimit {
-    PageLimit { entries_max, bytes_max: PAGE_BYTES }
-}
-
-/// Tells who has read a message, or has not.
-pub async fn receipt_details(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
-    let group = group_id(fields)?;
-    let number = |field| fields.number(field).map_err(wrong);
-    let seq = number("MsgSeq")?.ok_or_else(|| wrong(Wrong { field: "MsgSeq", expected: "a whole number" }))?;
-    let unread = match number("Filter")?.unwrap_or(0) {
-        0 => false,
-        1 => true,
-        _ => return Err(wrong(Wrong { field: "Filter", expected: "0 or 1" })),
-    };
-    let entries_max = number("Num")?.unwrap_or(call.row.items_max as u64).clamp(1, call.row.items_max as u64) as usize;
-    let after = fields.text("Cursor").map_err(wrong)?.filter(|cursor| !cursor.is_empty());
-    let cursor = || wrong(Wrong { field: "Cursor", expected: "what the page before said" });
-    let after = after.map(|after| UserId::new(after).ok_or_else(cursor)).transpose()?;
-    let query = ReceiptsQuery { seq, unread, after, limit: limit_of(entries_max) };
-    let found = read::receipts(&call.shared().store, call.app, Asker::Admin, &group, query).await;
-    let found = found.map_err(|error| of_groups(&error))?;
-    let (list, account) = if unread { ("UnreadList", "Unread_Account") } else { ("ReadList", "Read_Account") };
-    let users: Vec<Value> = found.users.iter().map(|user| json!({ account: user.as_str() })).collect();
-    let cursor = found.users.last().filter(|_| found.more).map_or("", UserId::as_str);
-    object(json!({ "Cursor": cursor, "IsFinish": u32::from(!found.more), list: users }))
+    nothing()
 }

@@ -1,8 +1,8 @@
 //! `group_open_http_svc` and its neighbours: groups, for an application's own server (GRP, CON-10).
 //!
 //! - [`life`]: making, changing, ending groups. [`info`]: what groups are. [`members`]: who is in them.
-//!   [`messages`]: what is said there. [`content`]: attributes and counters. [`import`]: groups of
-//!   before. [`rooms`]: live rooms. [`words`]: published names.
+//!   [`messages`]: what is said there. [`receipts`]: who has read it. [`content`]: attributes and counters.
+//!   [`import`]: groups of before. [`rooms`]: live rooms. [`words`]: published names.
 //!
 //! Each command acts as an administrator of the application: in no member's name, and with every right that the table
 //! of groups gives to administrators.
@@ -13,6 +13,7 @@ pub mod info;
 pub mod life;
 pub mod members;
 pub mod messages;
+pub mod receipts;
 pub mod rooms;
 pub mod words;
 
