@@ -154,8 +154,8 @@ fn grp_11_new_members_see_what_was_said_before_where_the_document_says_so() {
         scene.owner.send_to_group(&scene.group, "before").expect("sent");
         let mut newcomer = scene.newcomer(&gateway, "newcomer");
         scene.owner.send_to_group(&scene.group, "after").expect("sent");
-        let seen = newcomer.group_history(&scene.group);
-        let texts: Vec<String> = seen.expect("read").messages.iter().map(MessageExt::text).collect();
+        let seen = history(&mut newcomer, &scene.group, scene.kind);
+        let texts: Vec<String> = seen.iter().map(MessageExt::text).collect();
         let has = |text: &str| texts.iter().any(|known| known == text);
         assert_eq!(has("before"), is_yes("GRP-11", scene.kind), "{:?}: {texts:?}", scene.kind);
         assert_eq!(has("after"), is_yes("GRP-17", scene.kind), "{:?}: {texts:?}", scene.kind);

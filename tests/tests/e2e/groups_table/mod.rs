@@ -16,11 +16,11 @@ use protocol::{
     command::Command,
     message::{
         AnswerGroupApplication, Conversation, ConversationEntry, DissolveGroup, Done, GetConversations,
-        GetConversationsReply, GroupResults, GroupRole, GroupType, GroupUpdate, JoinGroupReply, MuteGroupMembers,
-        TransferGroup, UpdateGroup, UpdateGroupMember, event::What, group_push,
+        GetConversationsReply, GroupResults, GroupRole, GroupType, GroupUpdate, JoinGroupReply, Message,
+        MuteGroupMembers, TransferGroup, UpdateGroup, UpdateGroupMember, event::What, group_push,
     },
 };
-use tests::{Answer, Client, Gateway, MessageExt, Refusal};
+use tests::{Answer, Client, Gateway, MessageExt, Refusal, unique_id};
 
 use GroupType::{Avchatroom, Meeting, Public, Work};
 
@@ -223,21 +223,36 @@ fn mute(client: &mut Client, group: &str, user: &str, seconds: u32) -> Answer<Ve
     client.call(Command::MuteGroupMembers, &mute).map(codes)
 }
 
-/// The group's place in a user's conversation list.
-fn entry(client: &mut Client, group: &str) -> ConversationEntry {
+/// The group's place in a user's conversation list, if it can have one.
+fn entry(client: &mut Client, group: &str) -> Answer<ConversationEntry> {
     let conversation = Conversation { group: group.into(), ..Conversation::default() };
     let asked = GetConversations { conversations: vec![conversation] };
-    let reply: GetConversationsReply = client.call(Command::GetConversations, &asked).expect("read");
-    reply.conversations.into_iter().next().expect("the one asked for")
+    let reply: GetConversationsReply = client.call(Command::GetConversations, &asked)?;
+    Ok(reply.conversations.into_iter().next().expect("the one asked for"))
+}
+
+/// What somebody who is in a group finds of it in the history. Of a live room, who is in it is not known there.
+fn history(client: &mut Client, group: &str, kind: GroupType) -> Vec<Message> {
+    match client.group_history(group) {
+        Ok(page) => page.messages,
+        Err(refusal) => {
+            assert_eq!((kind, code(&refusal)), (Avchatroom, ErrorCode::GROUP_RIGHT_MISSING));
+            Vec::new()
+        }
+    }
 }
 
 /// Everything that somebody's log was told before what `by` sends him now.
 fn told(client: &mut Client, by: &mut Client) -> Vec<What> {
-    by.send(client.user(), "mark");
+    let mark = format!("mark {}", u128::from_ne_bytes(unique_id()));
+    by.send(client.user(), &mark);
     let mut told = Vec::new();
     loop {
         match client.next_event() {
-            What::Message(message) if message.group.is_empty() && message.text() == "mark" => return told,
+            What::Message(message) if message.group.is_empty() => match message.text() {
+                text if text == mark => return told,
+                _ => {} // was for another device
+            },
             other => told.push(other),
         }
     }

@@ -20,10 +20,8 @@ fn grp_02_the_information_is_edited_by_whom_the_document_names() {
             scene.only("GRP-02", &named, |client, group, actor| plain(update(client, group, field(text(actor)))));
         }
         let now = scene.member.groups(&[&scene.group]).expect("read").remove(0).group.expect("a group");
-        let last = named
-            .iter()
-            .rfind(|actor| scene.actors().contains(actor))
-            .map_or(String::new(), |actor| format!("by {actor:?}"));
+        let last = scene.actors().into_iter().rfind(|actor| named.contains(actor));
+        let last = last.map_or(String::new(), |actor| format!("by {actor:?}"));
         assert_eq!((&now.notice, &now.introduction, &now.image_url), (&last, &last, &last), "{:?}", scene.kind);
     }
 }
