@@ -74,6 +74,7 @@ fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     match matches.subcommand() {
         Some(("config", _)) => print!("{}", config::template()),
         Some(("api", _)) => print!("{}", api::table::document()),
+        Some(("groups", _)) => print!("{}", backend::domain::groups::document::table()),
         Some(("app-file", arguments)) => make_application_file(arguments)?,
         Some(("app", arguments)) => {
             if let Some((name, arguments)) = arguments.subcommand() {
@@ -104,6 +105,7 @@ fn command_line() -> Command {
         .args(configuration_arguments(|_| true))
         .subcommand(Command::new("config").about("Print a configuration file with every key, its default and meaning"))
         .subcommand(Command::new("api").about("Print what the server API serves (API.md)"))
+        .subcommand(Command::new("groups").about("Print what each type of group allows (the table in GROUPS.md)"))
         .subcommand(
             Command::new("app-file")
                 .about("Make an application file with a fresh secret")

@@ -22,7 +22,7 @@ use protocol::{
     ErrorCode,
     command::Command,
     connection::{ClientConfig, ClientConnection, ClientEvent},
-    message::{Login, LoginReply, Platform, Sync, SyncReply},
+    message::{GuestLogin, Login, LoginReply, Platform, Sync, SyncReply},
 };
 
 use crate::{
@@ -111,6 +111,14 @@ impl Client {
     pub(crate) async fn open_with(worker: &Worker, user: &User, tls: Arc<rustls::ClientConfig>) -> Result<Client> {
         let mut client = Client::connect(worker, tls).await?;
         client.login(user).await?;
+        Ok(client)
+    }
+
+    /// Connects and logs in without an account.
+    pub(crate) async fn open_as_guest(worker: &Worker) -> Result<Client> {
+        let mut client = Client::connect(worker, worker.plan.tls.clone()).await?;
+        let login = GuestLogin { sdkappid: worker.plan.app.sdkappid, platform: Platform::Linux.into() };
+        let _: LoginReply = client.call(Command::GuestLogin, &login).await.context("cannot log in as a guest")?;
         Ok(client)
     }
 

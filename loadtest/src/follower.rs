@@ -1,6 +1,6 @@
 //! What one device has been given of its user's event log, and the judgement of it: holes, repeats, order.
 //!
-//! For users who talk with one partner only: then the log's messages are the conversation's, seq 1, 2, 3 …
+//! For users who talk with one partner, or in one group, only: then the log's messages are the conversation's, seq 1, 2, 3 …
 //! Pages must be exactly what lies behind the cursor. Pushes may leave a hole that a later push or a page
 //! fills; what is not filled once the log has been read past it, or at the end of the run, is lost.
 //!
@@ -54,8 +54,8 @@ impl Follower {
         last.extend_from_slice(position);
     }
 
-    /// The event is a message.
-    pub(crate) fn message(&mut self, seq: u64, way: Way, findings: &mut Findings) {
+    /// The event is a message. Whether it was given for the first time.
+    pub(crate) fn message(&mut self, seq: u64, way: Way, findings: &mut Findings) -> bool {
         if way == Way::Page {
             if seq <= self.paged_seq {
                 findings.reordered += 1;
@@ -63,13 +63,22 @@ impl Follower {
             }
             self.paged_seq = seq.max(self.paged_seq);
         }
-        if seq > self.last_seq {
-            self.holes.extend(self.last_seq + 1..seq);
-            self.last_seq = seq;
-        } else if !self.holes.remove(&seq) && !self.catching_up {
+        let is_new = self.own(seq);
+        if !is_new && !self.catching_up {
             findings.duplicated += 1;
             findings.note(|| format!("duplicated: seq {seq} was pushed again"));
         }
+        is_new
+    }
+
+    /// The device knows a message of its own, which it may also be given. Whether it did not know it before.
+    pub(crate) fn own(&mut self, seq: u64) -> bool {
+        if seq > self.last_seq {
+            self.holes.extend(self.last_seq + 1..seq);
+            self.last_seq = seq;
+            return true;
+        }
+        self.holes.remove(&seq)
     }
 
     /// A page has been taken.
@@ -96,6 +105,11 @@ impl Follower {
     /// Whether everything up to `head_seq` has been given.
     pub(crate) fn has_all(&self, head_seq: u64) -> bool {
         self.holes.is_empty() && self.last_seq >= head_seq
+    }
+
+    /// How many of the messages up to `head_seq` have not been given.
+    pub(crate) fn missing(&self, head_seq: u64) -> u64 {
+        self.holes.len() as u64 + head_seq.saturating_sub(self.last_seq)
     }
 
     /// Nothing more will come: what is missing up to `head_seq` is lost.

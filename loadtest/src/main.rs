@@ -24,6 +24,7 @@ mod report;
 mod run;
 mod scenario;
 mod server;
+mod spread;
 mod tally;
 mod timetable;
 mod tls;

@@ -9,8 +9,10 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
-/// Messages a second that `sync`, `reconnect` and `push` send if nothing else is asked for.
+/// Messages a second that `sync`, `reconnect`, `push` and `group` send if nothing else is asked for.
 const BACKGROUND_RATE: u64 = 1_000;
+/// The same for `room`: what one group takes by default.
+const ROOM_RATE: u64 = 40;
 
 /// Puts load on a gateway, measures it, and checks that it kept its promises.
 ///
@@ -23,7 +25,8 @@ pub(crate) struct Options {
     pub(crate) scenario: Scenario,
 
     /// Connections to hold; for `c2c` and `push` an even number: they talk in pairs. For `sync` and `reconnect` the
-    /// devices that messages are sent to, for `api` those of HTTP, with one call at a time on each.
+    /// devices that messages are sent to, for `api` those of HTTP, with one call at a time on each. `group` and `room`
+    /// have one for each member.
     #[arg(long, global = true, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) connections: u32,
 
@@ -41,7 +44,7 @@ pub(crate) struct Options {
 
     /// Sends (or pings) a second of all connections together, on a fixed schedule that does not wait for
     /// answers: a latency counts from the scheduled time. Without it, each window is kept full; `sync`,
-    /// `reconnect` and `push` send 1,000 a second. For `api`, calls a second.
+    /// `reconnect`, `push` and `group` send 1,000 a second, `room` 40. For `api`, calls a second.
     #[arg(long, global = true, value_name = "PER_SECOND", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rate: Option<u64>,
 
@@ -105,6 +108,12 @@ pub(crate) enum Scenario {
     /// An application's server tells something to all of many accounts, while those online send to each other:
     /// when the last one has it, what the others notice of it, and whether it waits for who logs in later.
     Push(PushOptions),
+    /// Groups whose members all send in turn: when the last member has a message, and whether each is given everything,
+    /// once and in order. A group takes 40 messages a second and 200 members, unless the application says otherwise.
+    Group(GroupOptions),
+    /// One live room in which some speak and all listen: when the last one there has a message, whether each is given
+    /// everything in order that he keeps up with, and what one who is there costs the server in memory.
+    Room(RoomOptions),
     /// Opens and logs in connections and holds them: what one costs the server in memory.
     Idle,
     /// Connects, logs in and closes over and over: half of the time with full TLS handshakes, half resumed.
@@ -191,6 +200,33 @@ pub(crate) struct PushOptions {
     pub(crate) later: u32,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub(crate) struct GroupOptions {
+    /// Groups to make.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) groups: u32,
+
+    /// Members of each, with a connection each. Groups of more than 200 (the setting `group_fanout_max`) are large ones.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=6_000))]
+    pub(crate) members: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub(crate) struct RoomOptions {
+    /// Connections in the room, over all threads.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    pub(crate) members: u32,
+
+    /// Those of them who speak.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) senders: u32,
+
+    /// Those of them who are guests, without an account. Nobody tells a guest that he did not keep up: what he misses
+    /// counts as shed.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) guests: u32,
+}
+
 impl Scenario {
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -200,6 +236,8 @@ impl Scenario {
             Scenario::Reconnect(_) => "reconnect",
             Scenario::Api(_) => "api",
             Scenario::Push(_) => "push",
+            Scenario::Group(_) => "group",
+            Scenario::Room(_) => "room",
             Scenario::Idle => "idle",
             Scenario::Login => "login",
             Scenario::Engine => "engine",
@@ -247,6 +285,11 @@ impl Options {
             Scenario::Push(PushOptions { accounts, .. }) if accounts < self.connections => {
                 bail!("--accounts {accounts}: give at least as many as --connections, those are online")
             }
+            Scenario::Room(RoomOptions { members, senders, guests })
+                if u64::from(senders) + u64::from(guests) > members.into() =>
+            {
+                bail!("--members {members}: give at least as many as --senders and --guests together")
+            }
             _ => Ok(()),
         }
     }
@@ -255,6 +298,17 @@ impl Options {
     pub(crate) fn with_defaults(mut self) -> Self {
         if self.scenario.senders() > 0 || self.pushes() {
             self.rate.get_or_insert(BACKGROUND_RATE);
+        }
+        match self.scenario {
+            Scenario::Group(GroupOptions { groups, members }) => {
+                self.rate.get_or_insert(BACKGROUND_RATE);
+                self.connections = groups.saturating_mul(members);
+            }
+            Scenario::Room(RoomOptions { members, .. }) => {
+                self.rate.get_or_insert(ROOM_RATE);
+                self.connections = members;
+            }
+            _ => {}
         }
         self
     }

@@ -14,7 +14,7 @@ use crate::mix;
 const ID_BYTES: usize = 16;
 
 /// A message, by its sender's number among all connections and its own among the sender's messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct MessageKey {
     pub(crate) sender: u32,
     pub(crate) ordinal: u32,

@@ -5,6 +5,7 @@ use hdrhistogram::Histogram;
 use crate::{
     clock::{Micros, SECOND_US},
     ledger::Findings,
+    spread::Spread,
 };
 
 /// Longer latencies count as this one.
@@ -50,6 +51,10 @@ pub(crate) struct Tally {
     pub(crate) beside_push_us: Histogram<u64>,
     pub(crate) ack_us: Histogram<u64>,
     pub(crate) delivery_us: Histogram<u64>,
+    /// What many were given.
+    pub(crate) spread: Spread,
+    /// Messages of a live room that a connection was not given because it did not keep up.
+    pub(crate) shed: u64,
     pub(crate) findings: Findings,
 }
 
@@ -80,6 +85,8 @@ impl Default for Tally {
             beside_push_us: histogram(),
             ack_us: histogram(),
             delivery_us: histogram(),
+            spread: Spread::default(),
+            shed: 0,
             findings: Findings::default(),
         }
     }
@@ -139,10 +146,13 @@ impl Tally {
         self.beside_push_us.add(other.beside_push_us).expect("same bounds");
         self.ack_us.add(other.ack_us).expect("same bounds");
         self.delivery_us.add(other.delivery_us).expect("same bounds");
+        self.spread.add(other.spread);
+        self.shed += other.shed;
         self.findings.add(other.findings);
     }
 }
 
-fn histogram() -> Histogram<u64> {
+/// For latencies.
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("valid bounds")
 }

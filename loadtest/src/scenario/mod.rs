@@ -2,6 +2,7 @@
 
 mod api;
 mod c2c;
+mod crowd;
 mod device;
 mod engine;
 mod feed;
@@ -9,6 +10,7 @@ mod feeder;
 mod idle;
 mod import;
 mod login;
+mod member;
 mod ping;
 mod push;
 mod readback;
@@ -30,6 +32,7 @@ pub(crate) fn run(plan: &Arc<Plan>) -> Result<Report> {
         Scenario::Sync(_) | Scenario::Reconnect(_) => feed::run(plan),
         Scenario::Api(options) => api::run(plan, options),
         Scenario::Push(options) => push::run(plan, options),
+        Scenario::Group(_) | Scenario::Room(_) => crowd::run(plan),
         Scenario::Idle => idle::run(plan),
         Scenario::Login => login::run(plan),
         Scenario::Engine => engine(&plan.options),

@@ -72,6 +72,33 @@ fn what_the_server_api_sends_and_tells_everybody_is_all_there() {
 }
 
 #[test]
+fn what_is_said_in_groups_and_live_rooms_reaches_everybody_there() {
+    let settings = serde_json::json!({ "group_sends_per_second": 0, "group_fanout_max": 5 });
+    let gateway = Gateway::builder().more_settings(&settings).start();
+    let small_and_large = [["--groups", "3", "--members", "4"], ["--groups", "2", "--members", "8"]];
+    for size in small_and_large {
+        let report = report(loadtest(&gateway, &[&["group", "--seconds", "1", "--rate", "200"], &size[..]].concat()));
+        assert_nothing_lost(&report);
+        assert_eq!(
+            (&report["errors"], &report["unknown"], &report["shed"]),
+            (&0.into(), &0.into(), &0.into()),
+            "{report}"
+        );
+        assert_eq!(report["to_all"], report["acked"], "{report}");
+        assert!(report["last_delivery_ms"]["p99"].as_f64() > Some(0.0), "{report}");
+    }
+    let room = ["room", "--seconds", "1", "--rate", "100", "--members", "30", "--senders", "3", "--guests", "10"];
+    let report = report(loadtest(&gateway, &[&room[..], &["--threads", "2"]].concat()));
+    assert_nothing_lost(&report);
+    assert_eq!(
+        (&report["errors"], &report["shed"], &report["to_all"]),
+        (&0.into(), &0.into(), &report["acked"]),
+        "{report}"
+    );
+    assert!(report["server"]["bytes_per_connection"].as_u64().is_some(), "{report}");
+}
+
+#[test]
 fn a_mix_of_types_arrives_byte_for_byte() {
     let gateway = Gateway::builder().own_app_file().start();
     let report = report(loadtest(&gateway, &["c2c", "--types", "--seconds", "1", "--connections", "4"]));

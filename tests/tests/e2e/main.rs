@@ -40,6 +40,7 @@ mod extensions;
 mod foundationdb;
 mod friends;
 mod groups;
+mod groups_table;
 mod history;
 mod intruders;
 mod kill;

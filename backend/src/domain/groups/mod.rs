@@ -4,6 +4,7 @@
 
 pub(crate) mod access;
 pub mod admin;
+pub mod document;
 pub(crate) mod entering;
 pub mod listing;
 pub mod read;
