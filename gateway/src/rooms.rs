@@ -146,13 +146,11 @@ impl Rooms {
             known.next_us = now_us + 1_000_000 / u64::from(per_second);
             return Some(notice(room, is_in, vec![user.clone()]));
         }
-        let (list, other) = match is_in {
-            true => (&mut known.come, &mut known.gone),
-            false => (&mut known.gone, &mut known.come),
-        };
-        match other.iter().position(|waiting| waiting == user) {
-            // Back before anybody heard of it.
-            Some(place) => _ = other.swap_remove(place),
+        // Those who have come are told before those who have gone: who is back again has not gone.
+        let back = known.gone.iter().position(|waiting| waiting == user).filter(|_| is_in);
+        let list = if is_in { &mut known.come } else { &mut known.gone };
+        match back {
+            Some(place) => _ = known.gone.swap_remove(place),
             None if list.len() < NAMES_MAX => list.push(user.clone()),
             None => metrics::counter!("gateway_room_notices_dropped_total").increment(1),
         }
@@ -247,15 +245,15 @@ mod tests {
         };
         assert_eq!(come("a", 0), Some(vec!["a".to_owned()]));
         assert_eq!([come("b", 1_000), come("c", 2_000), come("d", 3_000)], [None, None, None]);
-        // Who goes again meanwhile was never there.
-        rooms.leave(1, &room, Some(&user("c")));
-        assert_eq!(rooms.news((1, &room), &user("c"), false, at(4_000)), None);
+        // One goes again, another one goes and is back.
+        for (name, is_in) in [("c", false), ("b", false), ("b", true)] {
+            assert_eq!(rooms.news((1, &room), &user(name), is_in, at(4_000)), None);
+        }
         assert!(rooms.due(2, 499_999).is_empty(), "it is not time yet");
-        let due = rooms.due(2, 500_000);
-        assert_eq!(due.len(), 1);
-        let GroupTips { mut users, by, .. } = due[0].1.clone();
-        users.sort();
-        assert_eq!((users, by.as_str()), (vec!["b".to_owned(), "d".to_owned()], ""));
+        let due: Vec<_> =
+            rooms.due(2, 500_000).into_iter().map(|(_, tips)| (tips.kind(), tips.users, tips.by)).collect();
+        let told = ["b", "c", "d"].map(str::to_owned).to_vec();
+        assert_eq!(due, [(Kind::Joined, told, String::new()), (Kind::Left, vec!["c".to_owned()], "c".to_owned())]);
         assert!(rooms.due(2, 9_000_000).is_empty());
         assert_eq!(come("e", 9_000_000), Some(vec!["e".to_owned()]));
     }

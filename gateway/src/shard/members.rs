@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use ahash::{AHashMap, AHashSet};
-use backend::domain::{AppId, GroupId, groups::read};
+use backend::domain::{AppId, GroupId, figures::Figure, groups::read};
 use protocol::{
     EncodedPush,
     message::{GroupPush, GroupTips, group_push::What},
@@ -187,6 +187,11 @@ impl Core {
         let who = (!session.is_guest).then_some(&session.user);
         let is_news = if is_in { rooms.enter(app, group, who) } else { rooms.leave(app, group, who) };
         let Some(user) = who.filter(|_| is_news) else { return };
+        match how {
+            InRoom::Came => self.shared.figures.count(app, Figure::GroupsJoined, 1),
+            InRoom::Left => self.shared.figures.count(app, Figure::GroupsLeft, 1),
+            InRoom::Lost => {}
+        }
         self.shared.callbacks.states.note_in_room(app, group, user, session.caller.clone(), how);
         let pace = (self.shared.config.room_notices_per_second, self.shared.clock.monotonic_us());
         if let Some(tips) = rooms.news((app, group), user, is_in, pace) {
