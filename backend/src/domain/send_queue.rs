@@ -248,6 +248,8 @@ struct Filling<Origin> {
     runs: u32,
     /// What the last run would have stored, job by job.
     staged: Vec<Option<Try>>,
+    /// A run may have been committed: from then on no act is put back.
+    is_fixed: bool,
 }
 
 impl<Origin: Clone> Filling<Origin> {
@@ -274,7 +276,7 @@ impl<O: Outbox> Shared<O> {
         if self.scheduled.swap(true, Ordering::AcqRel) {
             return;
         }
-        let filling = Filling { jobs: None, runs: 0, staged: Vec::new() };
+        let filling = Filling { jobs: None, runs: 0, staged: Vec::new(), is_fixed: false };
         let batch = Arc::new(Batch(Mutex::new(filling)));
         let body = {
             let (shared, batch) = (self.clone(), batch.clone());
@@ -287,18 +289,28 @@ impl<O: Outbox> Shared<O> {
 
     /// One run of a batch's transaction.
     async fn run(self: &Arc<Self>, tx: &Tx, batch: &Batch<O::Origin>) -> Result<Run, Error> {
-        let jobs = self.next_run(batch);
+        let mut jobs = self.next_run(batch);
         let mut settled = Vec::new();
         for unsettled in self.unsettled.all() {
             let late = unsettled.settle(tx).await?;
             settled.push((unsettled, late));
         }
-        let runs = lock(&batch.0).runs;
+        let (runs, is_fixed) = {
+            let filling = lock(&batch.0);
+            (filling.runs, filling.is_fixed)
+        };
         let again = runs > 1 || jobs.iter().any(|job| job.returned);
         let staging = Staging::new(tx, self.clock.unix_ms(), again);
-        let mut outcomes = stage_all(staging, &jobs).await?;
+        let bytes_max = if is_fixed { usize::MAX } else { self.limits.batch_bytes_max };
+        let mut outcomes = stage_all(staging, &jobs, bytes_max).await?;
+        if outcomes.len() < jobs.len() {
+            jobs = self.put_back(batch, outcomes.len());
+        }
         let staged = outcomes.iter().map(|outcome| outcome.as_ref().ok().and_then(Staged::new_try));
-        lock(&batch.0).staged = staged.collect();
+        {
+            let mut filling = lock(&batch.0);
+            (filling.staged, filling.is_fixed) = (staged.collect(), true);
+        }
         recover(tx, &jobs, &mut outcomes).await?;
         let rerun = jobs.iter().zip(&outcomes).filter(|(job, _)| runs > 1 || job.returned);
         let unheard = rerun.filter_map(|(job, outcome)| Late::of_earlier_run(tx, &job.act, outcome)).collect();
@@ -314,6 +326,18 @@ impl<O: Outbox> Shared<O> {
             Some(jobs) if filling.runs > RUNS_WHOLE_MAX && jobs.len() > 1 => self.halve(jobs),
             Some(jobs) => jobs,
         };
+        filling.jobs.insert(Arc::new(jobs)).clone()
+    }
+
+    /// Keeps the first acts of a batch whose others would make its transaction too large: how much an act writes may
+    /// show only as it is carried out. The next transaction takes those first.
+    fn put_back(self: &Arc<Self>, batch: &Batch<O::Origin>, kept: usize) -> Arc<Vec<Job<O::Origin>>> {
+        let mut filling = lock(&batch.0);
+        let mut jobs = filling.jobs.take().map(Arc::unwrap_or_clone).unwrap_or_default();
+        let mut returned = lock(&self.returned);
+        jobs.drain(kept..).rev().for_each(|job| returned.push_front(job));
+        drop(returned);
+        self.schedule();
         filling.jobs.insert(Arc::new(jobs)).clone()
     }
 
@@ -528,14 +552,20 @@ async fn recover<Origin>(tx: &Tx, jobs: &[Job<Origin>], outcomes: &mut [Result<S
     Ok(())
 }
 
-/// Carries out each act of a batch. A refusal concerns one act, an error of the store the transaction.
+/// Carries out the acts of a batch, as many as fit into a transaction of `bytes_max`, about, and one at least. A refusal
+/// concerns one act, an error of the store the transaction.
 async fn stage_all<Origin>(
     mut staging: Staging<'_>,
     jobs: &[Job<Origin>],
+    bytes_max: usize,
 ) -> Result<Vec<Result<Staged, Error>>, Error> {
     let mut outcomes = Vec::with_capacity(jobs.len());
     staging.read_ahead(jobs.iter().map(|job| &job.act));
     for job in jobs {
+        let bytes = staging.tx.charged_bytes().saturating_add(job.act.written_bytes());
+        if bytes > bytes_max && !outcomes.is_empty() {
+            break;
+        }
         match staging.stage(&job.act, job.caller.clone()).await {
             Err(Error::Store(error)) => return Err(error.into()),
             outcome => outcomes.push(outcome),

@@ -243,6 +243,11 @@ impl Tx {
         self.failed.borrow().is_none()
     }
 
+    /// Bytes that its limit counts so far: keys and values that it writes, and conflict ranges.
+    pub(crate) fn charged_bytes(&self) -> usize {
+        self.bytes.get()
+    }
+
     fn charge(&self, bytes: usize) {
         let sum = self.bytes.get().saturating_add(bytes);
         self.bytes.set(sum);

@@ -1,6 +1,9 @@
 //! What is said in groups: to whom, in which order, for how long (GRP-11, GRP-15, GRP-17, GRP-26, MSG-06, MSG-07).
 
-use backend::domain::{change::group::ImportedMember, conversations};
+use backend::{
+    domain::{change::group::ImportedMember, conversations},
+    store::{Lane, StoreError, Tx},
+};
 use protocol::message::{GroupApplicationState, ReceiveOption, UpdateConversation};
 
 use super::*;
@@ -363,4 +366,44 @@ fn grp_19_messages_of_before_have_their_times_and_nothing_of_them_is_unread() {
         assert_eq!((unread("anna"), unread("ben")), (1, 2));
         assert_eq!(service.heard("anna", &group), [(4, "new".to_owned())]);
     }
+}
+
+/// What each writes depends on its group's members, which a batch can't know before it is run.
+#[test]
+fn grp_26_however_many_messages_come_together_all_are_stored() {
+    const MESSAGES: usize = 400;
+    let service = Service::start(Settings { group_fanout_max: 200, ..Settings::default() });
+    let group = service.group(GroupType::Meeting, &[]);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let crowd: Vec<UserId> = (0..190).map(|n| user(&format!("{n:03} with a rather long name"))).collect();
+    for some in crowd.chunks(95) {
+        block_on(account::import(&service.store, &clock, APP, some.to_vec())).unwrap();
+        let invite = GroupChange::Invite { group: group.clone(), users: some.to_vec(), silent: true };
+        assert!(each(service.by_admin(invite)).iter().all(Result::is_ok));
+    }
+    // They gather while the write lane is held up.
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let hold = async move |_: &Tx| -> Result<(), StoreError> {
+        let _ = held.lock().unwrap().recv();
+        Ok(())
+    };
+    let holding = service.store.run(Lane::Write, "hold", hold);
+    for n in 0..MESSAGES {
+        let id = Bytes::from(format!("at once {n}"));
+        let new = NewMessage::new(APP, user("owner"), group.clone(), id, body("hello"));
+        service.queue.submit((), Act::Send(new)).unwrap();
+    }
+    drop(release);
+    block_on(holding).unwrap();
+    for answer in service.answers.iter().take(MESSAGES) {
+        assert!(matches!(answer, Ok(Answer::Sent { .. })), "{answer:?}");
+    }
+    let seen = service.heard("owner", &group);
+    assert!(seq_is_whole(&seen, MESSAGES), "{} were heard", seen.len());
+}
+
+fn seq_is_whole(heard: &[(u64, String)], messages: usize) -> bool {
+    heard.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0)
+        && heard.iter().filter(|(_, said)| said == "hello").count() == messages
 }

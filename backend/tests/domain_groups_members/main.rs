@@ -230,10 +230,9 @@ impl Drop for Service {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             let records = self.records();
-            if self.imports.get() {
-                records.check_with_imports()
-            } else {
-                records.check()
+            match self.imports.get() {
+                true => records.check_with_imports(),
+                false => records.check(),
             }
             inspect::check(&self.store, &mut |problem| panic!("{problem}")).unwrap();
         }

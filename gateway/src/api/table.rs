@@ -279,8 +279,10 @@ those of one application, as published; `api.rate_percent` scales them.
   is called. `Timestamp` of `get_members` counts members. `send_broadcast_msg` reaches whoever is in any live room, as a
   message of no group; it is not kept, and has no `MsgSeq`.
 - Import of groups: nobody is told, and nobody called back. A message of `import_group_msg` that was imported before
-  (`Random`, `SendTime`, sender, content) is the same. Time does not run back within a group: an older message is put
-  behind the newest. A member sees what was sent from `JoinTime` on, and all of it without one.
+  (`Random`, `SendTime`, sender, content) is the same. One that is earlier than the group or its newest message, or in the
+  future, has `Result` 10004; within one second they are taken as they come. Members who were imported before it have
+  read it. A member sees what was sent from `JoinTime` on, and all of it without one; he is told nothing of it before
+  something new is said.
 - `Next` of `get_appid_group_list` follows from the time of groups' making; a page may be short, or hold one more.
 - `getappinfo` has the figures that are kept: registrations, `LoginTimes`, `UpMsgNum`, `C2CUpMsgNum` and `GroupUpMsgNum`
   (messages sent by users and by the server), `GroupNewGroupNum`, `GroupDestroyGroupNum`, `GroupAllGroupNum`,
