@@ -164,6 +164,14 @@ impl Peer {
         }
     }
 
+    /// The group, if it is one.
+    pub fn group(&self) -> Option<&GroupId> {
+        match self {
+            Peer::User(_) => None,
+            Peer::Group(group) => Some(group),
+        }
+    }
+
     /// The conversation with this peer, as the wire names it.
     pub fn to_conversation(&self) -> protocol::message::Conversation {
         match self {

@@ -368,6 +368,10 @@ impl<O: Outbox> Shared<O> {
         let jobs_max = self.limits.batch_max.saturating_sub(self.unsettled.acts()).max(1);
         while jobs.len() < jobs_max && bytes < self.limits.batch_bytes_max && stamps < BATCH_STAMPS_MAX {
             let Some(job) = returned.pop_front().or_else(|| self.waiting.pop()) else { break };
+            if !jobs.is_empty() && is_apart(&jobs, &job.act) {
+                returned.push_front(job);
+                break;
+            }
             bytes += job.act.written_bytes();
             stamps += job.act.stamps_max();
             jobs.push(job);
@@ -490,6 +494,14 @@ impl<O: Outbox> Shared<O> {
             self.schedule();
         }
     }
+}
+
+/// Whether an act can't share a transaction with these. Since when somebody receives from a group, and until when, is
+/// told in versions of the store: what happens there in the version of his coming or going is later than it.
+fn is_apart<Origin>(jobs: &[Job<Origin>], act: &Act) -> bool {
+    let Act::Change(change) = act else { return false };
+    let Some(group) = change.moves_in() else { return false };
+    jobs.iter().any(|job| matches!(&job.act, Act::Change(before) if before.tells_group() == Some(group)))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

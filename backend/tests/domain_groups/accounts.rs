@@ -3,7 +3,7 @@
 use super::*;
 use backend::{
     domain::{change::account::Erase, keys, unfinished},
-    store::{Lane, RangeQuery, ReadMode, StoreError, Tx},
+    store::{RangeQuery, ReadMode},
 };
 
 fn erase(service: &Service, name: &str) -> Result<Answer, Error> {

@@ -1,9 +1,6 @@
 //! Damage to what is stored of groups is found by a check of the store.
 
-use backend::{
-    domain::keys,
-    store::{Lane, StoreError, Tx},
-};
+use backend::domain::keys;
 
 use super::*;
 

@@ -41,7 +41,7 @@ use backend::{
         unsettled::Late,
     },
     env::{Clock, SeededRng, SystemClock},
-    store::{Engine, Faults, Memory, Store, StoreOptions, Versionstamp},
+    store::{Engine, Faults, Lane, Memory, Store, StoreError, StoreOptions, Tx, Versionstamp},
 };
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -116,6 +116,24 @@ impl Service {
     fn act(&self, act: Act) -> Result<Answer, Error> {
         self.queue.submit((), act)?;
         self.answers.recv().unwrap()
+    }
+
+    /// Acts that gather while the write lane is held up.
+    fn act_together(&self, acts: Vec<Act>) -> Vec<Result<Answer, Error>> {
+        let (release, held) = mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let hold = async move |_: &Tx| -> Result<(), StoreError> {
+            let _ = held.lock().unwrap().recv();
+            Ok(())
+        };
+        let holding = self.store.run(Lane::Write, "hold", hold);
+        let count = acts.len();
+        for act in acts {
+            self.queue.submit((), act).unwrap();
+        }
+        drop(release);
+        block_on(holding).unwrap();
+        self.answers.iter().take(count).collect()
     }
 
     fn change(&self, name: &str, change: GroupChange) -> Result<Answer, Error> {

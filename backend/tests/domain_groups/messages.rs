@@ -1,9 +1,6 @@
 //! What is said in groups: to whom, in which order, for how long (GRP-11, GRP-15, GRP-17, GRP-26, MSG-06, MSG-07).
 
-use backend::{
-    domain::{change::group::ImportedMember, conversations},
-    store::{Lane, StoreError, Tx},
-};
+use backend::domain::{change::group::ImportedMember, conversations};
 use protocol::message::{GroupApplicationState, ReceiveOption, UpdateConversation};
 
 use super::*;
@@ -381,24 +378,12 @@ fn grp_26_however_many_messages_come_together_all_are_stored() {
         let invite = GroupChange::Invite { group: group.clone(), users: some.to_vec(), silent: true };
         assert!(each(service.by_admin(invite)).iter().all(Result::is_ok));
     }
-    // They gather while the write lane is held up.
-    let (release, held) = mpsc::channel::<()>();
-    let held = Mutex::new(held);
-    let hold = async move |_: &Tx| -> Result<(), StoreError> {
-        let _ = held.lock().unwrap().recv();
-        Ok(())
-    };
-    let holding = service.store.run(Lane::Write, "hold", hold);
-    for n in 0..MESSAGES {
+    let message = |n| {
         let id = Bytes::from(format!("at once {n}"));
-        let new = NewMessage::new(APP, user("owner"), group.clone(), id, body("hello"));
-        service.queue.submit((), Act::Send(new)).unwrap();
-    }
-    drop(release);
-    block_on(holding).unwrap();
-    for answer in service.answers.iter().take(MESSAGES) {
-        assert!(matches!(answer, Ok(Answer::Sent { .. })), "{answer:?}");
-    }
+        Act::Send(NewMessage::new(APP, user("owner"), group.clone(), id, body("hello")))
+    };
+    let answers = service.act_together((0..MESSAGES).map(message).collect());
+    assert!(answers.iter().all(|answer| matches!(answer, Ok(Answer::Sent { .. }))));
     let seen = service.heard("owner", &group);
     assert!(seq_is_whole(&seen, MESSAGES), "{} were heard", seen.len());
 }

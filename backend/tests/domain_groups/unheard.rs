@@ -1,10 +1,7 @@
 //! Commits that nobody was told of, and nodes that work at the same time: what was stored is told in its order, once or
 //! again, and nobody misses or is given what another does in the same moment (GRP-26; invariants 1 to 4).
 
-use backend::{
-    domain::act::{Audience, News},
-    store::StoreError,
-};
+use backend::domain::act::{Audience, News};
 use bytes::BytesMut;
 use protocol::{frame::Payload as _, message::Event};
 
@@ -185,6 +182,33 @@ fn grp_11_nobody_is_given_what_happens_in_the_moment_before_his_coming() {
     here.change("eve", join).unwrap();
     let pins = |name| here.log(name).into_iter().filter(|what| matches!(what, What::Pin(_))).count();
     assert_eq!((pins("eve"), pins("anna")), (0, 1));
+}
+
+/// What comes together may share a transaction, whose changes have one version: its acts happen one after the other.
+#[test]
+fn grp_11_grp_26_who_comes_and_goes_in_one_batch_with_what_is_told_has_a_place_among_it() {
+    for fanout_max in [0, 200] {
+        let (_, _, service) = service(20, fanout_max);
+        let group = group_of(&service, GroupType::Meeting);
+        let seq = service.send("owner", &group, "text 1").unwrap();
+        let pin = |unpin| {
+            Act::Change(Box::new(Change::new(APP, user("owner"), Kind::Pin { peer: group.clone().into(), seq, unpin })))
+        };
+        let by =
+            |name: &str, change| Act::Change(Box::new(Change::new(APP, user(name), Kind::Group(Box::new(change)))));
+        let leave = by("anna", GroupChange::Leave { group: group.clone() });
+        let join = by("eve", GroupChange::Join { group: group.clone(), wording: String::new() });
+        let answers = service.act_together(vec![pin(false), leave, join, pin(true)]);
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        let pins = |name: &str| -> Vec<bool> {
+            let pins = service.log(name).into_iter().filter_map(|what| match what {
+                What::Pin(pin) => Some(!pin.unpinned),
+                _ => None,
+            });
+            pins.collect()
+        };
+        assert_eq!((pins("anna"), pins("eve"), pins("ben")), (vec![true], vec![false], vec![true, false]));
+    }
 }
 
 /// Counted in what is read: a message to a large group costs the same whatever the group's size.

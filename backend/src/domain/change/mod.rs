@@ -31,7 +31,7 @@ use protocol::{
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    AppId, Error, Peer, UserId, account as accounts,
+    AppId, Error, GroupId, Peer, UserId, account as accounts,
     act::{Answer, Audience, Author, Staging},
     damaged,
     elements::Facts,
@@ -324,6 +324,28 @@ impl Change {
                 let group = change.group().map(|group| group.clone().into());
                 self.with_user(change.named()).into_iter().chain(group).collect()
             }
+        }
+    }
+
+    /// The group that may be told of it otherwise than by a message.
+    pub(super) fn tells_group(&self) -> Option<&GroupId> {
+        match &self.kind {
+            Kind::Recall { peer, .. }
+            | Kind::Edit { peer, .. }
+            | Kind::Extensions { peer, .. }
+            | Kind::Pin { peer, .. } => peer.group(),
+            Kind::Group(change) => change.group().filter(|_| change.notifies()),
+            _ => None,
+        }
+    }
+
+    /// The group from which somebody may begin to receive by it, or cease to.
+    pub(super) fn moves_in(&self) -> Option<&GroupId> {
+        match &self.kind {
+            Kind::Conversation { peer, update } => peer.group().filter(|_| update.receive.is_some()),
+            Kind::Erase(erase) => erase.group(),
+            Kind::Group(change) => change.group().filter(|_| change.moves()),
+            _ => None,
         }
     }
 

@@ -297,6 +297,25 @@ impl GroupChange {
 }
 
 impl GroupChange {
+    /// Whether it tells members something that is no message.
+    pub(super) fn notifies(&self) -> bool {
+        matches!(self, GroupChange::Notify { .. })
+    }
+
+    /// Whether somebody may come into the group by it, or go.
+    pub(super) fn moves(&self) -> bool {
+        matches!(
+            self,
+            GroupChange::Join { .. }
+                | GroupChange::Answer { .. }
+                | GroupChange::Leave { .. }
+                | GroupChange::Invite { .. }
+                | GroupChange::Import { .. }
+                | GroupChange::Remove { .. }
+                | GroupChange::Ban { .. }
+        )
+    }
+
     /// Everything that can be said without the store.
     pub(super) fn check(&mut self, by: Author) -> Result<(), Error> {
         match self {
