@@ -13,15 +13,20 @@ use std::sync::{
 
 use backend::{
     domain::{
-        AppId, Error, UserId, account,
+        AppId, Error, GroupId, UserId, account,
         act::{Act, Answer, News, Outcome},
         applications::{self, NewApplication},
-        change::{Change, Kind},
+        change::{
+            Change, Kind,
+            group::{GroupChange, MemberUpdate, NewGroup},
+        },
+        conversations,
         history::{self, HistoryPage, HistoryQuery, Start},
         keys, merged,
         message::NewMessage,
         retention::{Keep, Retention, Round},
         send_queue::{Completion, Outbox, SendLimits, SendQueue},
+        settings::Settings,
         sync::{self, From, PageLimit},
         unsettled::Late,
         usersig,
@@ -32,7 +37,9 @@ use backend::{
 use bytes::Bytes;
 use futures::executor::block_on;
 use prost::Message as _;
-use protocol::message::{Body, Element, Merged, Text, element::Kind as ElementKind, event::What};
+use protocol::message::{
+    Body, Element, GroupType, GroupUpdate, Merged, Text, element::Kind as ElementKind, event::What,
+};
 
 const APP: AppId = 7;
 const OTHER_APP: AppId = 8;
@@ -340,6 +347,53 @@ fn what_was_deleted_and_who_was_mentioned_is_forgotten_with_the_messages() {
     world.pass(DAY_MS);
     assert_eq!(settle(&retention).messages, 2);
     assert_eq!(marks(), [0, 0]);
+}
+
+/// Goal: what is noted beside a group's messages goes as they do, and the group stays in its members' lists, large or not.
+#[test]
+fn msg_09_grp_17_mentions_in_groups_go_with_their_messages_and_lists_follow_the_hours() {
+    for group_fanout_max in [0, 200] {
+        let world = World::new();
+        let settings = Settings { group_fanout_max, ..Settings::default() };
+        let dyn_clock: Arc<dyn Clock> = world.clock.clone();
+        let new = NewApplication { settings, ..NewApplication::new(OTHER_APP + 1, SECRET) };
+        block_on(applications::put_application(&world.store, &dyn_clock, new)).unwrap();
+        let app = OTHER_APP + 1;
+        block_on(account::import(&world.store, &dyn_clock, app, ["anna", "ben", "cleo"].map(user).to_vec())).unwrap();
+        let group = GroupId::new("friends").unwrap();
+        let new = NewGroup {
+            group: Some(group.clone()),
+            kind: GroupType::Public,
+            owner: Some(user("anna")),
+            info: GroupUpdate { name: Some("Friends".into()), ..GroupUpdate::default() },
+            members: ["ben", "cleo"].map(|name| (user(name), MemberUpdate::default())).to_vec(),
+            ..NewGroup::default()
+        };
+        let kind = Kind::Group(Box::new(GroupChange::Create(Box::new(new))));
+        world.act(Act::Change(Box::new(Change::by_admin(app, user("administrator"), kind)))).unwrap();
+        let say = |id: &str| {
+            let body = Body { mention_all: true, mentions: vec!["ben".into()], ..body_of(text(id)) };
+            let body = body.encode_to_vec().into();
+            let new = NewMessage::new(app, user("anna"), group.clone(), Bytes::copy_from_slice(id.as_bytes()), body);
+            world.act(Act::Send(new)).unwrap();
+        };
+        // Of members' lists, mentions by name, and mentions of all.
+        let counts = || [31, 33, 85].map(|subspace| world.keys(app, subspace));
+        let retention = world.retention(1, WEEK);
+        say("1");
+        assert_eq!(counts(), [3, 1, 1], "{group_fanout_max}");
+        world.pass(DAY_MS);
+        say("2");
+        assert_eq!(counts(), [3, 2, 2], "{group_fanout_max}: each is in one hour");
+        world.pass(6 * DAY_MS + HOUR_MS);
+        settle(&retention);
+        assert_eq!(counts(), [3, 1, 1], "{group_fanout_max}");
+        let listed = block_on(conversations::list(&world.store, app, &user("cleo"), None, None, PAGE)).unwrap();
+        assert_eq!(listed.entries.iter().map(|entry| entry.mentions.clone()).collect::<Vec<_>>(), [vec![2]]);
+        world.pass(DAY_MS);
+        settle(&retention);
+        assert_eq!(counts()[1..], [0, 0], "{group_fanout_max}");
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use backend::{
     store::Versionstamp,
 };
 
-use super::*;
+use super::{remote::Remote, *};
 
 const STEPS: usize = 400;
 const HISTORIES_DEFAULT: u64 = 40;
@@ -95,7 +95,11 @@ impl Device {
 impl History {
     fn run(seed: u64) {
         let settings = Settings { group_fanout_max: 8, groups_joined_max: 3, ..Settings::default() };
-        let service = Service::with(settings);
+        // Every other one on an engine at the other end of a wire.
+        let engine_on = |memory: &Memory| -> Arc<dyn Engine> {
+            if seed % 2 == 0 { Arc::new(memory.clone()) } else { Arc::new(Remote::new(memory.clone())) }
+        };
+        let service = Service::over(engine_on, settings);
         let people = (0..PEOPLE).map(|n| user(&format!("u{n:02}"))).collect();
         block_on(account::import(&service.store, &service.clock, APP, people)).unwrap();
         let rng = SeededRng::new(seed);

@@ -12,6 +12,8 @@ mod applying;
 mod histories;
 mod places;
 mod records;
+#[path = "../remote/mod.rs"]
+mod remote;
 mod rights;
 
 use std::{
@@ -37,7 +39,7 @@ use backend::{
         unsettled::Late,
     },
     env::{Clock, SeededRng, SystemClock},
-    store::{Faults, Memory, Store, StoreOptions},
+    store::{Engine, Faults, Memory, Store, StoreOptions},
 };
 use bytes::{Bytes, BytesMut};
 use futures::executor::block_on;
@@ -137,10 +139,15 @@ impl Service {
     }
 
     fn with(settings: Settings) -> Self {
+        Service::over(|memory| Arc::new(memory.clone()), settings)
+    }
+
+    /// Over an engine that works like the one in memory, or on it.
+    fn over(engine_on: impl Fn(&Memory) -> Arc<dyn Engine>, settings: Settings) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let engine = Memory::new(1, Faults::default());
         let rng = Arc::new(SeededRng::new(1));
-        let store = Store::new(Arc::new(engine.clone()), clock.clone(), rng, StoreOptions::default());
+        let store = Store::new(engine_on(&engine), clock.clone(), rng, StoreOptions::default());
         assert_eq!(settings.check(), Ok(()));
         let new = NewApplication { settings, ..NewApplication::new(APP, SECRET) };
         block_on(applications::put_application(&store, &clock, new)).unwrap();
