@@ -125,6 +125,9 @@ pub(crate) struct SentRecord {
     /// The sender does not receive from the group: it stands in his log all the same, for his other devices.
     #[prost(bool, tag = "9")]
     pub(crate) is_told_apart: bool,
+    /// With it the group's members were told that they are in it (GRP-13).
+    #[prost(bool, tag = "10")]
+    pub(crate) has_activated: bool,
 }
 
 /// An entry of an event log: points to what happened.

@@ -28,7 +28,7 @@ use super::{
     AppId, Error, GroupId, Peer, UserId,
     act::{Act, Audience, News, Notice, Staged},
     change::Change,
-    groups::records::RoomSentRecord,
+    groups::{access, records::RoomSentRecord},
     keys::{self, Tail},
     message::NewMessage,
     records::{EventKind, EventRecord, Head, SentRecord},
@@ -53,6 +53,8 @@ pub(super) struct Fresh {
     message: Bytes,
     /// Who is to be told, each with where it stands in the log; the sender first.
     places: SmallVec<[(Audience, Versionstamp); 2]>,
+    /// Who was told with it to be in the group: they read their logs, and which groups there are.
+    behind: Vec<UserId>,
 }
 
 impl Fresh {
@@ -60,7 +62,8 @@ impl Fresh {
     pub(super) fn notices(self) -> SmallVec<[Notice; 2]> {
         let event = EncodedEvent::message(self.message);
         let notice = |(to, position)| Notice { to, what: News::Event(position, event.clone()) };
-        self.places.into_iter().map(notice).collect()
+        let behind = self.behind.into_iter().map(|user| Notice { to: user.into(), what: News::Behind });
+        behind.chain(self.places.into_iter().map(notice)).collect()
     }
 
     /// Where it stands first.
@@ -231,8 +234,15 @@ pub(super) async fn find_stored(tx: &Tx, stored: &[(&NewMessage, SentRecord)]) -
         let is_first_wanted = !sent.hidden && !wanted.is_empty();
         let found: SmallVec<[Option<(Audience, Versionstamp)>; 2]> = wanted.into_iter().map(place).collect();
         let is_there = !is_first_wanted || found.first().is_some_and(Option::is_some);
-        let fresh = |message: Bytes| is_there.then(|| Fresh { message, places: found.into_iter().flatten().collect() });
-        all.push(bytes.and_then(fresh));
+        let behind = match &message.to {
+            Peer::Group(group) if sent.has_activated => {
+                let members = access::members(tx, message.app, group, ReadMode::Snapshot).await?;
+                members.into_iter().map(|(user, _)| user).collect()
+            }
+            _ => Vec::new(),
+        };
+        let places = found.into_iter().flatten().collect();
+        all.push(bytes.filter(|_| is_there).map(|message| Fresh { message, places, behind }));
     }
     Ok(all)
 }

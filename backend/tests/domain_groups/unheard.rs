@@ -72,6 +72,29 @@ fn grp_26_what_an_unheard_commit_has_stored_in_a_group_is_answered_and_told_by_t
     }
 }
 
+/// The first message of a Work group has its members know of it (GRP-13): sessions receive from then on.
+#[test]
+fn grp_13_members_receive_from_a_group_whose_first_message_was_stored_unheard() {
+    for (retries, fanout_max) in [(20, 200), (20, 0), (0, 200), (0, 0)] {
+        let (memory, _, service) = service(retries, fanout_max);
+        let group = group_of(&service, GroupType::Work);
+        let other = super::group("another");
+        service.change("owner", create(&other, GroupType::Public)).unwrap();
+        memory.set_faults(UNHEARD);
+        let first = service.send("owner", &group, "text 1");
+        assert_eq!(first.is_ok(), retries > 0);
+        memory.set_faults(Faults::default());
+        service.send("owner", &other, "text 2").unwrap();
+        let told = std::mem::take(&mut *service.told.lock().unwrap());
+        for name in ["anna", "ben"] {
+            let is_told = |notice: &Notice| {
+                notice.to == Audience::User(user(name)) && matches!(notice.what, News::Entered(_) | News::Behind)
+            };
+            assert!(told.iter().any(is_told), "{name}, {retries}, {fanout_max}: {told:?}");
+        }
+    }
+}
+
 #[test]
 fn grp_26_what_was_given_up_but_stored_in_a_group_is_told_before_anything_later() {
     for (kind, fanout_max) in CASES {
@@ -146,7 +169,7 @@ fn grp_26_nobody_misses_what_happens_in_the_moment_of_his_leaving() {
             || here.change("anna", leave.clone()),
             || {
                 if late {
-                    recall()
+                    recall();
                 }
             },
         );

@@ -97,9 +97,9 @@ impl History {
         let settings = Settings { group_fanout_max: 8, groups_joined_max: 3, ..Settings::default() };
         // Every other one on an engine at the other end of a wire.
         let engine_on = |memory: &Memory| -> Arc<dyn Engine> {
-            if seed % 2 == 0 { Arc::new(memory.clone()) } else { Arc::new(Remote::new(memory.clone())) }
+            if seed.is_multiple_of(2) { Arc::new(memory.clone()) } else { Arc::new(Remote::new(memory.clone())) }
         };
-        let service = Service::over(engine_on, settings);
+        let service = Service::over(seed, engine_on, settings);
         let people = (0..PEOPLE).map(|n| user(&format!("u{n:02}"))).collect();
         block_on(account::import(&service.store, &service.clock, APP, people)).unwrap();
         let rng = SeededRng::new(seed);

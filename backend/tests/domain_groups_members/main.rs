@@ -139,13 +139,13 @@ impl Service {
     }
 
     fn with(settings: Settings) -> Self {
-        Service::over(|memory| Arc::new(memory.clone()), settings)
+        Service::over(1, |memory| Arc::new(memory.clone()), settings)
     }
 
     /// Over an engine that works like the one in memory, or on it.
-    fn over(engine_on: impl Fn(&Memory) -> Arc<dyn Engine>, settings: Settings) -> Self {
+    fn over(seed: u64, engine_on: impl Fn(&Memory) -> Arc<dyn Engine>, settings: Settings) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let engine = Memory::new(1, Faults::default());
+        let engine = Memory::new(seed, Faults::default());
         let rng = Arc::new(SeededRng::new(1));
         let store = Store::new(engine_on(&engine), clock.clone(), rng, StoreOptions::default());
         assert_eq!(settings.check(), Ok(()));

@@ -70,13 +70,14 @@ pub(super) async fn stage(
         let head = stage_in_room(staging, new, group).await?;
         return sent(staging, new, group, record.kind, &head).await;
     }
-    if !record.is_active && !is_import {
+    let activates = !record.is_active && !is_import;
+    if activates {
         entering::activate(staging, new.app, group, &mut record).await?;
     }
     let told = Told { app: new.app, group, record: &record };
     let head = match is_import {
         true => imported::store(&told, staging, new, member).await?,
-        false => told.store(staging, new, member).await?,
+        false => told.store(staging, new, member, activates).await?,
     };
     sent(staging, new, group, record.kind, &head).await
 }
@@ -141,6 +142,7 @@ impl Told<'_> {
         staging: &mut Staging<'_>,
         new: &NewMessage,
         member: Option<MemberRecord>,
+        has_activated: bool,
     ) -> Result<Head, Error> {
         let sender_count = self.sender_count(staging, new, member.as_ref()).await?;
         let receivers = self.record.member_count.saturating_sub(u32::from(member.is_some()));
@@ -157,6 +159,7 @@ impl Told<'_> {
             is_in_group_log: self.record.is_large,
             log_owner: standing.log_owner,
             is_told_apart: standing.is_told_apart,
+            has_activated,
             ..SentRecord::default()
         };
         self.note_sent(staging, new, &head, sent);
