@@ -95,3 +95,26 @@ fn acc_03_grp_27_applications_bans_former_groups_and_places_in_live_rooms_are_fo
     assert_eq!(bans.len(), 0);
     assert_eq!(block_on(unfinished::acts(&service.store)).unwrap().len(), 0);
 }
+
+/// What a process has left behind that died in between: a gateway that starts goes on with it.
+#[test]
+fn acc_03_a_deletion_that_was_interrupted_goes_on_with_the_groups() {
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Unfinished {
+        #[prost(bool, tag = "4")]
+        erase: bool,
+    }
+    let service = Service::start(Settings::default());
+    let groups = [GroupType::Work, GroupType::Public, GroupType::Avchatroom].map(|kind| service.group(kind, &["anna"]));
+    let put = async |tx: &Tx| -> Result<(), StoreError> {
+        tx.set(keys::unfinished(APP, &user("owner")), Unfinished { erase: true }.encode_to_vec());
+        Ok(())
+    };
+    block_on(service.store.run(Lane::Write, "leave", put)).unwrap();
+    for act in block_on(unfinished::acts(&service.store)).unwrap() {
+        assert_eq!(service.act(act), Ok(Answer::Done));
+    }
+    assert!(groups.iter().all(|group| service.role_of(group, "owner") == GroupRole::None));
+    assert_eq!(kept(&service, "owner"), 0);
+    assert_eq!(block_on(unfinished::acts(&service.store)).unwrap().len(), 0);
+}
