@@ -49,7 +49,8 @@ pub struct SendLimits {
     pub queued_bytes_max: usize,
     /// Acts in one transaction, at the most.
     pub batch_max: usize,
-    /// Bytes that one transaction writes, about, at the most; the last act taken may pass it.
+    /// Bytes that one transaction writes, about, at the most; the last act taken may pass it. Once twice as many are
+    /// counted as it goes on, what follows is left to the next one.
     pub batch_bytes_max: usize,
 }
 
@@ -301,7 +302,7 @@ impl<O: Outbox> Shared<O> {
         };
         let again = runs > 1 || jobs.iter().any(|job| job.returned);
         let staging = Staging::new(tx, self.clock.unix_ms(), again);
-        let bytes_max = if is_fixed { usize::MAX } else { self.limits.batch_bytes_max };
+        let bytes_max = if is_fixed { usize::MAX } else { 2 * self.limits.batch_bytes_max };
         let mut outcomes = stage_all(staging, &jobs, bytes_max).await?;
         if outcomes.len() < jobs.len() {
             jobs = self.put_back(batch, outcomes.len());
