@@ -249,10 +249,8 @@ fn told(client: &mut Client, by: &mut Client) -> Vec<What> {
     let mut told = Vec::new();
     loop {
         match client.next_event() {
-            What::Message(message) if message.group.is_empty() => match message.text() {
-                text if text == mark => return told,
-                _ => {} // was for another device
-            },
+            What::Message(message) if message.group.is_empty() && message.text() == mark => return told,
+            What::Message(message) if message.group.is_empty() => {} // was for another device
             other => told.push(other),
         }
     }
