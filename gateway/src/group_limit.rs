@@ -1,7 +1,7 @@
-//! How many messages one group may be sent, by whomever: a token bucket for each. When there are too many, those of
-//! low priority are refused first, and those of high priority last.
+//! How many messages one group may be sent, by whomever. High priority has a rate of its own, as large as that of all
+//! others: a flood of those takes nothing from it. Of the others those of low priority are refused first.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use ahash::AHashMap;
 use backend::domain::{AppId, GroupId};
@@ -9,12 +9,35 @@ use protocol::message::Priority;
 
 use crate::send_limit::{SendBucket, SendRate};
 
-/// Groups whose buckets are kept; then those are forgotten that are full again.
-const GROUPS_MAX: usize = 100_000;
+/// Groups in one generation of buckets. Two are kept: what was not used for a whole generation is forgotten, and begins
+/// with a full bucket. Ids that are made up can push others out, and cost no more than that.
+const GENERATION_MAX: usize = 50_000;
 
 /// The buckets, by group.
 #[derive(Default)]
-pub struct GroupLimits(Mutex<AHashMap<(AppId, GroupId), Arc<SendBucket>>>);
+pub struct GroupLimits(Mutex<Generations>);
+
+#[derive(Default)]
+struct Generations {
+    young: AHashMap<(AppId, GroupId), Buckets>,
+    old: AHashMap<(AppId, GroupId), Buckets>,
+}
+
+#[derive(Default)]
+struct Buckets {
+    high: SendBucket,
+    others: SendBucket,
+}
+
+impl Generations {
+    fn of(&mut self, key: (AppId, GroupId)) -> &Buckets {
+        if self.young.len() >= GENERATION_MAX && !self.young.contains_key(&key) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        let old = &mut self.old;
+        self.young.entry(key).or_insert_with_key(|key| old.remove(key).unwrap_or_default())
+    }
+}
 
 impl GroupLimits {
     /// Takes a token for a message. Without one: in how many milliseconds there is.
@@ -26,21 +49,16 @@ impl GroupLimits {
         per_second: u32,
         now_us: u64,
     ) -> Result<(), u32> {
-        // A bucket holds a second's messages. Low priority leaves half of it to others; high priority may borrow as much
-        // again.
-        let burst = match priority {
-            Priority::Low => per_second / 2,
-            Priority::Normal => per_second,
-            Priority::High => per_second.saturating_mul(2),
-        };
-        let bucket = {
-            let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if buckets.len() >= GROUPS_MAX {
-                buckets.retain(|_, bucket| bucket.full_at_ms() > now_us / 1_000);
-            }
-            buckets.entry((app, group.clone())).or_default().clone()
+        let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let buckets = generations.of((app, group.clone()));
+        // A bucket holds a second's messages. Low priority leaves half of it to others.
+        let (bucket, burst) = match priority {
+            Priority::Low => (&buckets.others, per_second / 2),
+            Priority::Normal => (&buckets.others, per_second),
+            Priority::High => (&buckets.high, per_second),
         };
         let taken = bucket.take(SendRate::with_burst(per_second, burst), now_us);
+        drop(generations);
         if taken.is_err() {
             metrics::counter!("gateway_group_messages_shed_total").increment(1);
         }
@@ -52,16 +70,40 @@ impl GroupLimits {
 mod tests {
     use super::*;
 
+    fn group(name: &str) -> GroupId {
+        GroupId::new(name).unwrap()
+    }
+
     #[test]
-    fn low_priority_is_refused_first_and_high_priority_last() {
-        let (limits, group) = (GroupLimits::default(), GroupId::new("g").unwrap());
-        let sent =
-            |priority, now_us| (0..1_000).take_while(|_| limits.take(1, &group, priority, 40, now_us).is_ok()).count();
+    fn low_priority_is_refused_first_and_high_priority_has_its_own_rate() {
+        let (limits, group_g) = (GroupLimits::default(), group("g"));
+        let sent = |priority, now_us| {
+            (0..1_000).take_while(|_| limits.take(1, &group_g, priority, 40, now_us).is_ok()).count()
+        };
         assert_eq!(sent(Priority::Low, 0), 20);
         assert_eq!(sent(Priority::Normal, 0), 20);
         assert_eq!(sent(Priority::High, 0), 40);
-        assert!(limits.take(1, &GroupId::new("h").unwrap(), Priority::Low, 40, 0).is_ok(), "each group apart");
-        assert_eq!((sent(Priority::Low, 1_000_000), sent(Priority::Normal, 1_000_000)), (0, 0));
-        assert_eq!(sent(Priority::Normal, 2_000_000), 40, "two seconds have paid for all");
+        assert!(limits.take(1, &group("h"), Priority::Low, 40, 0).is_ok(), "each group apart");
+        // Under a flood that goes on, high priority passes at its rate, second for second.
+        for second in 1..=10 {
+            let now_us = second * 1_000_000;
+            assert_eq!((sent(Priority::Normal, now_us), sent(Priority::Low, now_us)), (40, 0), "second {second}");
+            assert_eq!(sent(Priority::High, now_us), 40, "second {second}");
+        }
+    }
+
+    #[test]
+    fn made_up_groups_take_bounded_room_and_one_in_use_keeps_its_bucket() {
+        let limits = GroupLimits::default();
+        let take = |name: &str| limits.take(1, &group(name), Priority::Normal, 1, 0);
+        assert_eq!(take("real"), Ok(()));
+        for number in 0..GENERATION_MAX * 3 {
+            assert_eq!(take(&format!("x{number}")), Ok(()));
+            if number % 1_000 == 0 {
+                assert!(take("real").is_err(), "it has sent what it may");
+            }
+        }
+        let generations = limits.0.lock().unwrap();
+        assert!(generations.young.len() + generations.old.len() <= 2 * GENERATION_MAX);
     }
 }

@@ -86,8 +86,10 @@ pub fn made(command: CallbackCommand, made: &GroupMade, time_ms: u64) -> Value {
     })
 }
 
-/// Fields of a group: as tips name them, as they are published, and whether they are texts.
-const FIELDS: [(&str, &str, fn(&Bytes) -> Value); 9] = [
+/// A field of a group: as tips name it, as it is published, and how it is told.
+type Told = (&'static str, &'static str, fn(&Bytes) -> Value);
+
+const FIELDS: [Told; 9] = [
     ("name", "Name", text),
     ("introduction", "Introduction", text),
     ("notice", "Notification", text),
