@@ -86,8 +86,11 @@ pub fn made(command: CallbackCommand, made: &GroupMade, time_ms: u64) -> Value {
     })
 }
 
+/// A field as it is published.
+type Publish = fn(&Bytes) -> Value;
+
 /// Fields of a group: as tips name them, as they are published, and whether they are texts.
-const FIELDS: [(&str, &str, fn(&Bytes) -> Value); 9] = [
+const FIELDS: [(&str, &str, Publish); 9] = [
     ("name", "Name", text),
     ("introduction", "Introduction", text),
     ("notice", "Notification", text),
