@@ -86,10 +86,11 @@ pub fn made(command: CallbackCommand, made: &GroupMade, time_ms: u64) -> Value {
     })
 }
 
-/// A field of a group: as tips name it, as it is published, and how it is told.
-type Told = (&'static str, &'static str, fn(&Bytes) -> Value);
+/// A field as it is published.
+type Publish = fn(&Bytes) -> Value;
 
-const FIELDS: [Told; 9] = [
+/// Fields of a group: as tips name them, as they are published, and whether they are texts.
+const FIELDS: [(&str, &str, Publish); 9] = [
     ("name", "Name", text),
     ("introduction", "Introduction", text),
     ("notice", "Notification", text),
