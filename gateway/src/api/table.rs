@@ -278,6 +278,8 @@ those of one application, as published; `api.rate_percent` scales them.
 - Live rooms: `get_members`, `check_members` and `get_online_member_num` know whoever is there through the gateway that
   is called. `Timestamp` of `get_members` counts members. `send_broadcast_msg` reaches whoever is in any live room, as a
   message of no group; it is not kept, and has no `MsgSeq`.
+- `modify_group_member_info`, and lists longer than one change takes (100 users, 20 bans), are several changes: what was
+  done before one that is refused stands. An `Increase` that is repeated counts again.
 - Import of groups: nobody is told, and nobody called back. A message of `import_group_msg` that was imported before
   (`Random`, `SendTime`, sender, content) is the same. One that is earlier than the group or its newest message, or in the
   future, has `Result` 10004; within one second they are taken as they come. Members who were imported before it have
