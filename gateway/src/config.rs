@@ -15,6 +15,8 @@ use std::{
 use backend::domain::retention::Keep;
 use protocol::connection::{FRAME_BYTES_MIN, ServerLimits};
 
+use crate::geo::{GeoConfig, access_points};
+
 /// One configuration key: `section.name`, its default, and what it is for.
 pub struct Key {
     /// `section.name` in the file, `--section-name` as a flag, `GATEWAY_SECTION_NAME` in the environment.
@@ -98,6 +100,55 @@ pub const KEYS: &[Key] = &[
     ),
     key("api.link_hours", "24", "For how long a link to a file of messages holds, in hours."),
     key(
+        "geo.listen",
+        "127.0.0.1:8445",
+        "Address and port of /v1/locate, HTTPS with the certificate of tls.cert: tells clients where to connect. Empty: not served.",
+    ),
+    key("geo.connections_max", "1000", "Connections to it; more are closed at once."),
+    key(
+        "geo.access_points",
+        "[]",
+        "Where clients may connect: a [[geo.access_points]] table for each, with id, addresses ([\"im.example.com:443\"]) and region, and if \
+         need be coordinates ([latitude, longitude]), weight (100), capacity (sessions; 0: not known) and drained (false). Empty: \
+         clients are told to stay where they are.",
+    ),
+    key(
+        "geo.regions",
+        "[]",
+        "Regions beside the catalogue (`gateway locate --regions` prints it), or in place of one: a [[geo.regions]] table for each, with id, \
+         name, country (two letters) and coordinates.",
+    ),
+    key(
+        "geo.here",
+        "",
+        "Which of the access points this gateway is, by its id: how full it is then counts. Empty: none of them.",
+    ),
+    key(
+        "geo.database",
+        "",
+        "IP location database in the MaxMind DB format, by city or by country. Read again when it is replaced. Empty: none.",
+    ),
+    key(
+        "geo.expires_seconds",
+        "300",
+        "For how long clients go by what they were told, in seconds; somewhat less for some, so that they don't all ask at once.",
+    ),
+    key(
+        "geo.locates_per_second",
+        "20",
+        "Times an address (of IPv6, a /64) may ask each second where to connect, five times as often at once. 0: no limit.",
+    ),
+    key(
+        "geo.trusted_proxies",
+        "",
+        "Networks, separated by commas, of proxies whose X-Forwarded-For says who asks /v1/locate. Empty: nobody's does.",
+    ),
+    key(
+        "geo.check_seconds",
+        "10",
+        "How often it is checked that access points take connections, in seconds; after three failures clients are sent elsewhere. 0: never.",
+    ),
+    key(
         "callbacks.ca_file",
         "",
         "Certificates, PEM, of authorities that webhook receivers are trusted by, beside the public ones. Empty: only those.",
@@ -166,6 +217,7 @@ pub struct Config {
     pub app_file: Option<PathBuf>,
     pub admin_listen: SocketAddr,
     pub api: ApiConfig,
+    pub geo: GeoConfig,
     pub callbacks_ca_file: Option<PathBuf>,
     pub store_engine: StoreEngine,
     pub store_path: PathBuf,
@@ -309,6 +361,7 @@ impl Values {
             app_file,
             admin_listen: self.parse("admin.listen", "an address like 127.0.0.1:8080")?,
             api: self.api()?,
+            geo: self.geo()?,
             callbacks_ca_file: path("callbacks.ca_file"),
             store_engine: self.store_engine()?,
             store_path: path("store.path").ok_or_else(|| self.wrong("store.path", "a folder"))?,
@@ -365,6 +418,40 @@ impl Values {
             write_stall_ms_max: self.number("api.write_stall_ms_max", 100, 3_600_000)?,
             rate_percent: self.number("api.rate_percent", 0, 1_000_000)?,
             link_hours: self.number("api.link_hours", 1, 168)?,
+        })
+    }
+
+    fn geo(&self) -> Result<GeoConfig, ConfigError> {
+        let of = |name: &str, wrong: String| ConfigError(format!("{name}: {wrong}"));
+        let regions =
+            access_points::read_regions(self.text("geo.regions")).map_err(|wrong| of("geo.regions", wrong))?;
+        let points = access_points::read(self.text("geo.access_points"), &regions);
+        let access_points = points.map_err(|wrong| of("geo.access_points", wrong))?;
+        let here = self.text("geo.here").to_owned();
+        if !here.is_empty() && !access_points.iter().any(|point| point.id == here) {
+            return Err(self.wrong("geo.here", "the id of one of geo.access_points"));
+        }
+        let listen = match self.text("geo.listen") {
+            "" => None,
+            _ => Some(self.parse("geo.listen", "an address like 127.0.0.1:8445, or empty")?),
+        };
+        let proxies = self.text("geo.trusted_proxies").split(',').map(str::trim).filter(|text| !text.is_empty());
+        let trusted_proxies = proxies
+            .map(|text| {
+                text.parse().map_err(|_| self.wrong("geo.trusted_proxies", "networks like 10.0.0.0/8, 2001:db8::/32"))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(GeoConfig {
+            listen,
+            connections_max: self.number("geo.connections_max", 1, 1_000_000)?,
+            access_points,
+            regions,
+            here,
+            database: Some(self.text("geo.database")).filter(|text| !text.is_empty()).map(PathBuf::from),
+            expires_seconds: self.number("geo.expires_seconds", 1, 86_400)?,
+            locates_per_second: self.number("geo.locates_per_second", 0, 1_000_000)?,
+            trusted_proxies,
+            check_seconds: self.number("geo.check_seconds", 0, 3_600)?,
         })
     }
 
@@ -425,6 +512,10 @@ impl Config {
         if [self.client_listen, self.admin_listen].contains(&self.api.listen) && self.api.listen.port() != 0 {
             return Err(values.wrong("api.listen", "another address than client.listen and admin.listen"));
         }
+        let others = [self.client_listen, self.admin_listen, self.api.listen];
+        if self.geo.listen.is_some_and(|listen| others.contains(&listen) && listen.port() != 0) {
+            return Err(values.wrong("geo.listen", "another address than client.listen, admin.listen and api.listen"));
+        }
         Ok(self)
     }
 }
@@ -469,8 +560,8 @@ pub fn template() -> String {
             section = key_section;
             let _ = write!(text, "\n[{section}]\n");
         }
-        let quoted = key.default.parse::<u64>().is_err() && key.default.parse::<bool>().is_err();
-        let default = if quoted { format!("\"{}\"", key.default) } else { key.default.to_owned() };
+        let plain = key.default.parse::<u64>().is_ok() || key.default.parse::<bool>().is_ok() || key.default == "[]";
+        let default = if plain { key.default.to_owned() } else { format!("\"{}\"", key.default) };
         let _ = write!(text, "\n# {}\n#{name} = {default}\n", key.meaning);
     }
     text
@@ -519,11 +610,30 @@ mod tests {
             (&[("client.heartbeat_ms", "400000")], "client.heartbeat_ms is \"400000\""),
             (&[("admin.listen", "127.0.0.1:8443")], "admin.listen is \"127.0.0.1:8443\""),
             (&[("api.listen", "127.0.0.1:8080")], "api.listen is \"127.0.0.1:8080\""),
+            (&[("geo.listen", "127.0.0.1:8444")], "geo.listen is \"127.0.0.1:8444\""),
+            (&[("geo.here", "sg")], "geo.here is \"sg\", but must be the id of one of geo.access_points"),
+            (&[("geo.access_points", "[{ id = \"a\" }]")], "geo.access_points: missing field"),
+            (&[("geo.trusted_proxies", "10.0.0.0/8, x")], "geo.trusted_proxies is \"10.0.0.0/8, x\""),
             (&[("nonsense", "1")], "nonsense is no configuration key"),
         ] {
             let error = check(pairs).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn geo_02_access_points_stand_in_tables_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.toml");
+        let text = "[geo]\nhere = \"b\"\n[[geo.regions]]\nid = \"moon\"\ncountry = \"US\"\ncoordinates = [0.0, 1.5]\n\
+                    [[geo.access_points]]\nid = \"a\"\naddresses = [\"a.example.com:443\"]\nregion = \"japan\"\n\
+                    [[geo.access_points]]\nid = \"b\"\naddresses = [\"b.example.com:443\"]\nregion = \"moon\"\ncapacity = 5\n";
+        std::fs::write(&path, text).unwrap();
+        let mut values = Values::default();
+        values.read_file(&path).unwrap();
+        let geo = values.check().unwrap().geo;
+        let ids: Vec<_> = geo.access_points.iter().map(|point| (point.id.as_str(), point.capacity)).collect();
+        assert_eq!((ids, geo.here.as_str(), geo.regions.len()), (vec![("a", 0), ("b", 5)], "b", 31));
     }
 
     #[test]

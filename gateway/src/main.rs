@@ -2,7 +2,8 @@
 //!
 //! - [`service`]: start, run, stop. [`config`], [`limits`], [`development`], [`application`]: what a start needs.
 //! - [`shard`]: one core with its connections. [`mailbox`], [`router`], [`homes`]: between cores.
-//! - [`api`]: the server API, on threads of its own.
+//! - [`api`]: the server API, on threads of its own, over [`https`].
+//! - [`geo`]: where clients should connect.
 //! - [`present`]: who of a group is there. [`rooms`]: who is in live rooms. [`policy`]: which devices exclude each other. [`send_limit`]: how many messages a user may send.
 //! - [`announcer`]: tells announcements to the users of this node.
 //! - [`applications`]: their settings as this process knows them. [`control`], [`app_tool`]: `gateway app`.
@@ -25,8 +26,10 @@ mod control;
 mod development;
 mod errors;
 mod figures;
+mod geo;
 mod group_limit;
 mod homes;
+mod https;
 mod limits;
 mod mailbox;
 mod metrics;
@@ -49,7 +52,7 @@ use std::{
     sync::mpsc,
 };
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::{
     config::{CONFIG_FILE_VARIABLE, Config, ConfigError, KEYS, Values, environment_name, flag_name, short_flags},
@@ -81,6 +84,7 @@ fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
                 app_tool::run(name, arguments, &configuration(arguments)?)?;
             }
         }
+        Some(("locate", arguments)) => print!("{}", explain_locating(arguments)?),
         Some(("store", arguments)) => return look_at_store(arguments),
         _ => start(configuration(matches)?)?,
     }
@@ -118,6 +122,32 @@ fn command_line() -> Command {
                         .help("The application's number"),
                 ),
         )
+        .subcommand(
+            Command::new("locate")
+                .about("Explain, term by term, where a client with an address is told to connect")
+                .arg(
+                    Arg::new("ip")
+                        .long("ip")
+                        .required_unless_present("regions")
+                        .value_parser(clap::value_parser!(std::net::IpAddr))
+                        .help("The client's address"),
+                )
+                .arg(Arg::new("current").long("current").value_name("ID").help("The access point where it is"))
+                .arg(
+                    Arg::new("failed")
+                        .long("failed")
+                        .value_name("ID")
+                        .action(ArgAction::Append)
+                        .help("An access point to be taken as out of order; may be given more than once"),
+                )
+                .arg(
+                    Arg::new("regions")
+                        .long("regions")
+                        .action(ArgAction::SetTrue)
+                        .help("Print the regions there are: id, country, coordinates, name"),
+                )
+                .args(configuration_arguments(is_geo_key)),
+        )
         .subcommand(app_tool::command(&configuration_arguments(is_store_key)))
         .subcommand(
             Command::new("store")
@@ -137,6 +167,21 @@ fn command_line() -> Command {
                         .args(configuration_arguments(is_store_key)),
                 ),
         )
+}
+
+/// What `gateway locate` was asked.
+fn explain_locating(arguments: &ArgMatches) -> anyhow::Result<String> {
+    let config = configuration(arguments)?.geo;
+    let Some(&ip) = arguments.get_one::<std::net::IpAddr>("ip") else {
+        return Ok(geo::explain::regions(&config.regions));
+    };
+    let current = arguments.get_one::<String>("current").cloned().unwrap_or_default();
+    let failed = arguments.get_many::<String>("failed").unwrap_or_default().cloned().collect();
+    geo::explain::decision(&config, &geo::explain::Question { ip, current, failed })
+}
+
+fn is_geo_key(name: &str) -> bool {
+    name.starts_with("geo.")
 }
 
 fn is_store_key(name: &str) -> bool {

@@ -72,6 +72,17 @@ fn describe() {
         "gateway_api_connections_refused_total",
         "Connections to the server API closed because of api.connections_max."
     );
+    describe_counter!("gateway_locates_total", "Clients told where to connect, by way: https or protocol.");
+    describe_counter!(
+        "gateway_locates_refused_total",
+        "Questions where to connect that were refused because their address asks too often, by way."
+    );
+    describe_counter!("gateway_round_trips_total", "Round trips that clients have measured, by whether they counted.");
+    describe_gauge!("gateway_locate_connections", "Connections to /v1/locate now.");
+    describe_counter!(
+        "gateway_locate_connections_refused_total",
+        "Connections to /v1/locate closed because of geo.connections_max."
+    );
     describe_counter!("gateway_api_files_total", "Files of messages asked for by their links, by HTTP status.");
     describe_counter!("gateway_announcements_told_total", "Messages that told users an announcement.");
     describe_histogram!("send_batch_messages", "Sends that shared a transaction.");

@@ -37,8 +37,9 @@ use crate::{
     control,
     development::{self, Development},
     figures::{Adding, Figures},
+    geo::{self, Geo},
     group_limit::GroupLimits,
-    limits,
+    https, limits,
     mailbox::Mail,
     metrics,
     router::{Origin, Router},
@@ -72,13 +73,17 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let cores = core_count(config.cores)?;
     let files = Files::prepare(&config)?;
     let tls_config = files.tls_config(protocol::ALPN)?;
-    let api_tls_config = files.tls_config(api::server::ALPN)?;
+    let api_tls_config = files.tls_config(https::ALPN)?;
     let listeners = bind_clients(config.client_listen, cores)?;
     let client_address = listeners.first().map_or(Ok(config.client_listen), local_address)?;
     let admin_listener = admin::bind(config.admin_listen)?;
     let admin_address = admin_listener.local_addr()?;
     let api_listener = api::server::bind(config.api.listen)?;
     let api_address = api_listener.local_addr()?;
+    let geo = Arc::new(Geo::open(config.geo.clone(), random()?)?);
+    let bind_locate = |address| https::bind("geo.listen", address, "--geo-listen");
+    let locate_listener = config.geo.listen.map(bind_locate).transpose()?;
+    let locate_address = locate_listener.as_ref().map(TcpListener::local_addr).transpose()?;
 
     if config.tls.is_none() && !client_address.ip().is_loopback() {
         tracing::warn!(%client_address, "development certificate and application on an address that others may reach; name tls.cert, tls.key and app.file");
@@ -124,6 +129,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         callbacks,
         store_id,
         router,
+        geo,
         figures: figures.clone(),
         arrivals,
         tls: ArcSwap::new(tls_config),
@@ -142,7 +148,11 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         StoreEngine::Fdb { .. } => None,
     };
     let ended = start_cores(&shared, listeners)?;
-    let api = api::server::serve(api_listener, shared.clone())?;
+    let mut sites = vec![api::server::serve(api_listener, shared.clone())?];
+    if let Some(listener) = locate_listener {
+        sites.push(geo::http::serve(listener, shared.clone())?);
+    }
+    geo::checks::start(&shared.geo).context("starting the checks of access points")?;
     let retention = start_retention(&shared)?;
     let adding = Adding::start(figures, shared.store.clone(), shared.clock.clone()).context("starting the figures")?;
     let (look, told) = (retention.waker(), shared.callbacks.clone());
@@ -154,13 +164,14 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     shared.ready.store(true, Ordering::Release);
     say(&format!(
         "gateway ready: client tls://{client_address}, admin http://{admin_address}, store {} at {}, {cores} cores\n\
-         server API https://{api_address}/v4/\n",
+         server API https://{api_address}/v4/\n{}",
         shared.store.engine_name(),
-        store_place(&shared.config).display()
+        store_place(&shared.config).display(),
+        locate_address.map_or_else(String::new, |address| format!("locate https://{address}{}\n", geo::http::PATH))
     ));
     go_on_with_unfinished(&shared);
     announcer::start(shared.clone(), arrived).context("starting the announcer")?;
-    let result = serve(&shared, &files, &signals, &ended, cores, &api);
+    let result = serve(&shared, &files, &signals, &ended, cores, &sites);
     following.stop();
     asking.stop();
     adding.stop();
@@ -251,9 +262,13 @@ impl Files {
 
 /// Two stores that were new at the same time must not get the same name.
 fn store_seed() -> anyhow::Result<u64> {
-    let mut random = [0u8; 8];
+    random().map(u64::from_le_bytes)
+}
+
+fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut random = [0u8; N];
     getrandom::fill(&mut random).map_err(|error| anyhow!("no randomness: {error}"))?;
-    Ok(u64::from_le_bytes(random))
+    Ok(random)
 }
 
 fn core_count(wanted: usize) -> anyhow::Result<usize> {
@@ -393,13 +408,13 @@ fn serve(
     signals: &mpsc::Receiver<Signal>,
     ended: &mpsc::Receiver<CoreEnd>,
     cores: usize,
-    api: &api::server::Server,
+    sites: &[https::Server],
 ) -> anyhow::Result<()> {
     const POLL: Duration = Duration::from_millis(50);
     loop {
         match signals.recv_timeout(POLL) {
             Ok(Signal::Reload) => reload(shared, files),
-            Ok(Signal::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return drain(shared, ended, cores, api),
+            Ok(Signal::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return drain(shared, ended, cores, sites),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
         if let Ok((index, result)) = ended.try_recv() {
@@ -414,7 +429,7 @@ fn serve(
 }
 
 fn reload(shared: &Shared, files: &Files) {
-    let both = || Ok((files.tls_config(protocol::ALPN)?, files.tls_config(api::server::ALPN)?));
+    let both = || Ok((files.tls_config(protocol::ALPN)?, files.tls_config(https::ALPN)?));
     match files.check_tls(&shared.config).and_then(|()| both()) {
         Ok((config, api_config)) => {
             shared.tls.store(config);
@@ -429,7 +444,7 @@ fn drain(
     shared: &Shared,
     ended: &mpsc::Receiver<CoreEnd>,
     cores: usize,
-    api: &api::server::Server,
+    sites: &[https::Server],
 ) -> anyhow::Result<()> {
     tracing::info!(
         connections = shared.connections.load(Ordering::Relaxed),
@@ -438,8 +453,8 @@ fn drain(
     shared.ready.store(false, Ordering::Release);
     let limit = Duration::from_millis(shared.config.drain_ms_max) + STOP_GRACE;
     // First what may ask the cores something.
-    api.drain();
-    api.wait(limit);
+    sites.iter().for_each(https::Server::drain);
+    sites.iter().for_each(|site| site.wait(limit));
     for mailbox in shared.router.mailboxes() {
         mailbox.put(Mail::Drain);
     }

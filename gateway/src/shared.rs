@@ -21,7 +21,7 @@ use protocol::{connection::ServerLimits, message::Priority};
 use rustls::ServerConfig;
 
 use crate::{
-    announcer::Arrivals, applications::Applications, callbacks::Callbacks, config::Config, figures::Figures,
+    announcer::Arrivals, applications::Applications, callbacks::Callbacks, config::Config, figures::Figures, geo::Geo,
     group_limit::GroupLimits, router::Router,
 };
 
@@ -46,6 +46,8 @@ pub struct Shared {
     pub router: Router,
     /// How much groups are sent.
     pub group_limits: GroupLimits,
+    /// Where clients should connect.
+    pub geo: Arc<Geo>,
     /// What applications' figures are made of.
     pub figures: Figures,
     /// Who has logged in while something is announced.

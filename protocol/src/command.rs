@@ -11,6 +11,8 @@ pub enum Access {
     AfterLogin,
     /// Once logged in, guests too.
     ByGuests,
+    /// Before login and after.
+    AtAnyTime,
 }
 
 impl Access {
@@ -20,6 +22,7 @@ impl Access {
             Access::BeforeLogin => "before login",
             Access::AfterLogin => "after login",
             Access::ByGuests => "by guests",
+            Access::AtAnyTime => "at any time",
         }
     }
 }
@@ -90,6 +93,10 @@ command_table! {
     SubscribePresence = 6, "subscribe_presence", AfterLogin, SubscribePresence => SubscribePresenceReply;
     /// Logs in without an account, to receive in live rooms.
     GuestLogin = 7, "guest_login", BeforeLogin, GuestLogin => LoginReply;
+    /// Asks where to connect.
+    Locate = 8, "locate", AtAnyTime, Locate => LocateReply;
+    /// Says how long round trips to access points take.
+    ReportRoundTrips = 9, "report_round_trips", ByGuests, ReportRoundTrips => Done;
     /// Stores a message.
     Send = 16, "send", AfterLogin, Send => SendReply;
     /// Reads the event log behind a cursor.

@@ -97,8 +97,8 @@ impl Default for Builder {
     fn default() -> Self {
         let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
         let data = folder.path().join("data");
-        let flags = [("client-listen", "127.0.0.1:0"), ("admin-listen", "127.0.0.1:0"), ("api-listen", "127.0.0.1:0")];
-        let flags = flags.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let flags = ["client-listen", "admin-listen", "api-listen", "geo-listen"];
+        let flags = flags.map(|name| (name.to_owned(), "127.0.0.1:0".to_owned())).into();
         // Most tests are not about devices that exclude each other.
         let instances = ["android", "iphone", "ipad", "windows", "mac", "web", "linux"].map(|name| (name, 100));
         let instances: BTreeMap<_, _> = instances.into();
@@ -208,11 +208,14 @@ impl Builder {
         let api_line = process.line().unwrap_or_default();
         let api = api_line.strip_prefix("server API https://").and_then(|rest| rest.strip_suffix("/v4/"));
         let api = api.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("not its line: {api_line}"));
+        let locate_line = if self.serves_locate() { process.line().unwrap_or_default() } else { String::new() };
+        let locate = locate_line.strip_prefix("locate ").map(str::to_owned);
+        assert_eq!(locate.is_some(), self.serves_locate(), "not its line: {locate_line}");
         let flag =
             |name: &str| self.flags.iter().find(|(known, _)| known == name).map(|(_, value)| PathBuf::from(value));
         let app = App::read(&flag("app-file").unwrap_or_else(|| self.data.join("dev/app.json")));
         let certificate = flag("tls-cert").unwrap_or_else(|| self.data.join("dev/cert.pem"));
-        Gateway { process, builder: self, ready_line, client, admin, api, app, certificate }
+        Gateway { process, builder: self, ready_line, client, admin, api, locate, app, certificate }
     }
 
     /// Writes the settings into the application file of a development start, which is made if need be.
@@ -268,6 +271,19 @@ impl Builder {
             true => Ok(serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no JSON: {output:?}"))),
             false => Err(error),
         }
+    }
+
+    /// Runs `gateway locate …` with the same settings; what it printed, or what it said was wrong.
+    pub fn locate(&self, arguments: &[&str]) -> Result<String, String> {
+        let of_geo = self.flags.iter().filter(|(name, _)| name.starts_with("geo-"));
+        let flags = of_geo.flat_map(|(name, value)| [format!("--{name}"), value.clone()]);
+        let output = self.tool().arg("locate").args(arguments).args(flags).output().expect("it starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    fn serves_locate(&self) -> bool {
+        self.flags.iter().any(|(name, value)| name == "geo-listen" && !value.is_empty())
     }
 
     fn gateway(&self) -> PathBuf {
@@ -332,6 +348,7 @@ pub struct Gateway {
     client: SocketAddr,
     admin: SocketAddr,
     api: SocketAddr,
+    locate: Option<String>,
     app: App,
     certificate: PathBuf,
 }
@@ -424,6 +441,11 @@ impl Gateway {
     /// The server API, used by the administrator.
     pub fn api(&self) -> Api {
         Api::new(self.api, &self.certificate, &self.app, "administrator")
+    }
+
+    /// Where clients ask by HTTPS where to connect; `None`: nowhere.
+    pub fn locate_url(&self) -> Option<&str> {
+        self.locate.as_deref()
     }
 
     /// The certificate it shows.

@@ -6,6 +6,7 @@
 //! - [`Api`]: an application's own server: calls of the server API.
 //! - [`Wire`]: TLS and bytes, for everything a client should not do.
 //! - [`Receiver`]: an application's own server, which is asked and told.
+//! - [`mmdb`]: location databases, written for tests.
 //! - [`Seed`]: randomness that can be replayed.
 //!
 //! Everything blocks, and every wait has a deadline ([`PATIENCE`]) after which the test fails: a hang is
@@ -20,6 +21,7 @@ mod devices;
 mod features;
 mod gateway;
 mod groups;
+pub mod mmdb;
 mod people;
 mod process;
 mod receiver;

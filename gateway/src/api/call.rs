@@ -5,8 +5,6 @@
 //! stranger's body is read, so that the answer reaches its client, and not kept.
 
 use std::{
-    convert::Infallible,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,7 +21,7 @@ use backend::{
 };
 use bytes::Bytes;
 use futures::Stream;
-use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body, Frame, Incoming},
@@ -39,7 +37,9 @@ use super::{
     files,
     table::{self, Row},
 };
+pub use crate::https::Reply;
 use crate::{
+    https::Ends,
     send_limit::{SendBucket, SendRate},
     shared::Shared,
 };
@@ -88,13 +88,6 @@ impl Api {
     }
 }
 
-/// The two ends of a connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Ends {
-    pub local: SocketAddr,
-    pub remote: SocketAddr,
-}
-
 /// A call that may be made, for its handler.
 pub struct Call<'a> {
     pub api: &'a Arc<Api>,
@@ -137,9 +130,6 @@ impl Call<'_> {
         self.start_from(act, self.caller())
     }
 }
-
-/// An answer.
-pub type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// Answers a request.
 pub async fn answer(api: &Arc<Api>, ends: Ends, request: Request<Incoming>) -> Reply {

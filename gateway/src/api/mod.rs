@@ -14,7 +14,7 @@ mod accounts;
 mod announcements;
 mod answers;
 mod beijing;
-mod call;
+pub mod call;
 mod codes;
 mod config;
 mod contacts;

@@ -2,7 +2,7 @@
 //!
 //! - [`connection`]: one client's socket, TLS and protocol, as a poll function.
 //! - [`requests`]: what each command does: [`acts`] that change something, [`pages`] that read, [`people`] for
-//!   profiles and friends.
+//!   profiles and friends, [`routing`] for where to connect.
 //! - [`session`]: a logged-in device and its place in the event log.
 //! - [`online`]: who is online, for the users whose home is this core; [`followers`]: who is told of it.
 //! - [`devices`], [`presence`]: what clients ask about these, and how their home answers.
@@ -22,6 +22,7 @@ mod pages;
 mod people;
 mod presence;
 mod requests;
+mod routing;
 mod session;
 
 use std::{

@@ -3,6 +3,7 @@
 //! - [`acts`]: what changes something goes to the act queue and is answered by mail.
 //! - [`people`]: either, for profiles and friends.
 //! - [`pages`]: what reads waits in a task of its own.
+//! - [`routing`]: where to connect.
 //! - [`devices`], [`presence`]: what the user's home core knows, or another's, is asked by mail.
 //!
 //! Nothing here blocks or decides: the domain decides, on the store's threads.
@@ -34,7 +35,7 @@ use protocol::{
 use super::{
     acts::{self, ToKind},
     connection::Connection,
-    devices, groups, pages, people, presence,
+    devices, groups, pages, people, presence, routing,
     session::Session,
 };
 use crate::{
@@ -104,6 +105,8 @@ pub(super) fn handle(connection: &Rc<Connection>, request: u32, command: Command
             decode(payload).and_then(|wish| presence::start_subscribe(connection, request, &wish))
         }
         Command::GuestLogin => decode(payload).and_then(|login| start_guest_login(connection, request, &login)),
+        Command::Locate => decode(payload).and_then(|asked| routing::locate(connection, request, &asked)),
+        Command::ReportRoundTrips => decode(payload).and_then(|report| routing::report(connection, request, report)),
         Command::CreateGroup => decode(payload).and_then(|asked| groups::create(connection, request, asked)),
         Command::UpdateGroup => change::<UpdateGroup>(connection, request, payload),
         Command::DissolveGroup => change::<DissolveGroup>(connection, request, payload),
@@ -172,6 +175,7 @@ fn start_login(connection: &Rc<Connection>, request: u32, login: Login) -> Resul
                 let reply = LoginReply {
                     server_time_ms: connection.core.shared.clock.unix_ms(),
                     store: connection.core.shared.store_id.clone(),
+                    locate: routing::is_much_better_elsewhere(&connection),
                 };
                 connection.with_protocol(|protocol| protocol.respond(request, &reply));
             }
@@ -204,7 +208,11 @@ fn start_guest_login(connection: &Rc<Connection>, request: u32, login: &GuestLog
                 let session = Session::guest(app, user, home, caller);
                 if connection.logged_in(session) {
                     connection.core.metrics.logins.increment(1);
-                    let reply = LoginReply { server_time_ms: clock.unix_ms(), store: store_id.clone() };
+                    let reply = LoginReply {
+                        server_time_ms: clock.unix_ms(),
+                        store: store_id.clone(),
+                        locate: routing::is_much_better_elsewhere(&connection),
+                    };
                     connection.with_protocol(|protocol| protocol.respond(request, &reply));
                 }
             }

@@ -39,6 +39,7 @@ decoders! {
     AnswerGroupApplication GetGroupApplications GetGroupApplicationsReply UpdateGroupAttributes GetGroupAttributes
     GroupAttributes UpdateGroupCounter GetGroupCounters GroupCounters GetGroupReceipts GetGroupReceiptsReply
     GetGroupOnline GetGroupOnlineReply GroupPush
+    Locate LocateReply ReportRoundTrips
 }
 
 fuzz_target!(|input: (u8, &[u8])| {

@@ -6,7 +6,7 @@ use protocol::{
     command::Command,
     connection::{OUTPUT_BYTES_HIGH, ServerEvent, ServerLimits},
     frame::{Kind, Prefix},
-    message::{GoAway, Hello, LoginReply, SendReply},
+    message::{GoAway, Hello, Locate, LocateReply, LoginReply, ReportRoundTrips, SendReply},
 };
 
 use crate::support::*;
@@ -59,6 +59,28 @@ fn one_login_at_a_time() {
     assert_eq!(server.poll(), None);
     let answers: Vec<_> = frames(&mut server).iter().map(answer).collect();
     assert_eq!(answers, [(1, ErrorCode::USERSIG_EXPIRED), (2, ErrorCode(0)), (3, ErrorCode::ALREADY_LOGGED_IN)]);
+}
+
+/// Where to connect is asked before login and after; what was measured is said after.
+#[test]
+fn geo_02_locate_is_taken_at_any_time() {
+    let mut server = welcomed(ServerLimits::default());
+    let asks = |ids: [u32; 2]| {
+        let report = request_bytes(ids[1], Command::ReportRoundTrips, &ReportRoundTrips::default());
+        [request_bytes(ids[0], Command::Locate, &Locate::default()), report].concat()
+    };
+    server.receive(START, &asks([1, 2]));
+    assert!(matches!(server.poll(), Some(ServerEvent::Request { id: 1, command: Command::Locate, .. })));
+    server.respond(1, &LocateReply::default());
+    assert_eq!(server.poll(), None);
+    let answers: Vec<_> = frames(&mut server).iter().map(answer).collect();
+    assert_eq!(answers, [(1, ErrorCode(0)), (2, ErrorCode::NOT_LOGGED_IN)]);
+    server.receive(START, &[login_bytes(3), asks([4, 5]).into()].concat());
+    server.poll();
+    server.guest_logged_in(START);
+    server.respond(3, &LoginReply::default());
+    assert!(matches!(server.poll(), Some(ServerEvent::Request { id: 4, command: Command::Locate, .. })));
+    assert!(matches!(server.poll(), Some(ServerEvent::Request { id: 5, command: Command::ReportRoundTrips, .. })));
 }
 
 #[test]

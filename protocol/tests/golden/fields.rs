@@ -72,6 +72,7 @@ payloads! {
     AnswerGroupApplication GetGroupApplications GetGroupApplicationsReply UpdateGroupAttributes GetGroupAttributes
     GroupAttributes UpdateGroupCounter GetGroupCounters GroupCounters GetGroupReceipts GetGroupReceiptsReply
     GetGroupOnline GetGroupOnlineReply GroupPush
+    Locate LocateReply ReportRoundTrips
 }
 
 impl Payload {

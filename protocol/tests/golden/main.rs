@@ -20,6 +20,7 @@ mod groups;
 mod invalid;
 mod messaging;
 mod people;
+mod places;
 
 use std::{collections::BTreeSet, sync::Once};
 

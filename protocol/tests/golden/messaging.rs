@@ -14,13 +14,13 @@ use crate::{
     fields::Payload,
     format::{FrameVector, hex},
     frames::{TIME_MS, body, decode_only, event, id16, message, noted, position, push, request, response, vector},
-    groups, people,
+    groups, people, places,
 };
 
 pub(crate) fn frames() -> impl Iterator<Item = FrameVector> {
     let all =
         [devices(), presence(), sending(), changing(), reading(), conversations(), blacklist(), events(), pushes()];
-    let all = all.into_iter().chain([people::frames(), groups::frames()]);
+    let all = all.into_iter().chain([people::frames(), groups::frames(), places::frames()]);
     all.flatten()
 }
 
@@ -57,7 +57,8 @@ fn devices() -> Vec<FrameVector> {
         device: "desk".into(),
         background: true,
     };
-    let logged_in = LoginReply { server_time_ms: TIME_MS, store: Bytes::from_static(&[1, 2, 3, 4, 5, 6, 7, 8]) };
+    let store = Bytes::from_static(&[1, 2, 3, 4, 5, 6, 7, 8]);
+    let logged_in = LoginReply { server_time_ms: TIME_MS, store, ..Default::default() };
     let list = vec![
         device(u64::MAX, Platform::Iphone, "iphone-1", true),
         device(2, Platform::Unknown, "", false),

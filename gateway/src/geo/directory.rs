@@ -1,0 +1,134 @@
+//! The access points that there are, and how each is.
+//!
+//! **The one seam to where they come from.** Today the configuration names them, this node checks whether they can be
+//! reached ([`super::checks`]), and says how many sessions it has itself. Rows of nodes in the store will call
+//! [`Directory::set`] and [`Node::report`] in the same way.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+};
+
+use arc_swap::ArcSwap;
+
+use super::{access_points::AccessPoint, measured, score::Status};
+
+/// Sessions of an access point that has said nothing.
+const NOT_SAID: u64 = u64::MAX;
+
+/// An access point, and how it is.
+#[derive(Debug)]
+pub struct Node {
+    pub point: AccessPoint,
+    /// Its name among measurements.
+    pub key: u64,
+    healthy: AtomicBool,
+    /// Checks that have failed since one succeeded.
+    failures: AtomicU32,
+    sessions: AtomicU64,
+    /// Sessions it may have, by its own account.
+    capacity: AtomicU64,
+}
+
+impl Node {
+    /// One of which nothing but good is known.
+    pub fn new(point: AccessPoint) -> Self {
+        let (key, capacity) = (measured::key(&point.id), point.capacity.into());
+        Node { point, key, healthy: true.into(), failures: 0.into(), sessions: NOT_SAID.into(), capacity }
+    }
+
+    /// How it is, as far as is known.
+    pub fn status(&self) -> Status {
+        let (sessions, capacity) = (self.sessions.load(Ordering::Relaxed), self.capacity.load(Ordering::Relaxed));
+        let load = (sessions != NOT_SAID && capacity > 0).then_some((sessions, capacity));
+        Status { healthy: self.healthy.load(Ordering::Relaxed), load }
+    }
+
+    /// Takes whether it can be entered. Returns whether that is news.
+    pub fn set_healthy(&self, healthy: bool) -> bool {
+        self.healthy.swap(healthy, Ordering::Relaxed) != healthy
+    }
+
+    /// Takes whether a check has reached it; after `failures_max` that have not it is unhealthy, until one has.
+    /// Returns how it is, if that is news.
+    pub fn checked(&self, reached: bool, failures_max: u32) -> Option<bool> {
+        let failures = if reached { 0 } else { self.failures.load(Ordering::Relaxed).saturating_add(1) };
+        self.failures.store(failures, Ordering::Relaxed);
+        let is_healthy = match reached {
+            true => true,
+            false if failures >= failures_max => false,
+            false => return None,
+        };
+        self.set_healthy(is_healthy).then_some(is_healthy)
+    }
+
+    /// Takes how many sessions it has, and may have; the operator's word on the latter counts more.
+    pub fn report(&self, sessions: u64, capacity: u64) {
+        self.sessions.store(sessions, Ordering::Relaxed);
+        if self.point.capacity == 0 {
+            self.capacity.store(capacity, Ordering::Relaxed);
+        }
+    }
+}
+
+/// All access points.
+#[derive(Debug)]
+pub struct Directory(ArcSwap<Vec<Arc<Node>>>);
+
+impl Directory {
+    /// With these.
+    pub fn new(points: Vec<AccessPoint>) -> Self {
+        let directory = Directory(ArcSwap::default());
+        directory.set(points);
+        directory
+    }
+
+    /// From now on there are these. What is known of those that stay as they are is kept.
+    pub fn set(&self, points: Vec<AccessPoint>) {
+        let before = self.nodes();
+        let known = |point: &AccessPoint| before.iter().find(|node| node.point == *point).cloned();
+        let nodes = points.into_iter().map(|point| known(&point).unwrap_or_else(|| Arc::new(Node::new(point))));
+        self.0.store(Arc::new(nodes.collect()));
+    }
+
+    /// All there are.
+    pub fn nodes(&self) -> Arc<Vec<Arc<Node>>> {
+        self.0.load_full()
+    }
+
+    /// The one called `id`.
+    pub fn node(&self, id: &str) -> Option<Arc<Node>> {
+        self.0.load().iter().find(|node| node.point.id == id).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::place::Place, *};
+
+    fn point(id: &str, capacity: u64) -> AccessPoint {
+        let (id, place) = (id.to_owned(), Place::at(0.0, 0.0));
+        let addresses = vec!["a:1".to_owned()];
+        AccessPoint { id, addresses, region: "usa".into(), place, weight: 100, capacity, drained: false }
+    }
+
+    #[test]
+    fn geo_03_what_is_known_of_a_node_outlives_changes_of_others() {
+        let directory = Directory::new(vec![point("a", 0), point("b", 50)]);
+        let [a, b] = ["a", "b"].map(|id| directory.node(id).unwrap());
+        assert_eq!(a.status(), Status { healthy: true, load: None });
+        assert!(a.set_healthy(false) && !a.set_healthy(false));
+        assert_eq!(b.checked(false, 2), None);
+        assert_eq!((b.checked(false, 2), b.checked(false, 2)), (Some(false), None));
+        assert_eq!((b.checked(true, 2), b.checked(true, 2)), (Some(true), None));
+        a.report(7, 100);
+        b.report(7, 100);
+        assert_eq!((a.status().load, b.status().load), (Some((7, 100)), Some((7, 50))), "the operator's word counts");
+        let drained = AccessPoint { drained: true, ..point("b", 50) };
+        directory.set(vec![point("a", 0), drained, point("c", 0)]);
+        assert_eq!(directory.node("a").unwrap().status(), Status { healthy: false, load: Some((7, 100)) });
+        assert_eq!(directory.node("b").unwrap().status().load, None);
+        assert_eq!(directory.nodes().len(), 3);
+        assert!(directory.node("d").is_none());
+    }
+}

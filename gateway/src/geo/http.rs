@@ -1,0 +1,144 @@
+//! `GET /v1/locate`: where to connect, for clients that do not speak the protocol yet.
+//!
+//! Nobody logs in for it. So it has a port, a thread and connections of its own, and is limited by address. Who asks is
+//! who has connected, unless that is a proxy that the operator trusts to tell.
+
+use std::{
+    net::{IpAddr, TcpListener},
+    sync::Arc,
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
+};
+use ipnetwork::IpNetwork;
+use serde_json::{Value, json};
+
+use super::{Located, Told};
+use crate::{
+    api::call::Query,
+    https::{self, Ends, Limits, Reply, Server, Site},
+    shared::Shared,
+};
+
+/// The path that is served.
+pub const PATH: &str = "/v1/locate";
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Starts to serve, on threads of its own.
+pub fn serve(listener: TcpListener, shared: Arc<Shared>) -> anyhow::Result<Server> {
+    let api = &shared.config.api;
+    let limits = Limits {
+        threads: 1,
+        connections_max: shared.config.geo.connections_max,
+        head_ms_max: api.head_ms_max,
+        write_stall_ms_max: api.write_stall_ms_max,
+    };
+    https::serve(listener, shared.clone(), Arc::new(Locating(shared)), limits)
+}
+
+struct Locating(Arc<Shared>);
+
+impl Site for Locating {
+    const NAME: &'static str = "locate";
+    const METRICS: (&'static str, &'static str) =
+        ("gateway_locate_connections", "gateway_locate_connections_refused_total");
+
+    async fn answer(self: Arc<Self>, ends: Ends, request: Request<Incoming>) -> Reply {
+        let (status, value, retry_after_s) = locate(&self.0, ends, &request);
+        let mut reply = Response::new(Full::new(Bytes::from(value.to_string())).boxed_unsync());
+        *reply.status_mut() = status;
+        let headers = reply.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // Each answer is one client's. Pages of any origin may ask: there is nothing to be had by it but this.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        if retry_after_s > 0 {
+            headers.insert(RETRY_AFTER, retry_after_s.into());
+        }
+        reply
+    }
+}
+
+/// Status, content, and when to ask again.
+fn locate(shared: &Shared, ends: Ends, request: &Request<Incoming>) -> (StatusCode, Value, u32) {
+    let wrong = |status, what: &str| (status, json!({ "error": what }), 0);
+    if request.uri().path() != PATH {
+        return wrong(StatusCode::NOT_FOUND, "no such path: ask /v1/locate");
+    }
+    if request.method() != Method::GET {
+        return wrong(StatusCode::METHOD_NOT_ALLOWED, "the method must be GET");
+    }
+    let Some(query) = Query::of(request.uri().query().unwrap_or_default()) else {
+        return wrong(StatusCode::BAD_REQUEST, "an escape in the query is none");
+    };
+    let ip = asker(ends.remote.ip(), request.headers(), &shared.config.geo.trusted_proxies);
+    match shared.locate(ip, query.get("current").unwrap_or_default(), "https") {
+        Ok(located) => (StatusCode::OK, content(&located), 0),
+        Err(wait_ms) => {
+            let content = json!({ "error": "too many questions from this address" });
+            (StatusCode::TOO_MANY_REQUESTS, content, wait_ms.div_ceil(1_000))
+        }
+    }
+}
+
+fn content(located: &Located) -> Value {
+    let points = located.access_points.iter().map(|told| {
+        let Told { id, region, addresses, weight, expected_ms } = told;
+        json!({ "id": id, "region": region, "addresses": addresses, "weight": weight, "expected_ms": expected_ms })
+    });
+    json!({
+        "access_points": points.collect::<Vec<_>>(),
+        "expires_s": located.expires_s,
+        "token": URL_SAFE_NO_PAD.encode(located.token),
+    })
+}
+
+/// Who asks: the last address on the way here that is no trusted proxy's.
+fn asker(connected: IpAddr, headers: &HeaderMap, trusted: &[IpNetwork]) -> IpAddr {
+    let is_trusted = |ip: IpAddr| trusted.iter().any(|network| network.contains(ip));
+    let mut ip = connected.to_canonical();
+    // Each proxy adds whom it has heard; what stands before the first that is not trusted may be invented.
+    let lines = headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
+    let heard: Vec<&str> = lines.flat_map(|line| line.split(',')).collect();
+    for text in heard.into_iter().rev() {
+        let Some(before) = Some(ip).filter(|ip| is_trusted(*ip)).and_then(|_| text.trim().parse::<IpAddr>().ok())
+        else {
+            break;
+        };
+        ip = before.to_canonical();
+    }
+    ip
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn geo_03_only_trusted_proxies_say_who_asks() {
+        let of = |connected: &str, lines: &[&'static str], trusted: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(FORWARDED_FOR, HeaderValue::from_static(line));
+            }
+            let trusted: Vec<IpNetwork> = trusted.iter().map(|network| network.parse().unwrap()).collect();
+            asker(connected.parse().unwrap(), &headers, &trusted).to_string()
+        };
+        assert_eq!(of("10.0.0.1", &["198.51.100.7"], &[]), "10.0.0.1");
+        assert_eq!(of("10.0.0.1", &["198.51.100.7"], &["10.0.0.0/8"]), "198.51.100.7");
+        assert_eq!(of("::ffff:10.0.0.1", &["198.51.100.7"], &["10.0.0.0/8"]), "198.51.100.7");
+        assert_eq!(of("203.0.113.1", &["198.51.100.7"], &["10.0.0.0/8"]), "203.0.113.1");
+        assert_eq!(of("10.0.0.1", &["1.1.1.1, 198.51.100.7"], &["10.0.0.0/8"]), "198.51.100.7", "the rest is invented");
+        assert_eq!(of("10.0.0.1", &["1.1.1.1", "198.51.100.7, 10.9.9.9"], &["10.0.0.0/8"]), "198.51.100.7");
+        assert_eq!(of("10.0.0.1", &["198.51.100.7, nonsense"], &["10.0.0.0/8"]), "10.0.0.1");
+        assert_eq!(of("10.0.0.1", &["10.0.0.2"], &["10.0.0.0/8"]), "10.0.0.2");
+        assert_eq!(of("10.0.0.1", &[], &["10.0.0.0/8"]), "10.0.0.1");
+    }
+}

@@ -1,0 +1,325 @@
+//! What clients have measured: how long a round trip to an access point takes, from which network.
+//!
+//! A measurement is a *vote* in three *groups*: the client's network (IPv4 /24, IPv6 /48), a wider one (/16, /32), and
+//! its country. In each, the members of the next narrower kind have one vote each: hosts (IPv6: /64) in a network,
+//! networks in a wide one, wide ones in a country. The newest vote of a voter replaces its older one, once in
+//! [`INTERVAL_S`] at the most. Of a group and access point the last [`VOTES_MAX`] voters are kept, and the estimate is
+//! their weighted median, a vote's weight halving each [`HALF_LIFE_S`].
+//!
+//! So whoever lies moves little: an outlier moves a median by one rank; one host can mislead its own network at the
+//! worst, and only as long as nobody else there speaks; and no vote says less than light takes (the caller clamps) or
+//! more than [`RTT_MS_MAX`].
+//!
+//! No clock in here: `now_s` counts from any start. Nothing is stored: after a restart the distance speaks alone, until
+//! clients have measured again.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ahash::RandomState;
+
+use super::{countries::Country, forgetful::ForgetfulMap};
+
+/// A voter's next vote for the same access point counts after so long, in seconds.
+pub const INTERVAL_S: u32 = 300;
+
+/// After so long a vote weighs half, in seconds.
+const HALF_LIFE_S: f64 = 2.0 * 3600.0;
+
+/// After so long a vote is forgotten, in seconds: it weighs a sixteenth then.
+const LIFE_S: u32 = 8 * 3600;
+
+/// Votes kept of a group and access point.
+const VOTES_MAX: usize = 11;
+
+/// Access points of which a group keeps votes: those that its members are sent to.
+const POINTS_MAX: usize = 12;
+
+/// Groups that are kept; those heard of least recently go first. With all of them full, some 40 MiB.
+const GROUPS_MAX: usize = 20_000;
+
+/// Longer round trips, and attempts that failed, count as this one, in milliseconds.
+pub const RTT_MS_MAX: f64 = 3_000.0;
+
+/// The kinds of groups, from the widest to the narrowest.
+pub const LEVELS: [&str; 3] = ["country", "wide network", "network"];
+
+/// A group of clients that are likely to measure the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Group {
+    Country(Country),
+    /// Its first address, and how many bits of it count.
+    Network(IpAddr, u8),
+}
+
+/// What a group knows of an access point.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measure {
+    /// How many votes it is made of, each by its weight.
+    pub votes: f64,
+    /// Their median, in milliseconds.
+    pub rtt_ms: f64,
+}
+
+/// What the groups of a client know of an access point, as in [`LEVELS`].
+pub type Measures = [Option<Measure>; LEVELS.len()];
+
+/// All votes.
+pub struct Measured {
+    groups: ForgetfulMap<Group, Vec<(u64, Votes)>>,
+    /// Nobody outside can make two voters look like one.
+    hasher: RandomState,
+}
+
+impl Default for Measured {
+    fn default() -> Self {
+        Measured { groups: ForgetfulMap::new(GROUPS_MAX), hasher: RandomState::new() }
+    }
+}
+
+impl Measured {
+    /// Takes what a client has measured to an access point (by [`key`]). Returns whether it counts anywhere.
+    pub fn vote(&mut self, ip: IpAddr, country: Option<Country>, point: u64, rtt_ms: f64, now_s: u32) -> bool {
+        let mut counts = false;
+        for (group, voter) in groups_and_voters(ip, country).into_iter().flatten() {
+            let voter = self.hasher.hash_one(voter) as u32;
+            let points = self.groups.find_or_make(group);
+            let vote = Vote { voter, at_s: now_s, rtt_ms: rtt_ms.min(RTT_MS_MAX) as f32 };
+            counts |= votes_for(points, point).take(vote);
+        }
+        counts
+    }
+
+    /// What is known of access points (by [`key`]) where the client is.
+    pub fn of(&mut self, ip: IpAddr, country: Option<Country>, points: &[u64], now_s: u32) -> Vec<Measures> {
+        let mut all = vec![Measures::default(); points.len()];
+        for (level, group) in groups_and_voters(ip, country).into_iter().enumerate() {
+            let Some(votes) = group.and_then(|(group, _)| self.groups.find(&group)) else { continue };
+            for (of_point, point) in all.iter_mut().zip(points) {
+                let found = votes.iter().find(|(known, _)| known == point);
+                if let (Some((_, votes)), Some(place)) = (found, of_point.get_mut(level)) {
+                    *place = votes.measure(now_s);
+                }
+            }
+        }
+        all
+    }
+}
+
+/// Names an access point among the votes.
+pub fn key(id: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(id.as_bytes())
+}
+
+/// As in [`LEVELS`]: a group of the client, and who votes for the client in it.
+fn groups_and_voters(ip: IpAddr, country: Option<Country>) -> [Option<(Group, Group)>; LEVELS.len()] {
+    let (wide, near, host) = match ip {
+        IpAddr::V4(_) => (16, 24, 32),
+        IpAddr::V6(_) => (32, 48, 64),
+    };
+    let [wide, near, host] = [wide, near, host].map(|bits| Group::Network(masked(ip, bits), bits));
+    [country.map(|country| (Group::Country(country), wide)), Some((wide, near)), Some((near, host))]
+}
+
+/// An address with nothing but its first bits.
+pub fn masked(ip: IpAddr, bits: u8) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(bits.min(32))).unwrap_or(0);
+            Ipv4Addr::from_bits(ip.to_bits() & mask).into()
+        }
+        IpAddr::V6(ip) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(bits.min(128))).unwrap_or(0);
+            Ipv6Addr::from_bits(ip.to_bits() & mask).into()
+        }
+    }
+}
+
+/// The votes for an access point; of too many access points, the one that was voted for longest ago goes.
+fn votes_for(points: &mut Vec<(u64, Votes)>, point: u64) -> &mut Votes {
+    let found = points.iter().position(|(known, _)| *known == point);
+    let index = found.unwrap_or_else(|| {
+        if points.len() >= POINTS_MAX {
+            let oldest =
+                points.iter().enumerate().min_by_key(|(_, (_, votes))| votes.newest_s()).map(|(index, _)| index);
+            points.swap_remove(oldest.unwrap_or_default());
+        }
+        points.push((point, Votes::default()));
+        points.len() - 1
+    });
+    &mut points[index].1
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Vote {
+    voter: u32,
+    at_s: u32,
+    rtt_ms: f32,
+}
+
+impl Vote {
+    fn weight(&self, now_s: u32) -> f64 {
+        (-f64::from(now_s.saturating_sub(self.at_s)) / HALF_LIFE_S).exp2()
+    }
+}
+
+/// Votes of different voters.
+#[derive(Debug, Default)]
+struct Votes(Vec<Vote>);
+
+impl Votes {
+    fn take(&mut self, vote: Vote) -> bool {
+        self.0.retain(|old| vote.at_s.saturating_sub(old.at_s) < LIFE_S);
+        if let Some(own) = self.0.iter_mut().find(|old| old.voter == vote.voter) {
+            let counts = vote.at_s.saturating_sub(own.at_s) >= INTERVAL_S;
+            if counts {
+                *own = vote;
+            }
+            return counts;
+        }
+        if self.0.len() >= VOTES_MAX {
+            let oldest = self.0.iter().enumerate().min_by_key(|(_, vote)| vote.at_s).map(|(index, _)| index);
+            self.0.swap_remove(oldest.unwrap_or_default());
+        }
+        self.0.push(vote);
+        true
+    }
+
+    fn newest_s(&self) -> u32 {
+        self.0.iter().map(|vote| vote.at_s).max().unwrap_or(0)
+    }
+
+    /// The weighted median: as much weight below as above.
+    fn measure(&self, now_s: u32) -> Option<Measure> {
+        let alive = self.0.iter().filter(|vote| now_s.saturating_sub(vote.at_s) < LIFE_S);
+        let mut weighed: Vec<(f64, f64)> = alive.map(|vote| (f64::from(vote.rtt_ms), vote.weight(now_s))).collect();
+        weighed.sort_unstable_by(|one, other| one.0.total_cmp(&other.0));
+        let votes: f64 = weighed.iter().map(|(_, weight)| weight).sum();
+        let mut below = 0.0;
+        let median = weighed.iter().find(|(_, weight)| {
+            below += weight;
+            below >= votes / 2.0
+        });
+        median.map(|(rtt_ms, _)| Measure { votes, rtt_ms: *rtt_ms })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DE: Option<Country> = Some(*b"DE");
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn of(measured: &mut Measured, address: &str, now_s: u32) -> Measures {
+        measured.of(ip(address), DE, &[key("a")], now_s)[0]
+    }
+
+    fn rtt(measure: Option<Measure>) -> Option<f64> {
+        measure.map(|measure| measure.rtt_ms)
+    }
+
+    #[test]
+    fn geo_03_a_measurement_counts_for_host_network_wide_network_and_country() {
+        let mut measured = Measured::default();
+        assert!(measured.vote(ip("198.51.100.7"), DE, key("a"), 20.0, 0));
+        for (address, known) in [
+            ("198.51.100.9", [true, true, true]),
+            ("198.51.7.1", [true, true, false]),
+            ("203.0.113.1", [true, false, false]),
+        ] {
+            assert_eq!(of(&mut measured, address, 0).map(|measure| measure.is_some()), known, "{address}");
+        }
+        assert_eq!(measured.of(ip("203.0.113.1"), None, &[key("a")], 0), [Measures::default()]);
+        assert!(measured.vote(ip("2001:db8:1:1::1"), None, key("a"), 30.0, 0));
+        let near = measured.of(ip("2001:db8:1:ffff::1"), None, &[key("a"), key("b")], 0);
+        assert_eq!(near[0].map(rtt), [None, Some(30.0), Some(30.0)]);
+        assert_eq!(near[1], Measures::default());
+    }
+
+    #[test]
+    fn geo_03_a_voter_has_one_vote_each_interval() {
+        let mut measured = Measured::default();
+        assert!(measured.vote(ip("198.51.100.7"), DE, key("a"), 20.0, 0));
+        assert!(!measured.vote(ip("198.51.100.7"), DE, key("a"), 900.0, INTERVAL_S - 1), "too soon");
+        assert_eq!(of(&mut measured, "198.51.100.7", INTERVAL_S).map(rtt), [Some(20.0); 3]);
+        assert!(measured.vote(ip("198.51.100.7"), DE, key("a"), 90.0, INTERVAL_S));
+        assert_eq!(of(&mut measured, "198.51.100.7", INTERVAL_S).map(rtt), [Some(90.0); 3], "the newest replaces it");
+        // Another host of the network: a vote there, but not a second one of the network in the wider groups.
+        assert!(measured.vote(ip("198.51.100.8"), DE, key("a"), 10.0, INTERVAL_S));
+        assert_eq!(of(&mut measured, "198.51.100.8", INTERVAL_S).map(rtt), [Some(90.0), Some(90.0), Some(10.0)]);
+    }
+
+    #[test]
+    fn geo_03_old_votes_fade_and_are_forgotten() {
+        let mut measured = Measured::default();
+        measured.vote(ip("198.51.100.7"), DE, key("a"), 20.0, 0);
+        let votes =
+            |measured: &mut Measured, now_s| of(measured, "198.51.100.7", now_s)[2].map(|measure| measure.votes);
+        assert_eq!(votes(&mut measured, 0), Some(1.0));
+        assert_eq!(votes(&mut measured, HALF_LIFE_S as u32), Some(0.5));
+        assert_eq!(votes(&mut measured, LIFE_S), None);
+        // Two old votes against a new one.
+        measured.vote(ip("198.51.100.8"), DE, key("a"), 30.0, 0);
+        measured.vote(ip("198.51.100.9"), DE, key("a"), 80.0, LIFE_S - 1);
+        assert_eq!(rtt(of(&mut measured, "198.51.100.7", LIFE_S - 1)[2]), Some(80.0));
+    }
+
+    #[test]
+    fn geo_03_a_liar_moves_its_own_network_at_the_worst() {
+        let mut measured = Measured::default();
+        for network in 0..5 {
+            measured.vote(ip(&format!("198.51.{network}.1")), DE, key("a"), 20.0 + f64::from(network), 0);
+        }
+        // One host says 1 ms, again and again, and from every address of its network.
+        for round in 1..20 {
+            for host in 0..=255 {
+                measured.vote(ip(&format!("198.51.66.{host}")), DE, key("a"), 1.0, round * INTERVAL_S);
+            }
+        }
+        let wide = of(&mut measured, "198.51.4.1", 20 * INTERVAL_S)[1].unwrap();
+        assert!((20.0..=24.0).contains(&wide.rtt_ms) && wide.votes <= 6.0, "{wide:?}");
+        assert_eq!(rtt(of(&mut measured, "198.51.4.1", 20 * INTERVAL_S)[2]), Some(24.0));
+    }
+
+    #[test]
+    fn geo_03_memory_is_bounded() {
+        let mut measured = Measured::default();
+        for number in 0..2 * GROUPS_MAX as u32 {
+            let address = IpAddr::V4(Ipv4Addr::from_bits(number << 8));
+            measured.vote(address, None, key("a"), 20.0, 0);
+        }
+        assert!(measured.groups.len() <= GROUPS_MAX);
+        for number in 0..1_000 {
+            measured.vote(ip("198.51.100.7"), DE, key(&format!("point-{number}")), 20.0, number);
+            measured.vote(ip(&format!("198.51.100.{}", number % 256)), DE, key("a"), 20.0, number * INTERVAL_S);
+        }
+        let points = measured.groups.find(&Group::Network(ip("198.51.100.0"), 24)).unwrap();
+        assert!(points.len() <= POINTS_MAX && points.iter().all(|(_, votes)| votes.0.len() <= VOTES_MAX));
+    }
+
+    proptest! {
+        /// Fewer than half of the voters, whatever they say, do not move the median out of what the others say.
+        #[test]
+        fn geo_03_fewer_than_half_cannot_move_the_median_away(
+            honest in prop::collection::vec(10.0..100.0f64, 6),
+            lies in prop::collection::vec(prop_oneof![Just(0.0), Just(f64::MAX), 0.0..RTT_MS_MAX], 0..=5),
+            order in any::<u64>(),
+        ) {
+            let mut votes: Vec<f64> = honest.iter().chain(&lies).copied().collect();
+            let by = (order % votes.len() as u64) as usize;
+            votes.rotate_left(by);
+            let mut measured = Measured::default();
+            for (host, rtt_ms) in votes.iter().enumerate() {
+                measured.vote(ip(&format!("198.51.100.{host}")), DE, key("a"), *rtt_ms, 0);
+            }
+            let found = rtt(of(&mut measured, "198.51.100.1", 0)[2]).unwrap();
+            let (least, most) = honest.iter().fold((f64::MAX, 0.0f64), |(least, most), &ms| (least.min(ms), most.max(ms)));
+            prop_assert!((least - 0.01..=most + 0.01).contains(&found));
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Geo-routing (GEO-01 to GEO-04): tells a client where to connect, in order, before it logs in.
+//!
+//! - [`score`]: the decision, a pure function, with its terms in a table.
+//! - [`directory`]: the access points there are, and how each is. [`access_points`], [`regions`]: as configured.
+//! - [`database`]: where an address is. [`countries`], [`place`]: on the earth.
+//! - [`measured`]: what clients have measured. [`token`]: who may report.
+//! - [`here`]: questions of this node's clients. [`http`]: `GET /v1/locate`. The command `Locate` and reports come in through `shard/routing.rs`.
+//! - [`checks`]: looks after access points and the database, in the background.
+//! - [`explain`]: `gateway locate`. [`world`]: `gateway world`, a simulator of all this.
+//!
+//! What may not live here: nodes, leases and links; the directory is told of them.
+
+pub mod access_points;
+pub mod checks;
+mod countries;
+pub mod database;
+pub mod directory;
+pub mod explain;
+mod forgetful;
+mod here;
+pub mod http;
+mod measured;
+#[cfg(test)]
+#[path = "../../../tests/src/mmdb.rs"]
+mod mmdb;
+mod place;
+mod regions;
+mod score;
+mod token;
+pub mod world;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use ipnetwork::IpNetwork;
+
+use self::{
+    access_points::AccessPoint,
+    database::{Database, Location},
+    directory::{Directory, Node},
+    forgetful::ForgetfulMap,
+    measured::{Measured, RTT_MS_MAX, masked},
+    regions::Region,
+    score::{Asker, Candidate, Scored, clamped_ms},
+    token::{TOKEN_BYTES, Tokens},
+};
+use crate::send_limit::{SendBucket, SendRate};
+
+/// Addresses whose rates are kept, at the most.
+const ADDRESSES_MAX: usize = 100_000;
+
+/// Seconds whose questions an address may ask at once.
+const BURST_S: u32 = 5;
+
+/// Round trips in one report, at the most.
+pub const ROUND_TRIPS_MAX: usize = 16;
+
+/// What is much better than where a client is: so many milliseconds less, and this share of its round trip.
+const MUCH_BETTER_MS: f64 = 30.0;
+const MUCH_BETTER_SHARE: f64 = 0.3;
+
+/// `geo` in the configuration.
+#[derive(Clone, Debug)]
+pub struct GeoConfig {
+    /// Of `/v1/locate`.
+    pub listen: Option<SocketAddr>,
+    pub connections_max: usize,
+    pub access_points: Vec<AccessPoint>,
+    /// The catalogue, with the operator's.
+    pub regions: Vec<Region>,
+    /// Which of them this gateway is; empty: none.
+    pub here: String,
+    pub database: Option<PathBuf>,
+    pub expires_seconds: u32,
+    /// Of an address; 0: no limit.
+    pub locates_per_second: u32,
+    pub trusted_proxies: Vec<IpNetwork>,
+    /// 0: access points are not checked.
+    pub check_seconds: u32,
+}
+
+/// The moment of a question.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    pub unix_s: u64,
+    /// On a clock that never goes back.
+    pub monotonic_s: u32,
+}
+
+/// What a client has measured to an access point.
+#[derive(Clone, Debug)]
+pub struct RoundTrip {
+    pub access_point: String,
+    /// Milliseconds from SYN to established, and from the first TLS byte to the end of the handshake; 0: not known.
+    pub connect_ms: u32,
+    pub tls_ms: u32,
+    /// There was no connection.
+    pub failed: bool,
+}
+
+/// An access point as a client is told it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    pub id: String,
+    pub region: String,
+    pub addresses: Vec<String>,
+    /// Of a hundred clients in the same situation, so many are told it first.
+    pub weight: u32,
+    pub expected_ms: u32,
+}
+
+/// The answer to a client.
+#[derive(Clone, Debug)]
+pub struct Located {
+    /// The best first; empty: wherever the client is.
+    pub access_points: Vec<Told>,
+    /// For how long this is good, in seconds.
+    pub expires_s: u32,
+    /// With which it reports what it measured.
+    pub token: [u8; TOKEN_BYTES],
+}
+
+/// The token is not one of ours, or not good any more.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TokenInvalid;
+
+/// All that routing knows.
+pub struct Geo {
+    pub directory: Directory,
+    pub database: Database,
+    config: GeoConfig,
+    measured: Mutex<Measured>,
+    tokens: Tokens,
+    asked: Mutex<ForgetfulMap<IpAddr, SendBucket>>,
+}
+
+impl Geo {
+    /// With nothing measured yet; `key` signs tokens.
+    pub fn open(config: GeoConfig, key: [u8; 32]) -> anyhow::Result<Self> {
+        Ok(Geo {
+            directory: Directory::new(config.access_points.clone()),
+            database: Database::open(config.database.as_deref())?,
+            measured: Mutex::default(),
+            tokens: Tokens::new(key),
+            asked: Mutex::new(ForgetfulMap::new(ADDRESSES_MAX)),
+            config,
+        })
+    }
+
+    /// Takes a question out of what an address may ask. With too many: in how many milliseconds there is room.
+    pub fn take(&self, ip: IpAddr, now_us: u64) -> Result<(), u32> {
+        let per_second = self.config.locates_per_second;
+        if per_second == 0 {
+            return Ok(());
+        }
+        // One customer's IPv6 addresses are one's.
+        let address = if ip.is_ipv6() { masked(ip, 64) } else { ip };
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let rate = SendRate::new(per_second, per_second.saturating_mul(BURST_S));
+        asked.find_or_make(address).take(rate, now_us)
+    }
+
+    /// Where a client should connect. `current`: the access point where it is or was last; `draw` is drawn for it.
+    pub fn locate(&self, ip: IpAddr, current: &str, draw: u64, now: Now) -> Located {
+        let nodes = self.directory.nodes();
+        let scored = self.decide(&nodes, ip, current, draw, now);
+        let told = scored.iter().filter(|one| one.told).map(|one| Told {
+            id: one.point.id.clone(),
+            region: one.point.region.clone(),
+            addresses: one.point.addresses.clone(),
+            weight: one.share_percent,
+            expected_ms: one.rtt_ms.round() as u32,
+        });
+        // Not all who ask in one moment ask again in one moment.
+        let expires_s = u64::from(self.config.expires_seconds);
+        let expires_s = expires_s - (draw >> 32) % (expires_s / 4 + 1);
+        Located { access_points: told.collect(), expires_s: expires_s as u32, token: self.tokens.issue(ip, now.unix_s) }
+    }
+
+    /// Whether a client that has come here would be much better off elsewhere.
+    pub fn is_much_better_elsewhere(&self, ip: IpAddr, draw: u64, now: Now) -> bool {
+        let here = &self.config.here;
+        if here.is_empty() {
+            return false;
+        }
+        let nodes = self.directory.nodes();
+        let scored = self.decide(&nodes, ip, here, draw, now);
+        let best = scored.first().filter(|best| best.told && best.point.id != *here);
+        let own = scored.iter().find(|one| one.point.id == *here);
+        let (Some(best), Some(own)) = (best, own) else { return false };
+        let gain_ms = own.rtt_ms - best.rtt_ms;
+        own.standing > best.standing || gain_ms > MUCH_BETTER_MS && gain_ms > own.rtt_ms * MUCH_BETTER_SHARE
+    }
+
+    /// Takes what a client has measured. Returns how many of the round trips count.
+    pub fn report(&self, token: &[u8], round_trips: &[RoundTrip], now: Now) -> Result<usize, TokenInvalid> {
+        let ip = self.tokens.check(token, now.unix_s).ok_or(TokenInvalid)?;
+        let Location { country, place } = self.database.locate(ip);
+        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        let counting = round_trips.iter().take(ROUND_TRIPS_MAX).filter(|round_trip| {
+            let Some(node) = self.directory.node(&round_trip.access_point) else { return false };
+            let Some(rtt_ms) = rtt_ms(round_trip) else { return false };
+            let rtt_ms = clamped_ms(rtt_ms, place, &node.point);
+            measured.vote(ip, country, node.key, rtt_ms, now.monotonic_s)
+        });
+        Ok(counting.count())
+    }
+
+    fn decide<'a>(&self, nodes: &'a [Arc<Node>], ip: IpAddr, current: &str, draw: u64, now: Now) -> Vec<Scored<'a>> {
+        let Location { country, place } = self.database.locate(ip);
+        let keys: Vec<u64> = nodes.iter().map(|node| node.key).collect();
+        let measures = {
+            let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+            measured.of(ip, country, &keys, now.monotonic_s)
+        };
+        let candidates = nodes.iter().zip(measures);
+        let candidates =
+            candidates.map(|(node, measures)| Candidate { point: &node.point, status: node.status(), measures });
+        score::decide(candidates.collect(), Asker { place, current, draw })
+    }
+}
+
+/// The round trip of a measurement: connecting takes one, and so does the handshake, beside what it computes.
+fn rtt_ms(round_trip: &RoundTrip) -> Option<f64> {
+    if round_trip.failed {
+        return Some(RTT_MS_MAX);
+    }
+    let known = [round_trip.connect_ms, round_trip.tls_ms].into_iter().filter(|ms| *ms > 0);
+    known.min().map(f64::from)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! Where to connect: a client asks before it logs in, and reports what it has measured once it has.
+
+use std::rc::Rc;
+
+use protocol::{
+    ErrorCode,
+    message::{AccessPoint, Done, Locate, LocateReply, ReportRoundTrips},
+};
+
+use super::{connection::Connection, requests::invalid};
+use crate::{
+    errors::Refusal,
+    geo::{ROUND_TRIPS_MAX, RoundTrip, Told},
+};
+
+/// Answers where to connect.
+pub(super) fn locate(connection: &Rc<Connection>, request: u32, asked: &Locate) -> Result<(), Refusal> {
+    // Without an address it is gone already.
+    let ip = connection.ip.ok_or(ErrorCode::UNAVAILABLE)?;
+    let located = connection.core.shared.locate(ip, &asked.current, "protocol").map_err(|wait_ms| Refusal {
+        text: "too many questions from this address".to_owned(),
+        retry_after_ms: wait_ms,
+        ..ErrorCode::RATE_LIMITED.into()
+    })?;
+    let reply = LocateReply {
+        access_points: located.access_points.into_iter().map(access_point).collect(),
+        expires_s: located.expires_s,
+        token: located.token.to_vec().into(),
+    };
+    connection.with_protocol(|protocol| protocol.respond(request, &reply));
+    Ok(())
+}
+
+/// Takes what a client has measured.
+pub(super) fn report(connection: &Rc<Connection>, request: u32, report: ReportRoundTrips) -> Result<(), Refusal> {
+    if report.round_trips.len() > ROUND_TRIPS_MAX {
+        return Err(invalid("at most 16 round trips can be reported at once"));
+    }
+    let round_trips = report.round_trips.into_iter().map(|round_trip| RoundTrip {
+        access_point: round_trip.access_point,
+        connect_ms: round_trip.connect_ms,
+        tls_ms: round_trip.tls_ms,
+        failed: round_trip.failed,
+    });
+    let round_trips: Vec<_> = round_trips.collect();
+    let taken = connection.core.shared.take_round_trips(&report.token, &round_trips);
+    taken.map_err(|_| invalid("the token is none of ours, or not good any more"))?;
+    connection.with_protocol(|protocol| protocol.respond(request, &Done {}));
+    Ok(())
+}
+
+/// Whether a client that has logged in does well to locate.
+pub(super) fn is_much_better_elsewhere(connection: &Connection) -> bool {
+    connection.ip.is_some_and(|ip| connection.core.shared.is_much_better_elsewhere(ip))
+}
+
+fn access_point(told: Told) -> AccessPoint {
+    let Told { id, region, addresses, weight, expected_ms } = told;
+    AccessPoint { id, addresses, region, weight, expected_ms }
+}
