@@ -85,6 +85,10 @@ fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             }
         }
         Some(("locate", arguments)) => print!("{}", explain_locating(arguments)?),
+        Some(("world", arguments)) => {
+            let seed = arguments.get_one::<u64>("seed").copied().unwrap_or_default();
+            print!("{}", geo::world::report(seed, &configuration(arguments)?.geo));
+        }
         Some(("store", arguments)) => return look_at_store(arguments),
         _ => start(configuration(matches)?)?,
     }
@@ -145,6 +149,18 @@ fn command_line() -> Command {
                         .long("regions")
                         .action(ArgAction::SetTrue)
                         .help("Print the regions there are: id, country, coordinates, name"),
+                )
+                .args(configuration_arguments(is_geo_key)),
+        )
+        .subcommand(
+            Command::new("world")
+                .about("Simulate users all over the world and say how well they are told where to connect")
+                .arg(
+                    Arg::new("seed")
+                        .long("seed")
+                        .default_value("1")
+                        .value_parser(clap::value_parser!(u64))
+                        .help("The same number makes the same world"),
                 )
                 .args(configuration_arguments(is_geo_key)),
         )

@@ -38,6 +38,12 @@ pub struct Location {
     pub place: Option<Place>,
 }
 
+/// Says where addresses are.
+pub trait Whereabouts {
+    /// Where an address is.
+    fn locate(&self, ip: IpAddr) -> Location;
+}
+
 /// The database, if there is one.
 pub struct Database {
     path: Option<PathBuf>,
@@ -76,8 +82,14 @@ impl Database {
         Ok(true)
     }
 
-    /// Where an address is.
-    pub fn locate(&self, ip: IpAddr) -> Location {
+    /// What the file says it is; `None`: there is none.
+    pub fn kind(&self) -> Option<String> {
+        self.reader.load().as_deref().map(|reader| reader.metadata().database_type.clone())
+    }
+}
+
+impl Whereabouts for Database {
+    fn locate(&self, ip: IpAddr) -> Location {
         let reader = self.reader.load();
         let Some(reader) = reader.as_deref().filter(|_| is_public(ip)) else { return Location::default() };
         let Ok(found) = reader.lookup(ip.to_canonical()) else { return Location::default() };
@@ -91,11 +103,6 @@ impl Database {
             country: country.and_then(countries::code),
             place: place.or_else(|| country.and_then(countries::place)),
         }
-    }
-
-    /// What the file says it is; `None`: there is none.
-    pub fn kind(&self) -> Option<String> {
-        self.reader.load().as_deref().map(|reader| reader.metadata().database_type.clone())
     }
 }
 

@@ -20,8 +20,8 @@ const NOT_SAID: u64 = u64::MAX;
 #[derive(Debug)]
 pub struct Node {
     pub point: AccessPoint,
-    /// Its name among measurements.
-    pub key: u64,
+    /// Its name among measurements of clients that are somewhere, and of those that are nowhere.
+    keys: [u64; 2],
     healthy: AtomicBool,
     /// Checks that have failed since one succeeded.
     failures: AtomicU32,
@@ -34,7 +34,12 @@ impl Node {
     /// One of which nothing but good is known.
     pub fn new(point: AccessPoint) -> Self {
         let (key, capacity) = (measured::key(&point.id), point.capacity.into());
-        Node { point, key, healthy: true.into(), failures: 0.into(), sessions: NOT_SAID.into(), capacity }
+        Node { point, keys: [key, !key], healthy: true.into(), failures: 0.into(), sessions: NOT_SAID.into(), capacity }
+    }
+
+    /// Its name among measurements: those of clients with a place and without mean different things.
+    pub fn key(&self, with_place: bool) -> u64 {
+        self.keys[usize::from(with_place)]
     }
 
     /// How it is, as far as is known.

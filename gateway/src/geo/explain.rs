@@ -8,7 +8,7 @@ use std::{fmt::Write as _, net::IpAddr};
 use super::{
     GeoConfig,
     access_points::AccessPoint,
-    database::{Database, Location, is_public},
+    database::{Database, Location, Whereabouts, is_public},
     measured::Measures,
     place::{floor_ms, usual_ms},
     regions::Region,

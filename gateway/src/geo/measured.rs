@@ -1,14 +1,14 @@
-//! What clients have measured: how long a round trip to an access point takes, from which network.
+//! What clients have measured of access points, from which network.
 //!
-//! A measurement is a *vote* in three *groups*: the client's network (IPv4 /24, IPv6 /48), a wider one (/16, /32), and
+//! A measurement is a number ([`super::score::votes`] says which), and a *vote* in three *groups*: the client's network (IPv4 /24, IPv6 /48), a wider one (/16, /32), and
 //! its country. In each, the members of the next narrower kind have one vote each: hosts (IPv6: /64) in a network,
 //! networks in a wide one, wide ones in a country. The newest vote of a voter replaces its older one, once in
 //! [`INTERVAL_S`] at the most. Of a group and access point the last [`VOTES_MAX`] voters are kept, and the estimate is
 //! their weighted median, a vote's weight halving each [`HALF_LIFE_S`].
 //!
 //! So whoever lies moves little: an outlier moves a median by one rank; one host can mislead its own network at the
-//! worst, and only as long as nobody else there speaks; and no vote says less than light takes (the caller clamps) or
-//! more than [`RTT_MS_MAX`].
+//! worst, and only as long as nobody else there speaks; and no vote is out of what is possible, for whoever makes it clamps
+//! it.
 //!
 //! No clock in here: `now_s` counts from any start. Nothing is stored: after a restart the distance speaks alone, until
 //! clients have measured again.
@@ -37,9 +37,6 @@ const POINTS_MAX: usize = 12;
 /// Groups that are kept; those heard of least recently go first. With all of them full, some 40 MiB.
 const GROUPS_MAX: usize = 20_000;
 
-/// Longer round trips, and attempts that failed, count as this one, in milliseconds.
-pub const RTT_MS_MAX: f64 = 3_000.0;
-
 /// The kinds of groups, from the widest to the narrowest.
 pub const LEVELS: [&str; 3] = ["country", "wide network", "network"];
 
@@ -56,8 +53,8 @@ enum Group {
 pub struct Measure {
     /// How many votes it is made of, each by its weight.
     pub votes: f64,
-    /// Their median, in milliseconds.
-    pub rtt_ms: f64,
+    /// Their median.
+    pub value: f64,
 }
 
 /// What the groups of a client know of an access point, as in [`LEVELS`].
@@ -78,12 +75,12 @@ impl Default for Measured {
 
 impl Measured {
     /// Takes what a client has measured to an access point (by [`key`]). Returns whether it counts anywhere.
-    pub fn vote(&mut self, ip: IpAddr, country: Option<Country>, point: u64, rtt_ms: f64, now_s: u32) -> bool {
+    pub fn vote(&mut self, ip: IpAddr, country: Option<Country>, point: u64, value: f64, now_s: u32) -> bool {
         let mut counts = false;
         for (group, voter) in groups_and_voters(ip, country).into_iter().flatten() {
             let voter = self.hasher.hash_one(voter) as u32;
             let points = self.groups.find_or_make(group);
-            let vote = Vote { voter, at_s: now_s, rtt_ms: rtt_ms.min(RTT_MS_MAX) as f32 };
+            let vote = Vote { voter, at_s: now_s, value: value as f32 };
             counts |= votes_for(points, point).take(vote);
         }
         counts
@@ -153,7 +150,7 @@ fn votes_for(points: &mut Vec<(u64, Votes)>, point: u64) -> &mut Votes {
 struct Vote {
     voter: u32,
     at_s: u32,
-    rtt_ms: f32,
+    value: f32,
 }
 
 impl Vote {
@@ -191,7 +188,7 @@ impl Votes {
     /// The weighted median: as much weight below as above.
     fn measure(&self, now_s: u32) -> Option<Measure> {
         let alive = self.0.iter().filter(|vote| now_s.saturating_sub(vote.at_s) < LIFE_S);
-        let mut weighed: Vec<(f64, f64)> = alive.map(|vote| (f64::from(vote.rtt_ms), vote.weight(now_s))).collect();
+        let mut weighed: Vec<(f64, f64)> = alive.map(|vote| (f64::from(vote.value), vote.weight(now_s))).collect();
         weighed.sort_unstable_by(|one, other| one.0.total_cmp(&other.0));
         let votes: f64 = weighed.iter().map(|(_, weight)| weight).sum();
         let mut below = 0.0;
@@ -199,7 +196,7 @@ impl Votes {
             below += weight;
             below >= votes / 2.0
         });
-        median.map(|(rtt_ms, _)| Measure { votes, rtt_ms: *rtt_ms })
+        median.map(|(value, _)| Measure { votes, value: *value })
     }
 }
 
@@ -219,8 +216,8 @@ mod tests {
         measured.of(ip(address), DE, &[key("a")], now_s)[0]
     }
 
-    fn rtt(measure: Option<Measure>) -> Option<f64> {
-        measure.map(|measure| measure.rtt_ms)
+    fn value(measure: Option<Measure>) -> Option<f64> {
+        measure.map(|measure| measure.value)
     }
 
     #[test]
@@ -237,7 +234,7 @@ mod tests {
         assert_eq!(measured.of(ip("203.0.113.1"), None, &[key("a")], 0), [Measures::default()]);
         assert!(measured.vote(ip("2001:db8:1:1::1"), None, key("a"), 30.0, 0));
         let near = measured.of(ip("2001:db8:1:ffff::1"), None, &[key("a"), key("b")], 0);
-        assert_eq!(near[0].map(rtt), [None, Some(30.0), Some(30.0)]);
+        assert_eq!(near[0].map(value), [None, Some(30.0), Some(30.0)]);
         assert_eq!(near[1], Measures::default());
     }
 
@@ -246,12 +243,12 @@ mod tests {
         let mut measured = Measured::default();
         assert!(measured.vote(ip("198.51.100.7"), DE, key("a"), 20.0, 0));
         assert!(!measured.vote(ip("198.51.100.7"), DE, key("a"), 900.0, INTERVAL_S - 1), "too soon");
-        assert_eq!(of(&mut measured, "198.51.100.7", INTERVAL_S).map(rtt), [Some(20.0); 3]);
+        assert_eq!(of(&mut measured, "198.51.100.7", INTERVAL_S).map(value), [Some(20.0); 3]);
         assert!(measured.vote(ip("198.51.100.7"), DE, key("a"), 90.0, INTERVAL_S));
-        assert_eq!(of(&mut measured, "198.51.100.7", INTERVAL_S).map(rtt), [Some(90.0); 3], "the newest replaces it");
+        assert_eq!(of(&mut measured, "198.51.100.7", INTERVAL_S).map(value), [Some(90.0); 3], "the newest replaces it");
         // Another host of the network: a vote there, but not a second one of the network in the wider groups.
         assert!(measured.vote(ip("198.51.100.8"), DE, key("a"), 10.0, INTERVAL_S));
-        assert_eq!(of(&mut measured, "198.51.100.8", INTERVAL_S).map(rtt), [Some(90.0), Some(90.0), Some(10.0)]);
+        assert_eq!(of(&mut measured, "198.51.100.8", INTERVAL_S).map(value), [Some(90.0), Some(90.0), Some(10.0)]);
     }
 
     #[test]
@@ -266,7 +263,7 @@ mod tests {
         // Two old votes against a new one.
         measured.vote(ip("198.51.100.8"), DE, key("a"), 30.0, 0);
         measured.vote(ip("198.51.100.9"), DE, key("a"), 80.0, LIFE_S - 1);
-        assert_eq!(rtt(of(&mut measured, "198.51.100.7", LIFE_S - 1)[2]), Some(80.0));
+        assert_eq!(value(of(&mut measured, "198.51.100.7", LIFE_S - 1)[2]), Some(80.0));
     }
 
     #[test]
@@ -282,8 +279,8 @@ mod tests {
             }
         }
         let wide = of(&mut measured, "198.51.4.1", 20 * INTERVAL_S)[1].unwrap();
-        assert!((20.0..=24.0).contains(&wide.rtt_ms) && wide.votes <= 6.0, "{wide:?}");
-        assert_eq!(rtt(of(&mut measured, "198.51.4.1", 20 * INTERVAL_S)[2]), Some(24.0));
+        assert!((20.0..=24.0).contains(&wide.value) && wide.votes <= 6.0, "{wide:?}");
+        assert_eq!(value(of(&mut measured, "198.51.4.1", 20 * INTERVAL_S)[2]), Some(24.0));
     }
 
     #[test]
@@ -307,17 +304,17 @@ mod tests {
         #[test]
         fn geo_03_fewer_than_half_cannot_move_the_median_away(
             honest in prop::collection::vec(10.0..100.0f64, 6),
-            lies in prop::collection::vec(prop_oneof![Just(0.0), Just(f64::MAX), 0.0..RTT_MS_MAX], 0..=5),
+            lies in prop::collection::vec(prop_oneof![Just(0.0), Just(3_000.0), 0.0..3_000.0], 0..=5),
             order in any::<u64>(),
         ) {
             let mut votes: Vec<f64> = honest.iter().chain(&lies).copied().collect();
             let by = (order % votes.len() as u64) as usize;
             votes.rotate_left(by);
             let mut measured = Measured::default();
-            for (host, rtt_ms) in votes.iter().enumerate() {
-                measured.vote(ip(&format!("198.51.100.{host}")), DE, key("a"), *rtt_ms, 0);
+            for (host, value) in votes.iter().enumerate() {
+                measured.vote(ip(&format!("198.51.100.{host}")), DE, key("a"), *value, 0);
             }
-            let found = rtt(of(&mut measured, "198.51.100.1", 0)[2]).unwrap();
+            let found = value(of(&mut measured, "198.51.100.1", 0)[2]).unwrap();
             let (least, most) = honest.iter().fold((f64::MAX, 0.0f64), |(least, most), &ms| (least.min(ms), most.max(ms)));
             prop_assert!((least - 0.01..=most + 0.01).contains(&found));
         }

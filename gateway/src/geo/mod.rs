@@ -39,12 +39,12 @@ use ipnetwork::IpNetwork;
 
 use self::{
     access_points::AccessPoint,
-    database::{Database, Location},
+    database::{Database, Location, Whereabouts},
     directory::{Directory, Node},
     forgetful::ForgetfulMap,
-    measured::{Measured, RTT_MS_MAX, masked},
+    measured::{Measured, masked},
     regions::Region,
-    score::{Asker, Candidate, Scored, clamped_ms},
+    score::{Asker, Candidate, Scored},
     token::{TOKEN_BYTES, Tokens},
 };
 use crate::send_limit::{SendBucket, SendRate};
@@ -57,6 +57,10 @@ const BURST_S: u32 = 5;
 
 /// Round trips in one report, at the most.
 pub const ROUND_TRIPS_MAX: usize = 16;
+
+/// Under which votes stand whether a network is where the database says: 1 is no. And how many there must be.
+const MISPLACED: u64 = 0;
+const DOUBTERS_MIN: f64 = 1.5;
 
 /// What is much better than where a client is: so many milliseconds less, and this share of its round trip.
 const MUCH_BETTER_MS: f64 = 30.0;
@@ -127,10 +131,10 @@ pub struct Located {
 #[derive(Debug, PartialEq, Eq)]
 pub struct TokenInvalid;
 
-/// All that routing knows.
-pub struct Geo {
+/// All that routing knows; `W` says where addresses are.
+pub struct Geo<W = Database> {
     pub directory: Directory,
-    pub database: Database,
+    pub database: W,
     config: GeoConfig,
     measured: Mutex<Measured>,
     tokens: Tokens,
@@ -138,16 +142,24 @@ pub struct Geo {
 }
 
 impl Geo {
-    /// With nothing measured yet; `key` signs tokens.
+    /// As configured; `key` signs tokens.
     pub fn open(config: GeoConfig, key: [u8; 32]) -> anyhow::Result<Self> {
-        Ok(Geo {
+        let database = Database::open(config.database.as_deref())?;
+        Ok(Geo::new(config, database, key))
+    }
+}
+
+impl<W: Whereabouts> Geo<W> {
+    /// With nothing measured yet.
+    pub fn new(config: GeoConfig, database: W, key: [u8; 32]) -> Self {
+        Geo {
             directory: Directory::new(config.access_points.clone()),
-            database: Database::open(config.database.as_deref())?,
+            database,
             measured: Mutex::default(),
             tokens: Tokens::new(key),
             asked: Mutex::new(ForgetfulMap::new(ADDRESSES_MAX)),
             config,
-        })
+        }
     }
 
     /// Takes a question out of what an address may ask. With too many: in how many milliseconds there is room.
@@ -198,38 +210,55 @@ impl Geo {
     /// Takes what a client has measured. Returns how many of the round trips count.
     pub fn report(&self, token: &[u8], round_trips: &[RoundTrip], now: Now) -> Result<usize, TokenInvalid> {
         let ip = self.tokens.check(token, now.unix_s).ok_or(TokenInvalid)?;
-        let Location { country, place } = self.database.locate(ip);
+        let known = round_trips.iter().take(ROUND_TRIPS_MAX).filter_map(|round_trip| {
+            let node = self.directory.node(&round_trip.access_point)?;
+            Some((node, rtt_ms(round_trip)?))
+        });
+        let known: Vec<(Arc<Node>, Option<f64>)> = known.collect();
+        let votes: Vec<_> = known.iter().map(|(node, rtt_ms)| (&node.point, *rtt_ms)).collect();
         let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
-        let counting = round_trips.iter().take(ROUND_TRIPS_MAX).filter(|round_trip| {
-            let Some(node) = self.directory.node(&round_trip.access_point) else { return false };
-            let Some(rtt_ms) = rtt_ms(round_trip) else { return false };
-            let rtt_ms = clamped_ms(rtt_ms, place, &node.point);
-            measured.vote(ip, country, node.key, rtt_ms, now.monotonic_s)
+        if let Some(is_misplaced) = self.database.locate(ip).place.and_then(|place| score::is_misplaced(place, &votes))
+        {
+            measured.vote(ip, None, MISPLACED, f64::from(u8::from(is_misplaced)), now.monotonic_s);
+        }
+        let Location { country, place } = self.whereabouts(ip, &mut measured, now);
+        let votes = score::votes(place, &votes);
+        let counting = known.iter().zip(votes).filter(|((node, _), vote)| {
+            vote.is_some_and(|vote| measured.vote(ip, country, node.key(place.is_some()), vote, now.monotonic_s))
         });
         Ok(counting.count())
     }
 
     fn decide<'a>(&self, nodes: &'a [Arc<Node>], ip: IpAddr, current: &str, draw: u64, now: Now) -> Vec<Scored<'a>> {
-        let Location { country, place } = self.database.locate(ip);
-        let keys: Vec<u64> = nodes.iter().map(|node| node.key).collect();
-        let measures = {
+        let (place, measures) = {
             let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
-            measured.of(ip, country, &keys, now.monotonic_s)
+            let Location { country, place } = self.whereabouts(ip, &mut measured, now);
+            let keys: Vec<u64> = nodes.iter().map(|node| node.key(place.is_some())).collect();
+            (place, measured.of(ip, country, &keys, now.monotonic_s))
         };
         let candidates = nodes.iter().zip(measures);
         let candidates =
             candidates.map(|(node, measures)| Candidate { point: &node.point, status: node.status(), measures });
         score::decide(candidates.collect(), Asker { place, current, draw })
     }
+
+    /// Where a client is; nowhere, if its network has measured what can't be there.
+    fn whereabouts(&self, ip: IpAddr, measured: &mut Measured, now: Now) -> Location {
+        let doubts = measured.of(ip, None, &[MISPLACED], now.monotonic_s);
+        let doubt = doubts.first().and_then(|levels| *levels.last()?);
+        let is_doubted = doubt.is_some_and(|doubt| doubt.votes >= DOUBTERS_MIN && doubt.value > 0.5);
+        if is_doubted { Location::default() } else { self.database.locate(ip) }
+    }
 }
 
-/// The round trip of a measurement: connecting takes one, and so does the handshake, beside what it computes.
-fn rtt_ms(round_trip: &RoundTrip) -> Option<f64> {
+/// The round trip of a measurement, `Some(None)` if it has failed: connecting takes one, and so does the handshake, beside
+/// what it computes.
+fn rtt_ms(round_trip: &RoundTrip) -> Option<Option<f64>> {
     if round_trip.failed {
-        return Some(RTT_MS_MAX);
+        return Some(None);
     }
     let known = [round_trip.connect_ms, round_trip.tls_ms].into_iter().filter(|ms| *ms > 0);
-    known.min().map(f64::from)
+    known.min().map(f64::from).map(Some)
 }
 
 #[cfg(test)]

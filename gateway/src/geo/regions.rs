@@ -33,7 +33,7 @@ pub const CATALOGUE: &[Row] = &[
     ("singapore", "Singapore", "SG", "Singapore", Place::at(1.35, 103.82)),
     ("india", "India", "IN", "Mumbai", Place::at(19.08, 72.88)),
     ("thailand", "Thailand", "TH", "Bangkok", Place::at(13.76, 100.50)),
-    ("malaysia", "Malaysia", "MY", "Kuala Lumpur", Place::at(3.14, 101.69)),
+    ("malaysia", "Malaysia", "MY", "Kuala Lumpur", Place::at(3.13, 101.69)),
     ("vietnam", "Vietnam", "VN", "Ho Chi Minh City", Place::at(10.82, 106.63)),
     ("philippines", "Philippines", "PH", "Manila", Place::at(14.60, 120.98)),
     ("uae", "UAE", "AE", "Dubai", Place::at(25.20, 55.27)),

@@ -3,9 +3,10 @@
 //! | term | from | what it does |
 //! | --- | --- | --- |
 //! | distance | the location database, [`place::usual_ms`] | what a round trip should take: where the estimate begins |
-//! | measured | votes of the country, the wider network, the network | each moves the estimate towards its median: by half once it has [`PRIOR_VOTES`] votes, by more with more |
-//! | floor | the distance, [`place::floor_ms`] | nobody is believed to be faster than light: votes are clamped to it when they come in |
-//! | unknown | neither distance nor votes | the estimate is [`UNKNOWN_MS`]: whoever is measured to be better goes first, and the rest by weight |
+//! | measured | votes of the country, the wider network, the network | how many times as long as usual: each moves the estimate towards its median, the wider ones less ([`TRUST`]); [`PRIOR_VOTES`] stand for the distance; the mean of all, the logarithm's |
+//! | floor | the distance, [`place::floor_ms`] | nobody is believed to be faster than light: what is reported is clamped to it |
+//! | doubt | round trips that do not fit the place | a network most of whose voters measure what can't be ([`DOUBT_MS`], [`DOUBT_SHARE`]) is nowhere |
+//! | unknown | no place in the database | votes of such networks are milliseconds; without them the estimate is [`UNKNOWN_MS`]: what is measured to be better goes first, and the rest by weight |
 //! | stickiness | where the client is now | that one counts as [`STICKY_SHARE`] better, at least [`STICKY_MS_MIN`]; and stays first among its equals |
 //! | near-equal | the best estimate | up to [`NEAR_SHARE`] and [`NEAR_MS`] more than the best is as good as the best |
 //! | weight | the operator | among near-equal ones, which share of clients comes to each first |
@@ -18,17 +19,29 @@
 //! is told. Draws differ from client to client and spread them over near-equal access points, so that not everybody
 //! runs to the one that is best by a hair or has just become free.
 //!
-//! Clients measure the first few that they are told. So that a wrong first guess is not for ever, one client in
-//! [`EXPLORE_ONE_IN`] is told in third place one that could be the best by its distance and of which little is known.
+//! Clients measure the first few that they are told ([`RACED`]). So that a wrong first guess is not for ever, one client in
+//! [`EXPLORE_ONE_IN`] is told in the last of these places one that could be the best by its distance and of which little
+//! is known; a client that is nowhere always is, and in all of these places but the first.
+//!
+//! **What a vote is.** What a network adds to every round trip (its last mile) says nothing about access points, and would
+//! make those that were measured look worse than those that were not. So the access points of one report are compared: the
+//! one with the least over its usual time counts as usual, and the others as so much longer. A median of such factors
+//! means the same all over a country, where round trips themselves do not.
 
 use super::{
     access_points::AccessPoint,
-    measured::{Measures, RTT_MS_MAX},
+    measured::{LEVELS, Measures},
     place::{Place, floor_ms, usual_ms},
 };
 
-/// Votes that weigh as much as what was thought before.
-const PRIOR_VOTES: f64 = 2.0;
+/// How many votes the distance counts as.
+const PRIOR_VOTES: f64 = 4.0;
+
+/// What a vote weighs in each of [`LEVELS`]: the wider the group, the less it says about one client.
+const TRUST: [f64; LEVELS.len()] = [0.2, 0.4, 1.0];
+
+/// Longer round trips, and attempts that failed, count as this one, in milliseconds.
+const RTT_MS_MAX: f64 = 3_000.0;
 
 /// A round trip of which nothing is known, in milliseconds.
 const UNKNOWN_MS: f64 = 150.0;
@@ -49,9 +62,18 @@ const FULL: f64 = 0.97;
 /// Access points that a client is told, at the most.
 pub const TOLD_MAX: usize = 8;
 
-/// One client in so many is told one in third place of which little is known: that many votes in all.
-const EXPLORE_ONE_IN: u64 = 8;
+/// Access points that clients measure before they choose (WIRE.md).
+const RACED: usize = 3;
+
+/// One client in so many is told one of which little is known: less than so many votes, weighed; for a client that is
+/// nowhere, none.
+const EXPLORE_ONE_IN: u64 = 4;
 const EXPLORED_VOTES: f64 = 3.0;
+
+/// If all of a report take so much longer than usual, in milliseconds, or one so much less than light takes, then the
+/// client is not where the database says.
+const DOUBT_MS: f64 = 100.0;
+const DOUBT_SHARE: f64 = 0.8;
 
 /// How an access point is, as far as this node knows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -156,15 +178,20 @@ fn score<'a>(candidate: Candidate<'a>, asker: Asker<'_>) -> Scored<'a> {
     Scored { point, status, measures, standing, distance_km, rtt_ms, sticky_ms, near, share_percent, explored, told }
 }
 
-/// The round trip: by distance, moved by what the groups have measured, the widest first, so that the narrowest has
-/// the last word.
+/// The round trip: by distance, as many times as long as the groups have measured; without a place, as they have
+/// measured. The mean is a geometric one: a single vote, however wild, does not carry the few others with it.
 fn estimate_ms(distance_km: Option<f64>, measures: &Measures) -> f64 {
-    let by_distance = distance_km.map(usual_ms);
-    let moved = measures.iter().flatten().fold(by_distance, |before, measure| match before {
-        None => Some(measure.rtt_ms),
-        Some(before) => Some((before * PRIOR_VOTES + measure.rtt_ms * measure.votes) / (PRIOR_VOTES + measure.votes)),
+    let (usual_ms, prior_votes) = distance_km.map_or((1.0, 0.0), |km| (usual_ms(km), PRIOR_VOTES));
+    let (sum, votes) = weighed(measures).fold((0.0, prior_votes), |(sum, votes), (value, more)| {
+        (sum + value.max(f64::MIN_POSITIVE).ln() * more, votes + more)
     });
-    moved.unwrap_or(UNKNOWN_MS)
+    if votes > 0.0 { (sum / votes).exp() * usual_ms } else { UNKNOWN_MS }
+}
+
+/// What the groups say, and how much it weighs.
+fn weighed(measures: &Measures) -> impl Iterator<Item = (f64, f64)> {
+    let levels = measures.iter().zip(TRUST);
+    levels.filter_map(|(measure, trust)| measure.map(|measure| (measure.value, measure.votes * trust)))
 }
 
 fn standing(point: &AccessPoint, status: Status, is_current: bool, draw: u64) -> Standing {
@@ -194,20 +221,21 @@ fn spread(near: &mut [Scored<'_>], asker: Asker<'_>) {
     near.sort_by(|one, other| wait(one).total_cmp(&wait(other)));
 }
 
-/// Puts one of which little is known into third place, now and then.
+/// Puts some of which little is known where they are measured, now and then.
 fn explore(alike: &mut [Scored<'_>], asker: Asker<'_>) {
     let Some(best_ms) = alike.first().map(|best| best.rtt_ms) else { return };
-    if hash(asker.draw, "", Draw::Explore) % EXPLORE_ONE_IN != 0 {
-        return;
-    }
+    let (explores, from, explored_votes) = match asker.place {
+        Some(_) => (hash(asker.draw, "", Draw::Explore).is_multiple_of(EXPLORE_ONE_IN), RACED - 1, EXPLORED_VOTES),
+        None => (true, 1, f64::MIN_POSITIVE),
+    };
     let could_be_best = |one: &Scored<'_>| one.distance_km.is_none_or(|km| floor_ms(km) < best_ms);
-    let is_unknown =
-        |one: &Scored<'_>| one.measures.iter().flatten().map(|measure| measure.votes).sum::<f64>() < EXPLORED_VOTES;
-    let choices = alike.iter().enumerate().skip(3).filter(|(_, one)| could_be_best(one) && is_unknown(one));
-    let chosen = choices.min_by_key(|(_, one)| hash(asker.draw, &one.point.id, Draw::Explore)).map(|(index, _)| index);
-    if let Some(chosen) = chosen {
-        alike[2..=chosen].rotate_right(1);
-        alike[2].explored = true;
+    let is_unknown = |one: &Scored<'_>| weighed(&one.measures).map(|(_, votes)| votes).sum::<f64>() < explored_votes;
+    for place in (from..RACED).filter(|_| explores) {
+        let choices = alike.iter().enumerate().skip(RACED).filter(|(_, one)| could_be_best(one) && is_unknown(one));
+        let chosen = choices.min_by_key(|(_, one)| hash(asker.draw, &one.point.id, Draw::Explore));
+        let Some((chosen, _)) = chosen else { return };
+        alike[place..=chosen].rotate_right(1);
+        alike[place].explored = true;
     }
 }
 
@@ -228,10 +256,35 @@ fn unit(draw: u64, id: &str, of: Draw) -> f64 {
     ((hash(draw, id, of) >> 11) + 1) as f64 / (1u64 << 53) as f64
 }
 
-/// What a measurement to an access point counts as: not less than light takes from where the client is.
-pub fn clamped_ms(rtt_ms: f64, client: Option<Place>, point: &AccessPoint) -> f64 {
-    let floor = client.map_or(0.0, |place| floor_ms(place.distance_km(point.place)));
-    rtt_ms.clamp(floor.min(RTT_MS_MAX), RTT_MS_MAX)
+/// What a report of round trips (`None`: there was no connection) is as votes: with a place, how many times as long as
+/// usual each is; without one, milliseconds. `None`: it says nothing, for there is nothing to compare it with.
+pub fn votes(place: Option<Place>, round_trips: &[(&AccessPoint, Option<f64>)]) -> Vec<Option<f64>> {
+    let Some(place) = place else {
+        let ms = round_trips.iter().map(|(_, rtt_ms)| Some(rtt_ms.unwrap_or(RTT_MS_MAX).min(RTT_MS_MAX)));
+        return ms.collect();
+    };
+    let times = round_trips.iter().map(|(point, rtt_ms)| {
+        let km = place.distance_km(point.place);
+        (rtt_ms.map(|rtt_ms| rtt_ms.clamp(floor_ms(km), RTT_MS_MAX)), usual_ms(km))
+    });
+    let times: Vec<(Option<f64>, f64)> = times.collect();
+    let over = times.iter().filter_map(|(rtt_ms, usual_ms)| Some((*rtt_ms)? - usual_ms));
+    let last_mile_ms = over.clone().fold(f64::MAX, f64::min);
+    let is_alone = over.count() < 2;
+    let votes = times.into_iter().map(|(rtt_ms, usual_ms)| match rtt_ms {
+        None => Some(RTT_MS_MAX / usual_ms),
+        Some(_) if is_alone => None,
+        Some(rtt_ms) => Some((rtt_ms - last_mile_ms) / usual_ms),
+    });
+    votes.collect()
+}
+
+/// Whether a client that has measured this can't be where the database says; `None`: nothing was measured.
+pub fn is_misplaced(place: Place, round_trips: &[(&AccessPoint, Option<f64>)]) -> Option<bool> {
+    let reached = round_trips.iter().filter_map(|(point, rtt_ms)| Some((place.distance_km(point.place), (*rtt_ms)?)));
+    let is_too_fast = reached.clone().any(|(km, rtt_ms)| rtt_ms < floor_ms(km) * DOUBT_SHARE);
+    let least_over_ms = reached.map(|(km, rtt_ms)| rtt_ms - usual_ms(km)).min_by(f64::total_cmp)?;
+    Some(is_too_fast || least_over_ms > DOUBT_MS)
 }
 
 #[cfg(test)]

@@ -95,16 +95,44 @@ fn geo_03_what_a_network_reports_changes_what_it_is_told() {
 }
 
 #[test]
+fn geo_03_networks_that_are_nowhere_are_told_what_they_have_measured() {
+    let geo = geo(|_| ());
+    let nowhere = "192.0.2.7";
+    let token = geo.locate(ip(nowhere), "", 1, at(0)).token;
+    let seen = [round_trip("tokyo", 60, 0), round_trip("paris", 200, 0), round_trip("frankfurt", 90, 0)];
+    assert_eq!(geo.report(&token, &seen, at(0)), Ok(3));
+    let located = geo.locate(ip(nowhere), "", 1, at(0)).access_points;
+    assert_eq!(located.iter().map(|told| told.expected_ms).collect::<Vec<_>>(), [60, 90, 200]);
+    assert_eq!(located[0].id, "tokyo");
+}
+
+#[test]
+fn geo_03_a_network_that_is_not_where_the_database_says_finds_its_way() {
+    let geo = geo(|_| ());
+    for host in 1..=20 {
+        let address = format!("198.51.100.{host}"); // Germany, says the database; it is in Japan
+        let told = geo.locate(ip(&address), "", host, at(0));
+        let seen = told.access_points.iter().take(3).map(|told| match told.id.as_str() {
+            "tokyo" => round_trip("tokyo", 9, 0),
+            id => round_trip(id, 230, 0),
+        });
+        assert_eq!(geo.report(&told.token, &seen.collect::<Vec<_>>(), at(0)), Ok(3));
+    }
+    assert_eq!(told(&geo, DE, 0)[0], "tokyo");
+    assert_eq!(told(&geo, "198.51.101.1", 0)[0], "frankfurt", "another network");
+}
+
+#[test]
 fn geo_03_reports_need_a_token_and_obey_physics() {
     let geo = geo(|_| ());
     let token = geo.locate(ip(DE), "", 1, at(0)).token;
-    let seen = [round_trip("tokyo", 1, 1)];
+    let seen = [round_trip("tokyo", 1, 1), round_trip("paris", 15, 15)];
     assert_eq!(geo.report(&[], &seen, at(0)), Err(TokenInvalid));
     assert_eq!(geo.report(&token, &seen, at(10_000)), Err(TokenInvalid));
-    assert_eq!(geo.report(&token, &seen, at(0)), Ok(1));
+    assert_eq!(geo.report(&token, &seen, at(0)), Ok(2));
     let tokyo = geo.locate(ip(DE), "", 1, at(0)).access_points.into_iter().find(|told| told.id == "tokyo").unwrap();
     assert!(tokyo.expected_ms >= 93, "{tokyo:?}: light takes 93 ms");
-    let many = vec![round_trip("paris", 10, 10); 1_000];
+    let many = vec![round_trip("frankfurt", 10, 10); 1_000];
     assert_eq!(geo.report(&token, &many, at(0)), Ok(1));
 }
 
