@@ -11,6 +11,20 @@ use ureq::{
 
 use crate::{App, PATIENCE};
 
+/// Speaks HTTPS with whoever shows one of these certificates; answers of all statuses, or only good ones.
+pub fn https(certificate: &Path, only_good: bool) -> Agent {
+    let chain = CertificateDer::pem_file_iter(certificate).expect("a certificate file");
+    let chain: Vec<_> = chain.map(|der| Certificate::from_der(&der.expect("PEM")).to_owned()).collect();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .root_certs(RootCerts::new_with_certs(&chain))
+        .unversioned_rustls_crypto_provider(provider)
+        .build();
+    let config = Agent::config_builder().tls_config(tls).timeout_global(Some(PATIENCE));
+    config.http_status_as_error(only_good).build().new_agent()
+}
+
 /// Calls as an administrator; connections are kept between them.
 pub struct Api {
     agent: Agent,
@@ -23,15 +37,7 @@ pub struct Api {
 impl Api {
     /// Calls to an address, by an administrator whose UserSig is good.
     pub fn new(address: SocketAddr, certificate: &Path, app: &App, identifier: &str) -> Api {
-        let chain = CertificateDer::pem_file_iter(certificate).expect("a certificate file");
-        let chain: Vec<_> = chain.map(|der| Certificate::from_der(&der.expect("PEM")).to_owned()).collect();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::Rustls)
-            .root_certs(RootCerts::new_with_certs(&chain))
-            .unversioned_rustls_crypto_provider(provider)
-            .build();
-        let agent = Agent::config_builder().tls_config(tls).timeout_global(Some(PATIENCE)).build().new_agent();
+        let agent = https(certificate, true);
         let usersig = app.sign(identifier);
         Api { agent, address, app: app.clone(), identifier: identifier.to_owned(), usersig }
     }

@@ -31,7 +31,7 @@ mod wire;
 use std::time::Duration;
 
 pub use admin::{Labels, Metrics};
-pub use api::Api;
+pub use api::{Api, https};
 pub use client::{Answer, Client, MessageExt, Options, Refusal, text_body, unique_id};
 pub use devices::seen;
 pub use features::{add_extension, body_of, user};

@@ -45,6 +45,7 @@ mod history;
 mod intruders;
 mod kill;
 mod load;
+mod locate;
 mod login;
 mod merged;
 mod messages;
