@@ -80,7 +80,6 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let admin_address = admin_listener.local_addr()?;
     let api_listener = api::server::bind(config.api.listen)?;
     let api_address = api_listener.local_addr()?;
-    let geo = Arc::new(Geo::open(config.geo.clone(), random()?)?);
     let bind_locate = |address| https::bind("geo.listen", address, "--geo-listen");
     let locate_listener = config.geo.listen.map(bind_locate).transpose()?;
     let locate_address = locate_listener.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -98,6 +97,8 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     }
     let rng = SeededRng::new(store_seed()?);
     let store_id = futures::executor::block_on(deployment::store_id(&store, &rng)).context("naming the store")?;
+    let probe_key = futures::executor::block_on(deployment::probe_key(&store, random()?)).context("reading a key")?;
+    let geo = Arc::new(Geo::open(config.geo.clone(), probe_key)?);
     let figures = Figures::default();
     let router = Router::new(cores, MAILBOX_EVENTS_MAX, figures.clone());
     let limits = SendLimits {

@@ -8,16 +8,31 @@ use crate::{
     store::{Lane, Store, Tx},
 };
 
+/// Bytes of the key that signs probe tokens.
+pub const PROBE_KEY_BYTES: usize = 32;
+
 /// Which store this is: 8 bytes drawn when it was new. A cursor is worth something only together with it.
 pub async fn store_id(store: &Store, rng: &dyn Rng) -> Result<Bytes, Error> {
-    let fresh = Bytes::copy_from_slice(&rng.next_u64().to_be_bytes());
+    drawn_once(store, "store_id", keys::store_id(), &rng.next_u64().to_be_bytes()).await
+}
+
+/// What signs probe tokens, on all nodes: `fresh` if there was none yet. It must be drawn as secrets are.
+pub async fn probe_key(store: &Store, fresh: [u8; PROBE_KEY_BYTES]) -> Result<[u8; PROBE_KEY_BYTES], Error> {
+    let key = drawn_once(store, "probe_key", keys::probe_key(), &fresh).await?;
+    // One of another length was written by nobody here; then this node has its own.
+    Ok(key[..].try_into().unwrap_or(fresh))
+}
+
+/// What stands under a key, drawn when the store was new.
+async fn drawn_once(store: &Store, name: &'static str, key: Bytes, fresh: &[u8]) -> Result<Bytes, Error> {
+    let fresh = Bytes::copy_from_slice(fresh);
     let put = async move |tx: &Tx| -> Result<Bytes, Error> {
-        let stored = tx.get(&keys::store_id()).await?;
+        let stored = tx.get(&key).await?;
         // A start changes nothing: not even a full disk must keep it from serving what there is.
         if stored.is_none() {
-            tx.set(keys::store_id(), fresh.clone());
+            tx.set(key.clone(), fresh.clone());
         }
         Ok(stored.unwrap_or_else(|| fresh.clone()))
     };
-    Ok(store.run(Lane::Write, "store_id", put).await?.0)
+    Ok(store.run(Lane::Write, name, put).await?.0)
 }

@@ -73,6 +73,7 @@
 //! | `(app, 86, user, group)` | empty: the group may keep something of the user, who need not be in it |
 //! | `(app, 53)` | how much of it is still to be told, i64 little-endian |
 //! | `(0, 39)` | which store this is: 8 random bytes |
+//! | `(0, 87)` | what signs probe tokens: 32 random bytes |
 //! | `(0, 28)` | how often applications have changed, u64 little-endian |
 //! | `(0, 27, app)` | `RemovalRecord`: an application that was deleted and may have left data |
 //! | `(0, 25, time_ms)` | a moment: the version that the store had at that time, u64 big-endian |
@@ -174,6 +175,7 @@ const GROUP_LISTED: u32 = 83;
 const GROUP_TOTAL: u32 = 84;
 const GROUP_MENTION: u32 = 85;
 const GROUP_TRACE: u32 = 86;
+const PROBE_KEY: u32 = 87;
 const CALLBACKS_LEFT: u32 = 53;
 
 /// The subspaces by name, for people.
@@ -244,6 +246,7 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (GROUP_MENTION, "mentions of everybody in groups"),
     (GROUP_TRACE, "traces of users in groups"),
     (CALLBACKS_LEFT, "count of callbacks"),
+    (PROBE_KEY, "key of probe tokens"),
 ];
 
 /// No application: what concerns the deployment.

@@ -1,6 +1,6 @@
 //! The probe token: lets the client that was told where to connect say what it measured, and nobody else.
 //!
-//! It holds the client's address and the time, and is signed; nothing is kept for it. So what is reported counts for
+//! It holds the client's address and the time, and is signed, with a key that all nodes share; nothing is kept for it. So what is reported counts for
 //! the network that asked, however the report comes in, and only for as long as the token is good. It is bound to no
 //! application, for none is known before login; votes are the networks', not the applications'.
 

@@ -201,6 +201,22 @@ fn geo_03_what_clients_measure_changes_what_others_of_their_network_are_told() {
     assert_eq!(refused(report(&mut client, &token, &too_many)), Some(ErrorCode::ARGUMENT_INVALID));
 }
 
+/// The key of tokens is the store's: another gateway on it, or this one after a restart, knows them.
+#[test]
+fn geo_03_a_token_outlives_its_gateway() {
+    let gateway = builder().start();
+    let token = locate(&mut gateway.connect("anna"), "").expect("an answer").token;
+    let gateway = gateway.restart();
+    let mut client = gateway.login("anna");
+    let round_trips = vec![RoundTrip { access_point: "par".into(), tls_ms: 20, ..RoundTrip::default() }];
+    let report = ReportRoundTrips { token, round_trips };
+    client.call::<Done>(Command::ReportRoundTrips, &report).expect("taken");
+    assert_eq!(gateway.metrics().sum("gateway_round_trips_total", &[("counted", "yes")]), 1.0);
+    if !tests::has_no_embedded_store() {
+        gateway.kill().check_store();
+    }
+}
+
 #[test]
 fn geo_02_who_asks_too_often_is_refused() {
     let gateway = builder().flag("geo-locates-per-second", 1).start();

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use foundationdb_tuple::{Bytes as TupleBytes, Element, unpack};
 
 use super::{
-    ACTIVE, AppId, BLACKLIST, DELETED, DEPLOYMENT, GroupId, IN_GROUP, KEPT, LABELS, MENTION, MERGED, ONE_TO_ONE, Peer,
-    RELATION, STORE_ID, UserId, children, key,
+    ACTIVE, AppId, BLACKLIST, DELETED, DEPLOYMENT, GroupId, IN_GROUP, KEPT, LABELS, MENTION, MERGED, ONE_TO_ONE,
+    PROBE_KEY, Peer, RELATION, STORE_ID, UserId, children, key,
 };
 
 /// What a user keeps about a conversation.
@@ -152,4 +152,9 @@ pub fn labels(app: AppId, user: &UserId) -> Bytes {
 /// Which store this is.
 pub fn store_id() -> Bytes {
     key(&(DEPLOYMENT, STORE_ID))
+}
+
+/// What signs probe tokens.
+pub fn probe_key() -> Bytes {
+    key(&(DEPLOYMENT, PROBE_KEY))
 }
