@@ -27,6 +27,12 @@ pub mod message {
     include!(concat!(env!("OUT_DIR"), "/im.v1.rs"));
 }
 
+/// What nodes say to each other, generated from `proto/link.proto`.
+#[allow(missing_docs, clippy::all)]
+pub mod link_message {
+    include!(concat!(env!("OUT_DIR"), "/im.link.rs"));
+}
+
 pub use error::ErrorCode;
 pub use push::{EncodedEvent, EncodedPush};
 
