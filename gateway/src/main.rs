@@ -20,6 +20,7 @@ mod app_tool;
 mod application;
 mod applications;
 mod callbacks;
+mod cluster;
 mod config;
 mod control;
 mod development;

@@ -123,6 +123,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         applications,
         callbacks,
         store_id,
+        session_base: 0,
         router,
         figures: figures.clone(),
         arrivals,

@@ -42,6 +42,8 @@ pub struct Shared {
     pub callbacks: Arc<Callbacks>,
     /// Which store it is: cursors belong to it.
     pub store_id: Bytes,
+    /// Sessions of this node get numbers behind it, which no other node gives out.
+    pub session_base: u64,
     pub sends: SendQueue<Router>,
     pub router: Router,
     /// How much groups are sent.

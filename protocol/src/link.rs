@@ -190,7 +190,7 @@ fn common_version(own: &LinkHello, peer: &LinkHello) -> Result<u32, Mismatch> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link_message::{LinkPing, PeerLost, SessionBytes, SessionsBytes};
+    use crate::link_message::{LinkPing, PeerAsk, SessionBytes, SessionsBytes};
     use proptest::prelude::*;
 
     const LIMIT: usize = 1 << 16;
@@ -235,9 +235,9 @@ mod tests {
         let mut stream = BytesMut::from(&[0][..]);
         // Field 2047 of a frame.
         stream.extend_from_slice(&[5, 0xfa, 0x7f, 2, 1, 2]);
-        encode(&What::Lost(PeerLost {}), &mut stream);
+        encode(&What::Ask(PeerAsk { version: 7 }), &mut stream);
         let mut decoder = fed(&stream);
-        assert_eq!(decoder.next_frame(LIMIT), Ok(Some(What::Lost(PeerLost {}))));
+        assert_eq!(decoder.next_frame(LIMIT), Ok(Some(What::Ask(PeerAsk { version: 7 }))));
         assert_eq!(decoder.next_frame(LIMIT), Ok(None));
         assert_eq!(decoder.finish(), Ok(()));
     }

@@ -72,7 +72,7 @@ pub trait Outbox: Send + Sync + 'static {
     type Origin: Copy + Send + Sync + 'static;
 
     /// Takes over a batch of finished acts. On the embedded engine batches come in commit order.
-    fn complete(&self, batch: Vec<Completion<Self::Origin>>);
+    fn complete(&self, batch: Vec<Completion<Self::Origin>>, at: Option<Committed>);
 
     /// Takes over acts that were completed with an error because nobody knew that they had been carried
     /// out. They stand in front of every batch that is completed later.
@@ -219,7 +219,7 @@ impl<O: Outbox> SendQueue<O> {
             Act::Change(_) => Answer::Done,
         };
         let outcome = Ok(Outcome { answer, notices: SmallVec::new() });
-        self.shared.outbox.complete(vec![Completion { origin, act, outcome }]);
+        self.shared.outbox.complete(vec![Completion { origin, act, outcome }], None);
     }
 
     fn take(&self, origin: O::Origin, act: Act, caller: Caller) -> Result<(), Error> {
@@ -419,7 +419,7 @@ impl<O: Outbox> Shared<O> {
                 if !run.unheard.is_empty() {
                     self.outbox.late(run.unheard);
                 }
-                self.outbox.complete(completions);
+                self.outbox.complete(completions, Some(committed));
             }
             Err(error) => {
                 // A transaction that never started has not taken its sends: all that wait fail with it.
@@ -489,7 +489,7 @@ impl<O: Outbox> Shared<O> {
         if settle {
             self.unsettled.add(unsettled::Batch(in_doubt));
         }
-        self.outbox.complete(completions);
+        self.outbox.complete(completions, None);
         // Tried once at once; if that fails, too, the next send brings the next chance.
         if settle {
             self.schedule();
