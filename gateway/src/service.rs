@@ -39,6 +39,7 @@ use crate::{
     figures::{Adding, Figures},
     group_limit::GroupLimits,
     limits,
+    link_tls::LinkTls,
     mailbox::Mail,
     metrics,
     router::{Origin, Router},
@@ -73,6 +74,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let files = Files::prepare(&config)?;
     let tls_config = files.tls_config(protocol::ALPN)?;
     let api_tls_config = files.tls_config(api::server::ALPN)?;
+    let link_tls = config.link.files.as_ref().map(LinkTls::load).transpose()?;
     let listeners = bind_clients(config.client_listen, cores)?;
     let client_address = listeners.first().map_or(Ok(config.client_listen), local_address)?;
     let admin_listener = admin::bind(config.admin_listen)?;
@@ -129,6 +131,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         arrivals,
         tls: ArcSwap::new(tls_config),
         api_tls: ArcSwap::new(api_tls_config),
+        link_tls,
         connections: AtomicUsize::new(0),
         guests: AtomicUsize::new(0),
         ready: AtomicBool::new(false),
@@ -423,6 +426,11 @@ fn reload(shared: &Shared, files: &Files) {
             tracing::info!(cert = %files.cert.display(), "certificate reloaded; new connections use it");
         }
         Err(error) => tracing::error!("certificate not reloaded, the old one stays in use: {error:#}"),
+    }
+    match shared.link_tls.as_ref().map(|tls| tls.reload()) {
+        Some(Ok(())) => tracing::info!("certificate of links reloaded; new links use it"),
+        Some(Err(error)) => tracing::error!("certificate of links not reloaded, the old one stays in use: {error:#}"),
+        None => {}
     }
 }
 

@@ -22,7 +22,7 @@ use rustls::ServerConfig;
 
 use crate::{
     announcer::Arrivals, applications::Applications, callbacks::Callbacks, config::Config, figures::Figures,
-    group_limit::GroupLimits, router::Router,
+    group_limit::GroupLimits, link_tls::LinkTls, router::Router,
 };
 
 /// What all cores share.
@@ -56,6 +56,8 @@ pub struct Shared {
     pub tls: ArcSwap<ServerConfig>,
     /// The same certificate for the server API.
     pub api_tls: ArcSwap<ServerConfig>,
+    /// Certificates of links, if there are any.
+    pub link_tls: Option<Arc<LinkTls>>,
     /// A development start: the development application may be used.
     pub development: bool,
     /// Connections now.
