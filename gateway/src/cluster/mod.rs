@@ -12,11 +12,14 @@
 mod frames;
 mod sequencer;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use ahash::AHashMap;
 use backend::{
-    domain::{AppId, UserId, act::News},
+    domain::{AppId, UserId, act::News, send_queue::SendQueue},
     env::Clock,
     store::Committed,
 };
@@ -47,14 +50,29 @@ pub trait Outgoing: Send {
     fn close(&self);
 }
 
-/// Calls a function once nothing is under way any more that was begun before.
-pub type Barrier = Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
+/// What this node commits with: its send queue.
+pub trait Commits: Send + Sync {
+    /// Calls `done` once nothing is under way any more that was begun before, and none of it is in doubt.
+    fn barrier(&self, done: Box<dyn FnOnce() + Send>);
+    /// Tries to settle what is in doubt, if a barrier waits for that.
+    fn settle_doubts(&self);
+}
+
+impl Commits for SendQueue<Router> {
+    fn barrier(&self, done: Box<dyn FnOnce() + Send>) {
+        SendQueue::barrier(self, done);
+    }
+
+    fn settle_doubts(&self) {
+        SendQueue::settle_doubts(self);
+    }
+}
 
 /// This node among the cores.
 pub struct Cluster {
     router: Router,
     clock: Arc<dyn Clock>,
-    barrier: Barrier,
+    commits: Box<dyn Commits>,
     inner: Mutex<Inner>,
 }
 
@@ -81,7 +99,7 @@ struct Link {
 
 impl Cluster {
     /// This node, alone yet.
-    pub fn new(router: Router, clock: Arc<dyn Clock>, barrier: Barrier, late_ms_max: u64) -> Arc<Self> {
+    pub fn new(router: Router, clock: Arc<dyn Clock>, commits: Box<dyn Commits>, late_ms_max: u64) -> Arc<Self> {
         let inner = Inner {
             sequencer: Sequencer::new(late_ms_max * 1000),
             links: AHashMap::default(),
@@ -91,12 +109,16 @@ impl Cluster {
             reached: 0,
             is_barrier_set: false,
         };
-        Arc::new(Cluster { router, clock, barrier, inner: Mutex::new(inner) })
+        Arc::new(Cluster { router, clock, commits, inner: Mutex::new(inner) })
     }
 
     /// This node has committed a batch: tells the others, and the devices here once it is their turn.
     pub fn committed(self: &Arc<Self>, at: Committed, news: Vec<Published>) {
         let place = (at.version, at.batch_order);
+        let (news, earlier) = split(place, news);
+        for (place, news) in earlier {
+            self.late(place, news);
+        }
         let mut inner = self.inner();
         inner.broadcast(&frames::batch(place, false, &news));
         inner.reached = inner.reached.max(place.0);
@@ -185,6 +207,7 @@ impl Cluster {
 
     /// Time passes.
     pub fn tick(self: &Arc<Self>) {
+        self.commits.settle_doubts();
         let mut inner = self.inner();
         let was_sure = inner.sequencer.is_sure();
         let step = inner.sequencer.tick(self.now_us());
@@ -360,7 +383,7 @@ impl Cluster {
     fn set_barrier(self: &Arc<Self>, version: Option<u64>) {
         let Some(version) = version else { return };
         let cluster = self.clone();
-        (self.barrier)(Box::new(move || cluster.reached(version)));
+        self.commits.barrier(Box::new(move || cluster.reached(version)));
     }
 
     fn reached(self: &Arc<Self>, version: u64) {
@@ -445,6 +468,21 @@ impl Link {
             metrics::counter!("gateway_peer_links_given_up_total").increment(1);
         }
     }
+}
+
+/// Takes out what stands elsewhere in the logs: an earlier run of the same acts has stored it.
+fn split(at: Place, news: Vec<Published>) -> (Vec<Published>, BTreeMap<Place, Vec<Published>>) {
+    let mut earlier: BTreeMap<Place, Vec<Published>> = BTreeMap::new();
+    let mut here = Vec::with_capacity(news.len());
+    for published in news {
+        match &published.news {
+            News::Event(position, _) if position.place() != at => {
+                earlier.entry(position.place()).or_default().push(published);
+            }
+            _ => here.push(published),
+        }
+    }
+    (here, earlier)
 }
 
 fn encode(frame: &What) -> Bytes {

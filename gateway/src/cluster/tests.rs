@@ -75,6 +75,22 @@ struct Work {
     barriers: Vec<Done>,
 }
 
+struct Queue(Arc<Mutex<Work>>);
+
+impl Commits for Queue {
+    fn barrier(&self, done: Done) {
+        let mut now = self.0.lock().unwrap();
+        if now.under_way.is_some() {
+            now.barriers.push(done);
+        } else {
+            drop(now);
+            done();
+        }
+    }
+
+    fn settle_doubts(&self) {}
+}
+
 struct Node {
     id: NodeId,
     is_alive: bool,
@@ -289,19 +305,7 @@ impl Node {
     fn new(id: NodeId, clock: Arc<Hand>) -> Self {
         let router = Router::new(1, 1_000_000, Figures::default());
         let work: Arc<Mutex<Work>> = Arc::default();
-        let barrier = {
-            let work = work.clone();
-            move |done: Done| {
-                let mut now = work.lock().unwrap();
-                if now.under_way.is_some() {
-                    now.barriers.push(done);
-                } else {
-                    drop(now);
-                    done();
-                }
-            }
-        };
-        let cluster = Cluster::new(router.clone(), clock, Box::new(barrier), 300);
+        let cluster = Cluster::new(router.clone(), clock, Box::new(Queue(work.clone())), 300);
         Node { id, is_alive: true, cluster, router, work, cursor: (0, 0) }
     }
 }
