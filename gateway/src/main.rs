@@ -35,6 +35,7 @@ mod link_tls;
 mod mailbox;
 mod metrics;
 mod node_certs;
+mod nodes;
 mod policy;
 mod present;
 mod recent;

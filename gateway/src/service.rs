@@ -42,6 +42,8 @@ use crate::{
     link_tls::LinkTls,
     mailbox::Mail,
     metrics,
+    nodes::{self, Membership},
+    peers,
     router::{Origin, Router},
     shard,
     shared::Shared,
@@ -81,6 +83,8 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let admin_address = admin_listener.local_addr()?;
     let api_listener = api::server::bind(config.api.listen)?;
     let api_address = api_listener.local_addr()?;
+    let peers_listener = config.link.peers_listen.map(peers::bind).transpose()?;
+    let peers_address = peers_listener.as_ref().map(TcpListener::local_addr).transpose()?;
 
     if config.tls.is_none() && !client_address.ip().is_loopback() {
         tracing::warn!(%client_address, "development certificate and application on an address that others may reach; name tls.cert, tls.key and app.file");
@@ -107,6 +111,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let applications = Arc::new(Applications::default());
     // The embedded store is one process's alone: what an earlier one had claimed is this one's.
     let owner = if store.engine_name() == "embedded" { 1 } else { rng.next_u64() };
+    let (node, is_alone) = (rng.next_u64().max(1), store.engine_name() == "embedded");
     let (callbacks, asking) = Callbacks::start(
         store.clone(),
         clock.clone(),
@@ -125,7 +130,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         applications,
         callbacks,
         store_id,
-        session_base: 0,
+        session_base: if is_alone { 0 } else { nodes::session_base(node) },
         router,
         figures: figures.clone(),
         arrivals,
@@ -145,6 +150,9 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         StoreEngine::Embedded => Some(control::serve(&shared.config.store_path, shared.clone())?),
         StoreEngine::Fdb { .. } => None,
     };
+    let record = nodes::record(&shared.config, client_address, peers_address, connections_max);
+    let join = || Membership::join(node, &shared, record, peers_listener)?.start(shared.clone());
+    let membership = if is_alone { None } else { Some(join()?) };
     let ended = start_cores(&shared, listeners)?;
     let api = api::server::serve(api_listener, shared.clone())?;
     let retention = start_retention(&shared)?;
@@ -164,11 +172,14 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     ));
     go_on_with_unfinished(&shared);
     announcer::start(shared.clone(), arrived).context("starting the announcer")?;
-    let result = serve(&shared, &files, &signals, &ended, cores, &api);
+    let result = serve(&shared, &files, &signals, &ended, cores, &api, membership.as_ref());
     following.stop();
     asking.stop();
     adding.stop();
     retention.stop();
+    if let Some(membership) = membership {
+        membership.leave();
+    }
     result
 }
 
@@ -398,17 +409,25 @@ fn serve(
     ended: &mpsc::Receiver<CoreEnd>,
     cores: usize,
     api: &api::server::Server,
+    membership: Option<&nodes::Running>,
 ) -> anyhow::Result<()> {
     const POLL: Duration = Duration::from_millis(50);
     loop {
         match signals.recv_timeout(POLL) {
             Ok(Signal::Reload) => reload(shared, files),
-            Ok(Signal::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return drain(shared, ended, cores, api),
+            Ok(Signal::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => {
+                membership.into_iter().for_each(nodes::Running::drain);
+                return drain(shared, ended, cores, api);
+            }
             Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
         if let Ok((index, result)) = ended.try_recv() {
             shared.ready.store(false, Ordering::Release);
             return result.and_then(|()| bail!("core {index} ended by itself"));
+        }
+        if let Some(reason) = membership.and_then(nodes::Running::failure) {
+            shared.ready.store(false, Ordering::Release);
+            bail!("{reason}");
         }
         if let Some(reason) = shared.store.failure() {
             shared.ready.store(false, Ordering::Release);

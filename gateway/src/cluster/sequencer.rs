@@ -28,6 +28,10 @@ pub const WATERMARK_END: u64 = u64::MAX;
 /// It serves nobody for longer than that.
 const JOINING_US: u64 = 1_000_000;
 
+/// How often everybody reads the log while order is doubtful, microseconds: what a core that is not heard commits is
+/// told by nobody.
+const DOUBTFUL_READ_US: u64 = 10_000_000;
+
 /// Batches on their way to the devices of this node.
 pub struct Sequencer<T> {
     late_us_max: u64,
@@ -41,6 +45,8 @@ pub struct Sequencer<T> {
     /// The last batch that was released.
     told: Place,
     order: Order,
+    /// When everybody was sent to read the log while order was doubtful.
+    read_us: u64,
 }
 
 struct Peer {
@@ -109,6 +115,7 @@ impl<T> Sequencer<T> {
             known: 0,
             told: (0, 0),
             order: Order::Sure,
+            read_us: 0,
         }
     }
 
@@ -213,7 +220,14 @@ impl<T> Sequencer<T> {
         }
         let is_late = self.held.values().any(|held| now_us >= held.since_us + self.late_us_max);
         if is_late || self.peers.values().any(|peer| peer.link == Link::Down) {
-            return self.doubt();
+            if self.order == Order::Sure {
+                self.read_us = now_us;
+            }
+            let all_behind = now_us >= self.read_us + DOUBTFUL_READ_US;
+            if all_behind {
+                self.read_us = now_us;
+            }
+            return Step { all_behind, ..self.doubt() };
         }
         match self.order {
             Order::Sure => self.release(),
