@@ -9,7 +9,7 @@
 //! - [`callbacks`]: applications' own servers are asked and told.
 //! - [`figures`]: counts what applications' figures are made of.
 //! - [`store_tool`]: `gateway store`, for operators.
-//! - [`link_tls`]: TLS between nodes. [`node_certs`]: `gateway node-certs`, for trying it out.
+//! - [`peers`]: links between cores. [`link_tls`]: TLS between nodes. [`node_certs`]: `gateway node-certs`, for trying it out.
 //! - [`tls`]: one connection's TLS. [`admin`], [`metrics`]: for operators. [`errors`]: codes for clients.
 //!
 //! What may not live here: what an IM is (that is `backend::domain`).
@@ -30,12 +30,12 @@ mod figures;
 mod group_limit;
 mod homes;
 mod limits;
-#[allow(dead_code)] // until edges and the sequencer make links
 mod link_tls;
 mod mailbox;
 mod metrics;
 mod node_certs;
 mod nodes;
+mod peers;
 mod policy;
 mod present;
 mod recent;

@@ -24,7 +24,7 @@ use backend::{
         Error,
         nodes::{self, Load, NodeId, NodeRecord},
     },
-    env::{Clock, Rng},
+    env::Clock,
     store::Store,
 };
 use futures::executor::block_on;
@@ -35,7 +35,6 @@ use crate::{
     config::Config,
     link_tls::LinkTls,
     peers::{self, Options, Peer, PeerEvents, PeerHandle, Peers},
-    router::Router,
     shared::Shared,
 };
 

@@ -6,9 +6,9 @@
 //! body   = a `LinkFrame` of `proto/link.proto`
 //! ```
 //!
-//! Each side sends its `LinkHello` at once and [`agree`]s with what the other one sent: on a version of the messages,
-//! or on why there will be no link, which it says as `LinkRefused` before it closes. Both sides judge the same two
-//! hellos, so that they come to the same end.
+//! Who dials sends its `LinkHello` at once, the other side answers with its own. Each [`agree`]s with what it was sent:
+//! on a version of the messages, or on why there will be no link, which it says as `LinkRefused` before it closes. Both
+//! sides judge the same two hellos, so that they come to the same end.
 //!
 //! A frame shares the decoder's buffer; nothing is copied. So a small piece of a frame that is kept for long keeps
 //! everything that was fed together with it: who keeps it copies it.

@@ -99,7 +99,6 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// What this node is.
-#[allow(dead_code)] // until leases, edges and the sequencer read all of it
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
     pub name: String,
@@ -116,7 +115,6 @@ pub struct NodeConfig {
 }
 
 /// How it reaches others.
-#[allow(dead_code)] // until leases, edges and the sequencer read all of it
 #[derive(Clone, Debug)]
 pub struct LinkConfig {
     /// For edges.
