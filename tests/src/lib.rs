@@ -6,6 +6,7 @@
 //! - [`Api`]: an application's own server: calls of the server API.
 //! - [`Wire`]: TLS and bytes, for everything a client should not do.
 //! - [`Receiver`]: an application's own server, which is asked and told.
+//! - [`Relay`]: a network between two of them that can be cut, slow or silent.
 //! - [`Seed`]: randomness that can be replayed.
 //!
 //! Everything blocks, and every wait has a deadline ([`PATIENCE`]) after which the test fails: a hang is
@@ -23,6 +24,7 @@ mod groups;
 mod people;
 mod process;
 mod receiver;
+mod relay;
 mod seed;
 mod wire;
 
@@ -33,9 +35,10 @@ pub use api::Api;
 pub use client::{Answer, Client, MessageExt, Options, Refusal, text_body, unique_id};
 pub use devices::seen;
 pub use features::{add_extension, body_of, user};
-pub use gateway::{App, Builder, Gateway, free_port, has_no_embedded_store};
+pub use gateway::{App, Builder, Gateway, free_port, has_no_embedded_store, node_certificates};
 pub use process::{Process, program, skip, target_folder};
 pub use receiver::{Received, Receiver, Reply};
+pub use relay::Relay;
 pub use seed::Seed;
 pub use wire::{Config, Wire, tls_config, tls_config_of};
 

@@ -30,6 +30,7 @@ mod callbacks_people;
 mod changes;
 mod churn;
 mod convergence;
+mod cores;
 mod conversation_state;
 mod conversations;
 mod devices;
