@@ -45,6 +45,7 @@ mod groups_table;
 mod history;
 mod intruders;
 mod kill;
+mod link_files;
 mod load;
 mod login;
 mod merged;
