@@ -88,7 +88,7 @@ impl Watched {
             News::Event(position, _) => Some(Told::At(*position)),
             _ => None,
         });
-        self.told.lock().unwrap().extend(positions);
+        self.told.lock().expect("sound").extend(positions);
     }
 }
 
@@ -102,7 +102,7 @@ impl Outbox for Watched {
         let _ = self.answers.send(batch);
         let (Some(at), Some(other)) = (at, self.other.get().and_then(Weak::upgrade)) else { return };
         let told = other.outbox.told.clone();
-        other.queue.barrier(move || told.lock().unwrap().push(Told::Barrier(at.version)));
+        other.queue.barrier(move || told.lock().expect("sound").push(Told::Barrier(at.version)));
     }
 
     fn late(&self, acts: Vec<Late>) {
@@ -129,15 +129,16 @@ impl Node {
     }
 
     fn log_in_all(&self) {
-        block_on(applications::put_application(&self.store, &clock(), NewApplication::new(APP, SECRET))).unwrap();
+        block_on(applications::put_application(&self.store, &clock(), NewApplication::new(APP, SECRET)))
+            .expect("sound");
         for user in users() {
             let usersig = usersig::sign(APP, SECRET, user.as_str(), clock().unix_ms() / 1000, 3600);
-            block_on(account::login(&self.store, &clock(), false, APP, &user, usersig)).unwrap();
+            block_on(account::login(&self.store, &clock(), false, APP, &user, usersig)).expect("sound");
         }
     }
 
     fn answers(&self, count: usize) -> Vec<Completion<usize>> {
-        let answered = self.answered.lock().unwrap();
+        let answered = self.answered.lock().expect("sound");
         let mut answers = Vec::new();
         while answers.len() < count {
             answers.extend(answered.recv_timeout(PATIENCE).expect("sends are answered"));
@@ -147,7 +148,7 @@ impl Node {
 
     /// Every barrier stands behind all that is not later than it.
     fn check(&self, seed: u64) {
-        let told = self.outbox.told.lock().unwrap();
+        let told = self.outbox.told.lock().expect("sound");
         let mut reached = 0;
         for (index, told) in told.iter().enumerate() {
             match told {
@@ -166,7 +167,7 @@ impl Node {
 }
 
 fn users() -> Vec<UserId> {
-    USERS.iter().map(|name| UserId::new(name).unwrap()).collect()
+    USERS.iter().map(|name| UserId::new(name).expect("sound")).collect()
 }
 
 fn message(from: &UserId, to: &UserId, id: String) -> NewMessage {

@@ -87,6 +87,8 @@ struct Inner {
     /// The version that it has come to.
     reached: u64,
     is_barrier_set: bool,
+    /// Everything was told in order when it was looked at last.
+    was_sure: bool,
 }
 
 struct Link {
@@ -108,6 +110,7 @@ impl Cluster {
             wanted: 0,
             reached: 0,
             is_barrier_set: false,
+            was_sure: true,
         };
         Arc::new(Cluster { router, clock, commits, inner: Mutex::new(inner) })
     }
@@ -209,18 +212,17 @@ impl Cluster {
     pub fn tick(self: &Arc<Self>) {
         self.commits.settle_doubts();
         let mut inner = self.inner();
-        let was_sure = inner.sequencer.is_sure();
         let step = inner.sequencer.tick(self.now_us());
-        let (is_sure, held, linked) = (inner.sequencer.is_sure(), inner.sequencer.held(), inner.links.len());
+        let (is_sure, held) = (inner.sequencer.is_sure(), inner.sequencer.held());
+        let was_sure = std::mem::replace(&mut inner.was_sure, is_sure);
         self.carry_out(inner, step);
         match (was_sure, is_sure) {
             (true, false) => {
-                tracing::warn!("a core that lives can't be heard or is late; until it can, devices read the log")
+                tracing::warn!("a core that lives can't be heard or is late; until it can, devices read the log");
             }
             (false, true) => tracing::info!("all cores are heard again"),
             _ => {}
         }
-        metrics::gauge!("gateway_peers_linked").set(linked as f64);
         metrics::gauge!("gateway_batches_held").set(held as f64);
         metrics::gauge!("gateway_order_doubtful").set(f64::from(u8::from(!is_sure)));
     }
@@ -461,8 +463,7 @@ impl Link {
         if self.is_broken {
             return;
         }
-        let fits = frame.len() <= link::PEER_FRAME_BYTES_MAX && self.to.send(frame);
-        if !fits {
+        if !self.to.send(frame) {
             self.is_broken = true;
             self.to.close();
             metrics::counter!("gateway_peer_links_given_up_total").increment(1);

@@ -321,7 +321,7 @@ fn history(seed: u64, steps: usize, link_room: usize, cuts: bool) {
             0 if cuts => world.cut(a, b),
             1 | 2 => world.link(a, b),
             3 if cuts && world.below(40) == 0 && world.nodes.iter().filter(|node| node.is_alive).count() > 2 => {
-                world.kill(a)
+                world.kill(a);
             }
             4 if world.nodes[a].is_alive => world.poll_directory(a),
             5..=9 => world.tick(a),

@@ -115,6 +115,7 @@ pub struct NodeConfig {
 }
 
 /// How it reaches others.
+#[allow(dead_code, reason = "edges read the rest")]
 #[derive(Clone, Debug)]
 pub struct LinkConfig {
     /// For edges.

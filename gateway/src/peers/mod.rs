@@ -80,6 +80,7 @@ pub struct Peer {
     pub id: u64,
     pub name: String,
     /// The version of the links' messages that is spoken with it.
+    #[allow(dead_code, reason = "there is one only")]
     pub version: u32,
     pub handle: PeerHandle,
 }
@@ -96,6 +97,7 @@ pub trait PeerEvents {
 
 /// The running links.
 pub struct Peers {
+    #[cfg(test)]
     address: SocketAddr,
     wanted: watch::Sender<Wanted>,
     stop: oneshot::Sender<()>,
@@ -120,6 +122,7 @@ impl Peers {
         options: Options,
         events: impl PeerEvents + Send + 'static,
     ) -> anyhow::Result<Self> {
+        #[cfg(test)]
         let address = listener.local_addr()?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("the thread of links")?;
@@ -134,10 +137,17 @@ impl Peers {
             let tasks = LocalSet::new();
             tasks.block_on(&runtime, run(node, listener, wishes, stopped));
         })?;
-        Ok(Peers { address, wanted, stop, thread })
+        Ok(Peers {
+            #[cfg(test)]
+            address,
+            wanted,
+            stop,
+            thread,
+        })
     }
 
     /// Where other cores dial.
+    #[cfg(test)]
     pub fn address(&self) -> SocketAddr {
         self.address
     }

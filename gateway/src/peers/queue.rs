@@ -76,14 +76,15 @@ impl PeerHandle {
         }))
     }
 
-    /// Sends a frame behind all those before. Never waits.
+    /// Sends a frame.
+    #[cfg(test)]
     pub fn send(&self, frame: &What) -> Result<(), Full> {
         let mut encoded = BytesMut::new();
         link::encode(frame, &mut encoded);
         self.send_encoded(encoded.freeze())
     }
 
-    /// The same for one that [`link::encode`] has made: to send one to many peers.
+    /// Sends a frame, as [`link::encode`] has made it, behind all those before. Never waits.
     pub fn send_encoded(&self, frame: Bytes) -> Result<(), Full> {
         let mut waiting = self.waiting();
         let room = self.0.bytes_max.saturating_sub(waiting.bytes);

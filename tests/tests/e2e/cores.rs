@@ -71,7 +71,7 @@ impl Cores {
         let others = self.running().len() - 1;
         for node in self.running() {
             let is = |name, value: usize| node.metrics().sum(name, &[]) == value as f64;
-            eventually("all are linked", || is("gateway_peers_linked", others) && is("gateway_order_doubtful", 0));
+            eventually("all are linked", || is("gateway_peer_links", others) && is("gateway_order_doubtful", 0));
         }
     }
 }
@@ -95,7 +95,8 @@ fn texts(messages: &[Message]) -> Vec<String> {
 #[test]
 fn geo_01_users_of_different_cores_write_to_each_other() {
     let Some(cores) = Cores::start(5_000) else { return };
-    let [mut anna, mut ben, mut cleo] = [("anna", 0), ("ben", 1), ("cleo", 2)].map(|(user, at)| cores.node(at).login(user));
+    let [mut anna, mut ben, mut cleo] =
+        [("anna", 0), ("ben", 1), ("cleo", 2)].map(|(user, at)| cores.node(at).login(user));
     let mut anna_too = cores.node(2).login("anna");
     // All at once into one conversation: each device sees all of it in order.
     for number in 0..30 {
@@ -246,7 +247,7 @@ fn geo_01_over_a_cut_link_nothing_is_lost_and_both_sides_go_on() {
     anna.send("ben", "before");
     assert_eq!(texts(&receive(&mut ben, 1)), ["before"]);
     cores.relays.iter().for_each(Relay::cut);
-    eventually("it is noticed", || cores.node(1).metrics().sum("gateway_peers_linked", &[]) == 0.0);
+    eventually("it is noticed", || cores.node(1).metrics().sum("gateway_peer_links", &[]) == 0.0);
     let sent: Vec<String> = (0..10).map(|number| format!("meanwhile {number}")).collect();
     sent.iter().for_each(|text| _ = anna.send("ben", text));
     // Nobody tells ben's node of it; he is sent to his log before long.
