@@ -27,7 +27,7 @@ use backend::{
     env::{Clock, SeededRng, SystemClock},
     store::{
         Lane, Store, StoreError, StoreOptions, Tx,
-        fdb::{Fdb, FdbOptions},
+        fdb::{Committed, Fdb, FdbOptions},
     },
 };
 use futures::executor::block_on;
@@ -130,7 +130,7 @@ struct Finished(mpsc::Sender<Vec<Completion<Instant>>>);
 impl Outbox for Finished {
     type Origin = Instant;
 
-    fn complete(&self, batch: Vec<Completion<Instant>>) {
+    fn complete(&self, batch: Vec<Completion<Instant>>, _: Option<Committed>) {
         let _ = self.0.send(batch); // after the measurement nobody listens
     }
 

@@ -32,7 +32,7 @@ use backend::{
         usersig,
     },
     env::{Clock, Rng, SeededRng, SystemClock, UnixMillis},
-    store::{Embedded, EmbeddedOptions, Store, StoreOptions},
+    store::{Committed, Embedded, EmbeddedOptions, Store, StoreOptions},
 };
 use futures::executor::block_on;
 use prost::Message as _;
@@ -70,7 +70,7 @@ struct Answers(mpsc::Sender<()>);
 impl Outbox for Answers {
     type Origin = ();
 
-    fn complete(&self, batch: Vec<Completion<()>>) {
+    fn complete(&self, batch: Vec<Completion<()>>, _: Option<Committed>) {
         for completion in batch {
             completion.outcome.expect("is stored");
             self.0.send(()).expect("somebody waits");

@@ -27,7 +27,7 @@ use backend::{
         usersig,
     },
     env::{Clock, Rng, SeededRng, SystemClock},
-    store::{Engine, Faults, Lane, Memory, RangeQuery, ReadMode, Store, StoreError, StoreOptions, Tx},
+    store::{Committed, Engine, Faults, Lane, Memory, RangeQuery, ReadMode, Store, StoreError, StoreOptions, Tx},
 };
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -58,7 +58,7 @@ struct Answers(mpsc::Sender<(usize, Result<Answer, Error>)>);
 impl Outbox for Answers {
     type Origin = usize;
 
-    fn complete(&self, batch: Vec<Completion<usize>>) {
+    fn complete(&self, batch: Vec<Completion<usize>>, _: Option<Committed>) {
         for Completion { origin, outcome, .. } in batch {
             self.0.send((origin, outcome.map(|outcome| outcome.answer))).unwrap();
         }

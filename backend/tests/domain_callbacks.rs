@@ -35,7 +35,7 @@ use backend::{
         usersig,
     },
     env::{Clock, SeededRng},
-    store::{Faults, Memory, Store, StoreOptions},
+    store::{Committed, Faults, Memory, Store, StoreOptions},
 };
 use futures::executor::block_on;
 use prost::Message as _;
@@ -63,7 +63,7 @@ struct Answers(mpsc::Sender<Completion<()>>);
 impl Outbox for Answers {
     type Origin = ();
 
-    fn complete(&self, batch: Vec<Completion<()>>) {
+    fn complete(&self, batch: Vec<Completion<()>>, _: Option<Committed>) {
         batch.into_iter().for_each(|completion| self.0.send(completion).unwrap());
     }
 

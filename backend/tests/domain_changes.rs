@@ -43,7 +43,7 @@ use backend::{
         usersig,
     },
     env::{Clock, Rng, SeededRng, SystemClock},
-    store::{Faults, Lane, Memory, Store, StoreError, StoreOptions, Tx},
+    store::{Committed, Faults, Lane, Memory, Store, StoreError, StoreOptions, Tx},
 };
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -121,7 +121,7 @@ enum To {
 impl Outbox for Router {
     type Origin = Origin;
 
-    fn complete(&self, batch: Vec<Completion<Origin>>) {
+    fn complete(&self, batch: Vec<Completion<Origin>>, _: Option<Committed>) {
         let (routed, changed) = &*self.0;
         let mut routed = routed.lock().unwrap();
         let mut news = Vec::new();

@@ -37,7 +37,7 @@ use backend::{
         usersig,
     },
     env::{Clock, Rng, SeededRng, UnixMillis},
-    store::{Faults, Memory, RangeQuery, ReadMode, Store, StoreOptions, Version, Versionstamp},
+    store::{Committed, Faults, Memory, RangeQuery, ReadMode, Store, StoreOptions, Version, Versionstamp},
 };
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -102,7 +102,7 @@ impl Results {
 impl Outbox for Finished {
     type Origin = usize;
 
-    fn complete(&self, batch: Vec<Completion<usize>>) {
+    fn complete(&self, batch: Vec<Completion<usize>>, _: Option<Committed>) {
         let (results, changed) = &*self.0;
         let mut results = results.lock().unwrap();
         for completion in &batch {

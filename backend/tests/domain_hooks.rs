@@ -21,7 +21,7 @@ use backend::{
         usersig,
     },
     env::{Clock, SeededRng, SystemClock},
-    store::{Faults, Memory, Store, StoreOptions},
+    store::{Committed, Faults, Memory, Store, StoreOptions},
 };
 use bytes::Bytes;
 use futures::{channel::oneshot, executor::block_on, future::BoxFuture};
@@ -36,7 +36,7 @@ struct Answers(mpsc::Sender<Completion<()>>);
 impl Outbox for Answers {
     type Origin = ();
 
-    fn complete(&self, batch: Vec<Completion<()>>) {
+    fn complete(&self, batch: Vec<Completion<()>>, _: Option<Committed>) {
         batch.into_iter().for_each(|completion| self.0.send(completion).unwrap());
     }
 

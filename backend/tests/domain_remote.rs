@@ -54,7 +54,7 @@ struct Finished {
 impl Outbox for Finished {
     type Origin = usize;
 
-    fn complete(&self, batch: Vec<Completion<usize>>) {
+    fn complete(&self, batch: Vec<Completion<usize>>, _: Option<Committed>) {
         let sent = batch.iter().filter_map(|completion| completion.outcome.as_ref().ok());
         self.pushes.lock().expect("sound").extend(sent.flat_map(|sent| sent.notices.clone()));
         let _ = self.answers.send(batch); // a test that failed does not listen

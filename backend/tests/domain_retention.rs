@@ -32,7 +32,7 @@ use backend::{
         usersig,
     },
     env::{Clock, SeededRng, UnixMillis},
-    store::{Faults, Memory, RangeQuery, ReadMode, Store, StoreOptions, Versionstamp},
+    store::{Committed, Faults, Memory, RangeQuery, ReadMode, Store, StoreOptions, Versionstamp},
 };
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -65,7 +65,7 @@ struct Answers(mpsc::Sender<Completion<()>>);
 impl Outbox for Answers {
     type Origin = ();
 
-    fn complete(&self, batch: Vec<Completion<()>>) {
+    fn complete(&self, batch: Vec<Completion<()>>, _: Option<Committed>) {
         batch.into_iter().for_each(|completion| self.0.send(completion).unwrap());
     }
 

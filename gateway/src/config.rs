@@ -1,7 +1,9 @@
 //! Configuration: one set of keys, from a file, the environment and flags, in rising precedence.
 //!
-//! Every key stands once in [`KEYS`] with its default and meaning; `gateway.toml` at the top of the
-//! repository is printed from it (`gateway config`). Everything is checked before anything is bound.
+//! Every key stands once in [`KEYS`] or [`nodes::KEYS`] with its default and meaning; `gateway.toml` at the top of
+//! the repository is printed from them (`gateway config`). Everything is checked before anything is bound.
+
+mod nodes;
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +17,7 @@ use std::{
 use backend::domain::retention::Keep;
 use protocol::connection::{FRAME_BYTES_MIN, ServerLimits};
 
+pub use self::nodes::{LinkConfig, LinkFiles, NodeConfig, is_name};
 use crate::geo::{GeoConfig, access_points};
 
 /// One configuration key: `section.name`, its default, and what it is for.
@@ -32,7 +35,12 @@ const fn key(name: &'static str, default: &'static str, meaning: &'static str) -
 }
 
 /// Every key there is.
-pub const KEYS: &[Key] = &[
+pub fn keys() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().chain(nodes::KEYS)
+}
+
+/// What one node needs.
+const KEYS: &[Key] = &[
     key("client.listen", "127.0.0.1:8443", "Address and port for clients. Port 0 takes any free one."),
     key(
         "client.connections_max",
@@ -232,6 +240,8 @@ pub struct Config {
     pub cores_pinned: bool,
     pub drain_ms_max: u64,
     pub log: String,
+    pub node: NodeConfig,
+    pub link: LinkConfig,
 }
 
 /// The server API.
@@ -283,7 +293,7 @@ pub struct Values(BTreeMap<&'static str, String>);
 impl Values {
     /// Sets a key; later calls win.
     pub fn set(&mut self, name: &str, value: String) -> Result<(), ConfigError> {
-        let known = KEYS.iter().find(|key| key.name == name).ok_or_else(|| unknown_key(name))?;
+        let known = keys().find(|key| key.name == name).ok_or_else(|| unknown_key(name))?;
         self.0.insert(known.name, value);
         Ok(())
     }
@@ -319,7 +329,7 @@ impl Values {
             if variable == CONFIG_FILE_VARIABLE {
                 continue;
             }
-            let key = KEYS.iter().find(|key| environment_name(key.name) == variable).ok_or_else(|| {
+            let key = keys().find(|key| environment_name(key.name) == variable).ok_or_else(|| {
                 ConfigError(format!(
                     "the environment variable {variable} names no configuration key (`gateway config` prints all \
                      of them): correct it, or unset it if something else has set it"
@@ -379,6 +389,8 @@ impl Values {
             cores_pinned: self.parse("cores_pinned", "true or false")?,
             drain_ms_max: self.number("drain_ms_max", 0, 3_600_000)?,
             log: self.text("log").to_owned(),
+            node: self.node()?,
+            link: self.link()?,
         })
         .and_then(|config| config.check_together(self))
     }
@@ -470,7 +482,7 @@ impl Values {
     }
 
     fn text(&self, name: &'static str) -> &str {
-        let default = || KEYS.iter().find(|key| key.name == name).map_or("", |key| key.default);
+        let default = || keys().find(|key| key.name == name).map_or("", |key| key.default);
         self.0.get(name).map_or_else(default, String::as_str)
     }
 
@@ -481,7 +493,7 @@ impl Values {
     fn number<T: FromStr + PartialOrd + Display>(&self, name: &'static str, min: T, max: T) -> Result<T, ConfigError> {
         let right = format!("a number from {min} to {max}");
         let value: T = self.parse(name, &right)?;
-        if value < min || value > max { Err(self.wrong(name, &right)) } else { Ok(value) }
+        if (min..=max).contains(&value) { Ok(value) } else { Err(self.wrong(name, &right)) }
     }
 
     fn wrong(&self, name: &'static str, right: &str) -> ConfigError {
@@ -516,6 +528,7 @@ impl Config {
         if self.geo.listen.is_some_and(|listen| others.contains(&listen) && listen.port() != 0) {
             return Err(values.wrong("geo.listen", "another address than client.listen, admin.listen and api.listen"));
         }
+        self.check_nodes(values)?;
         Ok(self)
     }
 }
@@ -553,7 +566,7 @@ pub fn template() -> String {
     );
     let mut section = "";
     // Keys without a section must stand first in TOML.
-    let (plain, sectioned): (Vec<_>, Vec<_>) = KEYS.iter().partition(|key| !key.name.contains('.'));
+    let (plain, sectioned): (Vec<_>, Vec<_>) = keys().partition(|key| !key.name.contains('.'));
     for key in plain.into_iter().chain(sectioned) {
         let (key_section, name) = key.name.split_once('.').unwrap_or(("", key.name));
         if key_section != section {
@@ -671,7 +684,7 @@ mod tests {
         std::fs::write(&path, uncommented).unwrap();
         let mut values = Values::default();
         values.read_file(&path).unwrap();
-        assert_eq!(values.0.len(), KEYS.len());
+        assert_eq!(values.0.len(), keys().count());
         values.check().unwrap();
     }
 }

@@ -56,6 +56,7 @@ impl From<Error> for Refusal {
             Error::Argument(_) => ErrorCode::ARGUMENT_INVALID,
             Error::ClientMessageIdReused => ErrorCode::CLIENT_MESSAGE_ID_REUSED,
             Error::CursorInvalid => ErrorCode::CURSOR_INVALID,
+            Error::Fenced => ErrorCode::SERVER_DRAINING,
             Error::Store(error) => store_code(error),
         };
         let mut refusal = Refusal::from(code);

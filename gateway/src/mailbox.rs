@@ -34,9 +34,17 @@ use crate::send_limit::SendBucket;
 /// A connection's number, unique on its core.
 pub type ConnectionId = u64;
 
+/// A node of the deployment, as this one counts them.
+pub type NodeIndex = u32;
+
+/// This node.
+pub const HERE: NodeIndex = 0;
+
 /// Where a session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
+    /// Node that holds the connection.
+    pub node: NodeIndex,
     /// Core that holds the connection.
     pub core: u16,
     /// The connection.
@@ -57,6 +65,8 @@ pub enum Mail {
     Unregister { app: AppId, user: UserId, address: Address, caller: Caller, reason: StateReason },
     /// A question or a wish about users whose home is this core.
     Home(Box<HomeMail>),
+    /// What other nodes say of their sessions.
+    Remote(Box<RemoteMail>),
     /// A connection of this core was signed out, because of the device `by`.
     SignedOut { connection: ConnectionId, by: Box<Device> },
     /// Presence that connections of this core follow.
@@ -117,6 +127,36 @@ pub enum HomeMail {
     Broadcast { app: AppId, push: EncodedPush },
     /// `follower` is no longer told.
     Unfollow { app: AppId, users: Vec<UserId>, follower: Address },
+}
+
+/// What a home core is told of the sessions that other nodes hold.
+pub enum RemoteMail {
+    /// They are there, or have changed.
+    Sessions(Vec<(AppId, UserId, RemoteSession)>),
+    /// One is gone.
+    Gone { app: AppId, user: UserId, address: Address },
+    /// None of the node's is there any more.
+    NodeGone { node: NodeIndex },
+    /// UserSigs issued before `from_s` (seconds since the Unix epoch) are invalid, because of the device `by`.
+    Invalidated { app: AppId, user: UserId, from_s: u64, by: Device },
+    /// A node wants to know of all sessions that this one holds.
+    Tell { node: NodeIndex },
+}
+
+/// A session that another node holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteSession {
+    pub address: Address,
+    /// The number that the user's devices know it by.
+    pub number: u64,
+    /// When it logged in, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    pub platform: Platform,
+    /// The client's name of the installation.
+    pub device: String,
+    pub background: bool,
+    /// What its user says about being there.
+    pub status: String,
 }
 
 /// Which devices to sign out.

@@ -10,6 +10,7 @@
 //! - [`callbacks`]: applications' own servers are asked and told.
 //! - [`figures`]: counts what applications' figures are made of.
 //! - [`store_tool`]: `gateway store`, for operators.
+//! - [`peers`]: links between cores. [`link_tls`]: TLS between nodes. [`node_certs`]: `gateway node-certs`, for trying it out.
 //! - [`tls`]: one connection's TLS. [`admin`], [`metrics`]: for operators. [`errors`]: codes for clients.
 //!
 //! What may not live here: what an IM is (that is `backend::domain`).
@@ -21,6 +22,7 @@ mod app_tool;
 mod application;
 mod applications;
 mod callbacks;
+mod cluster;
 mod config;
 mod control;
 mod development;
@@ -31,8 +33,12 @@ mod group_limit;
 mod homes;
 mod https;
 mod limits;
+mod link_tls;
 mod mailbox;
 mod metrics;
+mod node_certs;
+mod nodes;
+mod peers;
 mod policy;
 mod present;
 mod recent;
@@ -55,7 +61,7 @@ use std::{
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::{
-    config::{CONFIG_FILE_VARIABLE, Config, ConfigError, KEYS, Values, environment_name, flag_name, short_flags},
+    config::{CONFIG_FILE_VARIABLE, Config, ConfigError, Values, environment_name, flag_name, keys, short_flags},
     service::Signal,
 };
 
@@ -89,6 +95,7 @@ fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             let seed = arguments.get_one::<u64>("seed").copied().unwrap_or_default();
             print!("{}", geo::world::report(seed, &configuration(arguments)?.geo));
         }
+        Some(("node-certs", arguments)) => node_certs::run(arguments)?,
         Some(("store", arguments)) => return look_at_store(arguments),
         _ => start(configuration(matches)?)?,
     }
@@ -164,6 +171,7 @@ fn command_line() -> Command {
                 )
                 .args(configuration_arguments(is_geo_key)),
         )
+        .subcommand(node_certs::command())
         .subcommand(app_tool::command(&configuration_arguments(is_store_key)))
         .subcommand(
             Command::new("store")
@@ -211,7 +219,7 @@ fn configuration_arguments(wanted: fn(&str) -> bool) -> Vec<Arg> {
         .value_name("FILE")
         .env(CONFIG_FILE_VARIABLE)
         .help("Configuration file; `gateway config` prints one with every key explained");
-    let keys = KEYS.iter().filter(|key| wanted(key.name)).map(|key| {
+    let keys = keys().filter(|key| wanted(key.name)).map(|key| {
         let default = if key.default.is_empty() { "none" } else { key.default };
         let arg = Arg::new(key.name).long(flag_name(key.name)).visible_aliases(short_flags(key.name));
         arg.value_name("VALUE").help(format!(
@@ -229,7 +237,7 @@ fn configuration(matches: &ArgMatches) -> Result<Config, ConfigError> {
         values.read_file(Path::new(path))?;
     }
     values.read_environment(std::env::vars_os())?;
-    for key in KEYS {
+    for key in keys() {
         // A subcommand has some of them.
         if let Ok(Some(value)) = matches.try_get_one::<String>(key.name) {
             values.set(key.name, value.clone())?;

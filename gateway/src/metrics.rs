@@ -85,6 +85,24 @@ fn describe() {
     );
     describe_counter!("gateway_api_files_total", "Files of messages asked for by their links, by HTTP status.");
     describe_counter!("gateway_announcements_told_total", "Messages that told users an announcement.");
+    describe_gauge!("gateway_peer_links", "Links to other cores now.");
+    describe_gauge!("gateway_batches_held", "Batches of acts that wait for what other cores have committed before.");
+    describe_gauge!(
+        "gateway_order_doubtful",
+        "1 while a core that lives can't be heard or is late: what is told is to be read from the log."
+    );
+    describe_counter!(
+        "gateway_peer_links_given_up_total",
+        "Links to other cores ended here because they took too little."
+    );
+    describe_gauge!("gateway_peer_queued_bytes", "Bytes that wait to be sent to other cores.");
+    describe_counter!(
+        "gateway_peer_frames_dropped_total",
+        "Frames for other cores that there was no room for (link.queue_bytes_max), or no link any more."
+    );
+    describe_counter!("gateway_peer_links_lost_total", "Links to other cores that ended though both should be there.");
+    describe_counter!("gateway_peer_connects_failed_total", "Connections that did not become a link, by side.");
+    describe_histogram!("gateway_peer_round_trip_seconds", "From a ping to another core to its answer.");
     describe_histogram!("send_batch_messages", "Sends that shared a transaction.");
     describe_gauge!("process_resident_memory_bytes", "Resident memory of the process.");
     describe_gauge!("process_cpu_seconds_total", "Processor time used, user and system.");

@@ -1,15 +1,20 @@
 //! Who is in live rooms through this process, and how those there are told who comes and goes (GRP-03, GRP-12, GRP-25).
 //!
-//! Touched when somebody comes or goes, never for a message. Numbers are those of this node; of several nodes each knows
-//! its own.
+//! Touched when somebody comes or goes, never for a message. Of other nodes their numbers are known, as they say them: a
+//! user who is there through two nodes counts twice.
 //!
 //! What may not live here: whether somebody may be in a room, and which connections are told (`shard/members.rs`).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use backend::domain::{AppId, GroupId, UserId};
-use protocol::message::{GroupTips, group_tips::Kind};
+use protocol::{
+    link_message::{PeerRoom, PeerRooms},
+    message::{GroupTips, group_tips::Kind},
+};
+
+use crate::mailbox::NodeIndex;
 
 /// Users named in one notice of who has come or gone, at the most; nobody hears of more.
 const NAMES_MAX: usize = 100;
@@ -23,6 +28,10 @@ struct Inner {
     rooms: AHashMap<RoomKey, Room>,
     /// Rooms with notices that wait for their time.
     waiting: Vec<RoomKey>,
+    /// Who is there through other nodes: users and guests, by room and node.
+    elsewhere: AHashMap<RoomKey, Vec<(NodeIndex, usize, usize)>>,
+    /// Rooms whose numbers have changed since other nodes were told.
+    untold: AHashSet<RoomKey>,
 }
 
 type RoomKey = (AppId, GroupId);
@@ -55,7 +64,9 @@ impl Rooms {
     /// A connection comes in. Whether it is the first of its user.
     pub fn enter(&self, app: AppId, room: &GroupId, who: Who<'_>) -> bool {
         let mut inner = self.inner();
-        let room = inner.rooms.entry((app, room.clone())).or_default();
+        let key = (app, room.clone());
+        inner.untold.insert(key.clone());
+        let room = inner.rooms.entry(key).or_default();
         match who {
             Some(user) => {
                 let connections = room.users.entry(user.clone()).or_default();
@@ -73,6 +84,7 @@ impl Rooms {
     pub fn leave(&self, app: AppId, room: &GroupId, who: Who<'_>) -> bool {
         let mut inner = self.inner();
         let key = (app, room.clone());
+        inner.untold.insert(key.clone());
         let Some(room) = inner.rooms.get_mut(&key) else { return false };
         let is_last = match who {
             Some(user) => match room.users.get_mut(user) {
@@ -105,10 +117,54 @@ impl Rooms {
         (users, guests)
     }
 
-    /// How many users are in a room, and how many guests.
+    /// How many users are in a room, and how many guests, on all nodes together.
     pub fn count(&self, app: AppId, room: &GroupId) -> (usize, usize) {
         let inner = self.inner();
-        inner.rooms.get(&(app, room.clone())).map_or((0, 0), |room| (room.users.len(), room.guests as usize))
+        let key = (app, room.clone());
+        let here = inner.rooms.get(&key).map_or((0, 0), |room| (room.users.len(), room.guests as usize));
+        let elsewhere = inner.elsewhere.get(&key).into_iter().flatten();
+        elsewhere.fold(here, |sum, (_, members, guests)| (sum.0 + members, sum.1 + guests))
+    }
+
+    /// How many are in rooms through this node, of those that have changed since this was asked last.
+    pub fn untold_numbers(&self) -> Option<PeerRooms> {
+        let mut inner = self.inner();
+        let untold = std::mem::take(&mut inner.untold);
+        let rooms: Vec<PeerRoom> = untold.iter().map(|key| inner.numbers_of(key)).collect();
+        (!rooms.is_empty()).then_some(PeerRooms { from_scratch: false, rooms })
+    }
+
+    /// How many are in each room through this node.
+    pub fn all_numbers(&self) -> PeerRooms {
+        let inner = self.inner();
+        PeerRooms { from_scratch: true, rooms: inner.rooms.keys().map(|key| inner.numbers_of(key)).collect() }
+    }
+
+    /// Another node says how many are in rooms through it.
+    pub fn heard(&self, node: NodeIndex, said: PeerRooms) {
+        if said.from_scratch {
+            self.forget_node(node);
+        }
+        let mut inner = self.inner();
+        for PeerRoom { sdkappid, group, members, guests } in said.rooms {
+            let Some(group) = GroupId::new(&group) else { continue };
+            let nodes = inner.elsewhere.entry((sdkappid, group.clone())).or_default();
+            nodes.retain(|(other, ..)| *other != node);
+            if members + guests > 0 {
+                nodes.push((node, members as usize, guests as usize));
+            }
+            if nodes.is_empty() {
+                inner.elsewhere.remove(&(sdkappid, group));
+            }
+        }
+    }
+
+    /// A node is gone, and nobody is anywhere through it.
+    pub fn forget_node(&self, node: NodeIndex) {
+        self.inner().elsewhere.retain(|_, nodes| {
+            nodes.retain(|(other, ..)| *other != node);
+            !nodes.is_empty()
+        });
     }
 
     /// Which of these users are in a room.
@@ -164,7 +220,7 @@ impl Rooms {
     pub fn due(&self, per_second: u32, now_us: u64) -> Vec<(RoomKey, GroupTips)> {
         let mut inner = self.inner();
         let mut due = Vec::new();
-        let Inner { rooms, waiting } = &mut *inner;
+        let Inner { rooms, waiting, .. } = &mut *inner;
         waiting.retain(|key| {
             let Some(room) = rooms.get_mut(key) else { return false };
             if now_us < room.next_us && per_second > 0 {
@@ -184,6 +240,13 @@ impl Rooms {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn numbers_of(&self, key: &RoomKey) -> PeerRoom {
+        let here = self.rooms.get(key).map_or((0, 0), |room| (room.users.len() as u32, room.guests));
+        PeerRoom { sdkappid: key.0, group: key.1.to_string(), members: here.0, guests: here.1 }
     }
 }
 

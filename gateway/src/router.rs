@@ -1,7 +1,7 @@
 //! From finished acts to the cores concerned: runs on the store's threads, in commit order.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -15,12 +15,13 @@ use backend::{
         send_queue::{Completion, Outbox},
         unsettled::Late,
     },
-    store::StoreError,
+    store::{Committed, StoreError},
 };
 use futures::channel::oneshot;
 use protocol::EncodedPush;
 
 use crate::{
+    cluster::{Cluster, Told},
     figures::Figures,
     mailbox::{ActAnswer, Address, HomeMail, Mail, Mailbox, Published},
     recent::Recent,
@@ -36,6 +37,7 @@ pub struct Router {
     figures: Figures,
     recent: Arc<Recent>,
     rooms: Arc<Rooms>,
+    cluster: Arc<OnceLock<Arc<Cluster>>>,
 }
 
 /// Who asked for an act.
@@ -109,7 +111,18 @@ impl Router {
         // Where a user is at home needs to be the same only within the process: random, so that nobody
         // can choose names that all meet on one core.
         let (hasher, callers) = (RandomState::new(), Arc::default());
-        Router { mailboxes, hasher, callers, figures, recent: Arc::default(), rooms: Arc::default() }
+        let (recent, rooms, cluster) = (Arc::default(), Arc::default(), Arc::default());
+        Router { mailboxes, hasher, callers, figures, recent, rooms, cluster }
+    }
+
+    /// From here on there are other cores. Said once, before anything is served.
+    pub fn join(&self, cluster: Arc<Cluster>) {
+        let _ = self.cluster.set(cluster);
+    }
+
+    /// The other cores, if there may be any.
+    pub fn cluster(&self) -> Option<&Arc<Cluster>> {
+        self.cluster.get()
     }
 
     /// Begins to wait for an act that the caller is about to submit.
@@ -137,6 +150,14 @@ impl Router {
 
     /// Tells whoever is in any live room of an application something that is in no log.
     pub fn push_to_rooms(&self, app: AppId, push: &EncodedPush) {
+        self.push_to_rooms_here(app, push);
+        if let Some(cluster) = self.cluster() {
+            cluster.hint(&Told::Rooms(app, push.clone()));
+        }
+    }
+
+    /// The same for those on this node.
+    pub fn push_to_rooms_here(&self, app: AppId, push: &EncodedPush) {
         for mailbox in self.mailboxes.iter() {
             mailbox.put(Mail::Home(Box::new(HomeMail::Broadcast { app, push: push.clone() })));
         }
@@ -144,9 +165,11 @@ impl Router {
 
     /// Tells whoever is in a live room now something that is in no log.
     pub fn push_to_group(&self, app: AppId, group: &GroupId, push: EncodedPush) {
-        let news = Published { app, to: group.clone().into(), news: News::Push(push), origin: None };
-        let published = self.mailboxes.iter().map(|_| vec![news.clone()]).collect();
-        self.put(published);
+        let published = Published { app, to: group.clone().into(), news: News::Push(push), origin: None };
+        if let Some(cluster) = self.cluster() {
+            cluster.hint(&Told::Published(published.clone()));
+        }
+        self.publish_here([published]);
     }
 
     /// A core's mailbox.
@@ -207,10 +230,10 @@ fn group_figure(what: &GroupChange, answer: &Answer) -> Option<(Figure, u64)> {
 impl Outbox for Router {
     type Origin = Origin;
 
-    fn complete(&self, batch: Vec<Completion<Origin>>) {
+    fn complete(&self, batch: Vec<Completion<Origin>>, at: Option<Committed>) {
         self.count_acts(&batch);
         let mut answers: Vec<Vec<ActAnswer>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
-        let mut published: Vec<Vec<Published>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
+        let mut news = Vec::with_capacity(2 * batch.len());
         for Completion { origin, act, outcome } in batch {
             let outcome = outcome.map(|outcome| {
                 let knows = match origin {
@@ -218,7 +241,7 @@ impl Outbox for Router {
                     Origin::Session { .. } | Origin::Server(_) => None,
                 };
                 let Outcome { answer, notices } = outcome;
-                self.publish(&mut published, act.app(), notices, knows);
+                news.extend(published(act.app(), notices, knows));
                 answer
             });
             if outcome.as_ref().is_ok_and(|answer| !answer.is_last()) {
@@ -236,47 +259,60 @@ impl Outbox for Router {
         for (mailbox, answers) in self.mailboxes.iter().zip(answers).filter(|(_, answers)| !answers.is_empty()) {
             mailbox.put(Mail::Acted(answers));
         }
-        self.put(published);
+        match (self.cluster(), at) {
+            (Some(cluster), Some(at)) => cluster.committed(at, news),
+            _ => self.publish_here(news),
+        }
     }
 
     fn late(&self, acts: Vec<Late>) {
-        let mut published: Vec<Vec<Published>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
         for Late { act, notices } in acts {
+            let position = notices.iter().find_map(|notice| match &notice.what {
+                News::Event(position, _) => Some(*position),
+                _ => None,
+            });
             // The device that asked was told that it failed: it is told now, too.
-            self.publish(&mut published, act.app(), notices, None);
+            let news: Vec<Published> = published(act.app(), notices, None).collect();
+            match (self.cluster(), position) {
+                (Some(cluster), Some(position)) => cluster.late(position.place(), news),
+                (Some(cluster), None) => {
+                    news.iter().for_each(|one| cluster.hint(&Told::Published(one.clone())));
+                    self.publish_here(news);
+                }
+                (None, _) => self.publish_here(news),
+            }
         }
-        self.put(published);
     }
 }
 
-impl Router {
-    fn put(&self, published: Vec<Vec<Published>>) {
-        for ((mailbox, published), home) in self.mailboxes.iter().zip(published).zip(0..) {
-            mailbox.put_events(published, home, Mail::Publish);
-        }
-    }
+/// What devices are told of an act.
+fn published(
+    app: AppId,
+    notices: impl IntoIterator<Item = Notice>,
+    origin: Option<Address>,
+) -> impl Iterator<Item = Published> {
+    notices.into_iter().map(move |Notice { to, what: news }| Published { app, to, news, origin })
+}
 
-    fn publish(
-        &self,
-        published: &mut [Vec<Published>],
-        app: AppId,
-        notices: impl IntoIterator<Item = Notice>,
-        origin: Option<Address>,
-    ) {
-        for Notice { to, what: news } in notices {
-            match &to {
+impl Router {
+    /// Tells the devices of this node, by their homes.
+    pub fn publish_here(&self, news: impl IntoIterator<Item = Published>) {
+        let mut by_home: Vec<Vec<Published>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
+        for published in news {
+            match &published.to {
                 Audience::User(user) => {
-                    let home = usize::from(self.home(app, user));
-                    published[home].push(Published { app, to, news, origin });
+                    let home = usize::from(self.home(published.app, user));
+                    by_home[home].push(published);
                 }
                 // Each core tells those members whose home it is: so all that concerns a user takes one way, in order.
                 Audience::Group(group) => {
-                    self.recent.note(app, group, &news);
-                    for home in published.iter_mut() {
-                        home.push(Published { app, to: to.clone(), news: news.clone(), origin });
-                    }
+                    self.recent.note(published.app, group, &published.news);
+                    by_home.iter_mut().for_each(|home| home.push(published.clone()));
                 }
             }
+        }
+        for ((mailbox, published), home) in self.mailboxes.iter().zip(by_home).zip(0..) {
+            mailbox.put_events(published, home, Mail::Publish);
         }
     }
 }

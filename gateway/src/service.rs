@@ -40,8 +40,11 @@ use crate::{
     geo::{self, Geo},
     group_limit::GroupLimits,
     https, limits,
+    link_tls::LinkTls,
     mailbox::Mail,
     metrics,
+    nodes::{self, Membership},
+    peers,
     router::{Origin, Router},
     shard,
     shared::Shared,
@@ -74,6 +77,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let files = Files::prepare(&config)?;
     let tls_config = files.tls_config(protocol::ALPN)?;
     let api_tls_config = files.tls_config(https::ALPN)?;
+    let link_tls = config.link.files.as_ref().map(LinkTls::load).transpose()?;
     let listeners = bind_clients(config.client_listen, cores)?;
     let client_address = listeners.first().map_or(Ok(config.client_listen), local_address)?;
     let admin_listener = admin::bind(config.admin_listen)?;
@@ -83,6 +87,8 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let bind_locate = |address| https::bind("geo.listen", address, "--geo-listen");
     let locate_listener = config.geo.listen.map(bind_locate).transpose()?;
     let locate_address = locate_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    let peers_listener = config.link.peers_listen.map(peers::bind).transpose()?;
+    let peers_address = peers_listener.as_ref().map(TcpListener::local_addr).transpose()?;
 
     if config.tls.is_none() && !client_address.ip().is_loopback() {
         tracing::warn!(%client_address, "development certificate and application on an address that others may reach; name tls.cert, tls.key and app.file");
@@ -111,6 +117,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let applications = Arc::new(Applications::default());
     // The embedded store is one process's alone: what an earlier one had claimed is this one's.
     let owner = if store.engine_name() == "embedded" { 1 } else { rng.next_u64() };
+    let (node, is_alone) = (rng.next_u64().max(1), store.engine_name() == "embedded");
     let (callbacks, asking) = Callbacks::start(
         store.clone(),
         clock.clone(),
@@ -129,12 +136,14 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         applications,
         callbacks,
         store_id,
+        session_base: if is_alone { 0 } else { nodes::session_base(node) },
         router,
         geo,
         figures: figures.clone(),
         arrivals,
         tls: ArcSwap::new(tls_config),
         api_tls: ArcSwap::new(api_tls_config),
+        link_tls,
         connections: AtomicUsize::new(0),
         guests: AtomicUsize::new(0),
         ready: AtomicBool::new(false),
@@ -148,6 +157,9 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         StoreEngine::Embedded => Some(control::serve(&shared.config.store_path, shared.clone())?),
         StoreEngine::Fdb { .. } => None,
     };
+    let record = nodes::record(&shared.config, client_address, peers_address, connections_max);
+    let join = || Membership::join(node, &shared, record, peers_listener)?.start(shared.clone());
+    let membership = if is_alone { None } else { Some(join()?) };
     let ended = start_cores(&shared, listeners)?;
     let mut sites = vec![api::server::serve(api_listener, shared.clone())?];
     if let Some(listener) = locate_listener {
@@ -172,11 +184,14 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     ));
     go_on_with_unfinished(&shared);
     announcer::start(shared.clone(), arrived).context("starting the announcer")?;
-    let result = serve(&shared, &files, &signals, &ended, cores, &sites);
+    let result = serve(&shared, &files, &signals, &ended, cores, &sites, membership.as_ref());
     following.stop();
     asking.stop();
     adding.stop();
     retention.stop();
+    if let Some(membership) = membership {
+        membership.leave();
+    }
     result
 }
 
@@ -410,17 +425,25 @@ fn serve(
     ended: &mpsc::Receiver<CoreEnd>,
     cores: usize,
     sites: &[https::Server],
+    membership: Option<&nodes::Running>,
 ) -> anyhow::Result<()> {
     const POLL: Duration = Duration::from_millis(50);
     loop {
         match signals.recv_timeout(POLL) {
             Ok(Signal::Reload) => reload(shared, files),
-            Ok(Signal::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return drain(shared, ended, cores, sites),
+            Ok(Signal::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => {
+                membership.into_iter().for_each(nodes::Running::drain);
+                return drain(shared, ended, cores, sites);
+            }
             Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
         if let Ok((index, result)) = ended.try_recv() {
             shared.ready.store(false, Ordering::Release);
             return result.and_then(|()| bail!("core {index} ended by itself"));
+        }
+        if let Some(reason) = membership.and_then(nodes::Running::failure) {
+            shared.ready.store(false, Ordering::Release);
+            bail!("{reason}");
         }
         if let Some(reason) = shared.store.failure() {
             shared.ready.store(false, Ordering::Release);
@@ -438,6 +461,11 @@ fn reload(shared: &Shared, files: &Files) {
             tracing::info!(cert = %files.cert.display(), "certificate reloaded; new connections use it");
         }
         Err(error) => tracing::error!("certificate not reloaded, the old one stays in use: {error:#}"),
+    }
+    match shared.link_tls.as_ref().map(|tls| tls.reload()) {
+        Some(Ok(())) => tracing::info!("certificate of links reloaded; new links use it"),
+        Some(Err(error)) => tracing::error!("certificate of links not reloaded, the old one stays in use: {error:#}"),
+        None => {}
     }
 }
 

@@ -22,7 +22,7 @@ use rustls::ServerConfig;
 
 use crate::{
     announcer::Arrivals, applications::Applications, callbacks::Callbacks, config::Config, figures::Figures, geo::Geo,
-    group_limit::GroupLimits, router::Router,
+    group_limit::GroupLimits, link_tls::LinkTls, router::Router,
 };
 
 /// What all cores share.
@@ -42,6 +42,8 @@ pub struct Shared {
     pub callbacks: Arc<Callbacks>,
     /// Which store it is: cursors belong to it.
     pub store_id: Bytes,
+    /// Sessions of this node get numbers behind it, which no other node gives out.
+    pub session_base: u64,
     pub sends: SendQueue<Router>,
     pub router: Router,
     /// How much groups are sent.
@@ -56,6 +58,8 @@ pub struct Shared {
     pub tls: ArcSwap<ServerConfig>,
     /// The same certificate for the server API.
     pub api_tls: ArcSwap<ServerConfig>,
+    /// Certificates of links, if there are any.
+    pub link_tls: Option<Arc<LinkTls>>,
     /// A development start: the development application may be used.
     pub development: bool,
     /// Connections now.

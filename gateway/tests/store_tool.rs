@@ -26,7 +26,7 @@ use backend::{
         usersig,
     },
     env::{Clock, SeededRng, SystemClock},
-    store::{Embedded, EmbeddedOptions, OpenError, Store, StoreOptions, Tx},
+    store::{Committed, Embedded, EmbeddedOptions, OpenError, Store, StoreOptions, Tx},
 };
 use futures::executor::block_on;
 
@@ -38,7 +38,7 @@ struct Answers(mpsc::Sender<Completion<()>>);
 impl Outbox for Answers {
     type Origin = ();
 
-    fn complete(&self, batch: Vec<Completion<()>>) {
+    fn complete(&self, batch: Vec<Completion<()>>, _: Option<Committed>) {
         batch.into_iter().for_each(|completion| self.0.send(completion).expect("somebody waits"));
     }
 

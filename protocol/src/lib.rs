@@ -5,6 +5,7 @@
 //! - [`command`], [`error`]: the tables of commands, pushes and error codes.
 //! - [`connection`]: the connection as a state machine for either side. Bytes and time go in; events
 //!   and bytes come out.
+//! - [`link`]: what nodes say to each other (messages in [`link_message`]).
 //!
 //! `WIRE.md` at the top of the repository is the normative text of what this crate implements.
 //!
@@ -18,6 +19,7 @@ pub mod connection;
 mod deflate;
 pub mod error;
 pub mod frame;
+pub mod link;
 mod push;
 mod varint;
 
@@ -25,6 +27,12 @@ mod varint;
 #[allow(missing_docs, clippy::all)]
 pub mod message {
     include!(concat!(env!("OUT_DIR"), "/im.v1.rs"));
+}
+
+/// What nodes say to each other, generated from `proto/link.proto`.
+#[allow(missing_docs, clippy::all)]
+pub mod link_message {
+    include!(concat!(env!("OUT_DIR"), "/im.link.rs"));
 }
 
 pub use error::ErrorCode;

@@ -35,6 +35,15 @@ impl EncodedEvent {
         EncodedEvent { field, bytes: encoded.copy_to_bytes(encoded.remaining()) }
     }
 
+    /// Reads back what [`Self::to_stored`] wrote; `None`: it is nothing of that kind.
+    pub fn from_stored(stored: &Bytes) -> Option<Self> {
+        let mut rest = stored.clone();
+        let (field, wire_type) = decode_key(&mut rest).ok()?;
+        let length = decode_varint(&mut rest).ok()?;
+        let is_whole = wire_type == WireType::LengthDelimited && length == rest.remaining() as u64;
+        is_whole.then_some(EncodedEvent { field, bytes: rest })
+    }
+
     /// As a whole [`message::Event`] without a position: how it can be kept.
     pub fn to_stored(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(field_len(self.field, self.bytes.len()));
@@ -112,6 +121,16 @@ impl EncodedPush {
     /// The message, if it is one, as [`message::Message`] encodes it.
     pub fn as_message(&self) -> Option<&Bytes> {
         (self.topic == Topic::Message).then_some(&self.payload)
+    }
+
+    /// A push as another node has encoded it; `None`: there is no such topic.
+    pub fn from_parts(topic: u32, payload: Bytes) -> Option<Self> {
+        Some(EncodedPush { topic: Topic::from_code(topic)?, payload })
+    }
+
+    /// Its topic's number and its payload: what [`Self::from_parts`] makes it of again.
+    pub fn parts(&self) -> (u32, Bytes) {
+        (self.topic.code(), self.payload.clone())
     }
 
     /// Something of a group that is in no log.

@@ -179,6 +179,15 @@ impl Builder {
         self.store_flags().into_iter().fold(other, |other, (name, value)| other.flag(&name, value))
     }
 
+    /// Gives it what links take: certificates of one authority, which `certificates` holds, and the name `node`.
+    pub fn node(self, certificates: &Path, node: &str) -> Self {
+        let file = |name: &str| certificates.join(name).display().to_string();
+        self.flag("node-name", node)
+            .flag("link-cert", file(&format!("{node}.pem")))
+            .flag("link-key", file(&format!("{node}.key")))
+            .flag("link-ca", file("ca.pem"))
+    }
+
     /// Starts it through another program, such as `prlimit`.
     pub fn through(mut self, prefix: &[&str]) -> Self {
         self.prefix = prefix.iter().map(ToString::to_string).collect();
@@ -340,6 +349,15 @@ impl Builder {
     }
 }
 
+/// Makes certificates of nodes, all of one new authority.
+pub fn node_certificates(nodes: &[&str]) -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut command = Command::new(program("gateway"));
+    let status = command.arg("node-certs").arg(folder.path()).args(nodes).output().expect("it starts");
+    assert!(status.status.success(), "{status:?}");
+    folder
+}
+
 /// A gateway that serves.
 pub struct Gateway {
     process: Process,
@@ -376,6 +394,16 @@ impl Gateway {
         let Gateway { mut process, builder, .. } = self;
         process.kill();
         builder
+    }
+
+    /// Stops its clock: it does nothing until it is [thawed](Self::thaw).
+    pub fn freeze(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.process.signal(Signal::CONT);
     }
 
     /// Tells it to drain and end; how that went, what it wrote, and what it was started with.

@@ -7,6 +7,7 @@
 //! - [`Wire`]: TLS and bytes, for everything a client should not do.
 //! - [`Receiver`]: an application's own server, which is asked and told.
 //! - [`mmdb`]: location databases, written for tests.
+//! - [`Relay`]: a network between two of them that can be cut, slow or silent.
 //! - [`Seed`]: randomness that can be replayed.
 //!
 //! Everything blocks, and every wait has a deadline ([`PATIENCE`]) after which the test fails: a hang is
@@ -25,6 +26,7 @@ pub mod mmdb;
 mod people;
 mod process;
 mod receiver;
+mod relay;
 mod seed;
 mod wire;
 
@@ -35,9 +37,10 @@ pub use api::{Api, https};
 pub use client::{Answer, Client, MessageExt, Options, Refusal, text_body, unique_id};
 pub use devices::seen;
 pub use features::{add_extension, body_of, user};
-pub use gateway::{App, Builder, Gateway, free_port, has_no_embedded_store};
+pub use gateway::{App, Builder, Gateway, free_port, has_no_embedded_store, node_certificates};
 pub use process::{Process, program, skip, target_folder};
 pub use receiver::{Received, Receiver, Reply};
+pub use relay::Relay;
 pub use seed::Seed;
 pub use wire::{Config, Wire, tls_config, tls_config_of};
 

@@ -74,6 +74,8 @@
 //! | `(app, 53)` | how much of it is still to be told, i64 little-endian |
 //! | `(0, 39)` | which store this is: 8 random bytes |
 //! | `(0, 87)` | what signs probe tokens: 32 random bytes |
+//! | `(0, 88, node)` | `NodeRecord`: a node that lives, as it says |
+//! | `(0, 89, node)` | empty: the node has not been taken for dead |
 //! | `(0, 28)` | how often applications have changed, u64 little-endian |
 //! | `(0, 27, app)` | `RemovalRecord`: an application that was deleted and may have left data |
 //! | `(0, 25, time_ms)` | a moment: the version that the store had at that time, u64 big-endian |
@@ -176,6 +178,8 @@ const GROUP_TOTAL: u32 = 84;
 const GROUP_MENTION: u32 = 85;
 const GROUP_TRACE: u32 = 86;
 const PROBE_KEY: u32 = 87;
+const NODE: u32 = 88;
+const NODE_ALIVE: u32 = 89;
 const CALLBACKS_LEFT: u32 = 53;
 
 /// The subspaces by name, for people.
@@ -247,6 +251,8 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (GROUP_TRACE, "traces of users in groups"),
     (CALLBACKS_LEFT, "count of callbacks"),
     (PROBE_KEY, "key of probe tokens"),
+    (NODE, "nodes"),
+    (NODE_ALIVE, "nodes that are not dead"),
 ];
 
 /// No application: what concerns the deployment.

@@ -47,6 +47,7 @@ pub mod keys;
 pub mod merged;
 pub mod message;
 pub mod mute;
+pub mod nodes;
 pub mod profile;
 mod records;
 pub mod retention;
@@ -287,6 +288,9 @@ pub enum Error {
     /// The cursor is not one that this store gave out.
     #[error("cursor is not one that this server gave out")]
     CursorInvalid,
+    /// This node was taken for dead by others: it may change nothing any more.
+    #[error("this node was taken for dead")]
+    Fenced,
     /// The store could not do it.
     #[error(transparent)]
     Store(#[from] StoreError),

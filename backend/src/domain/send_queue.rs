@@ -9,20 +9,30 @@
 //! A commit whose outcome is unknown is run again like one that conflicted. What it had stored all the
 //! same is then completed as if it had been heard, and what stays in doubt is settled first by the next
 //! batch ([`super::unsettled`]).
+//!
+//! Where several nodes share the store, each batch reads that its own node has not been taken for dead
+//! ([`super::nodes`]), and a [barrier](SendQueue::barrier) tells when nothing is under way any more that was.
+
+mod barriers;
+mod run;
 
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
+use bytes::Bytes;
 use crossbeam::queue::SegQueue;
 use futures::future::BoxFuture;
-use prost::Message as _;
 use smallvec::SmallVec;
 
+use self::{
+    barriers::Barriers,
+    run::{Run, completions, is_apart, position, recover, stage_all},
+};
 use super::{
     Error,
     act::{Act, Answer, Outcome, Staged, Staging, first_position},
@@ -30,12 +40,11 @@ use super::{
     hooks::{Hooks, NoHooks, Verdict},
     keys,
     message::{MESSAGE_BYTES_MAX_DEFAULT, NewMessage},
-    records::SentRecord,
-    unsettled::{self, Late, Tried, Try, Unsettled, find_stored},
+    unsettled::{self, Late, Tried, Try, Unsettled},
 };
 use crate::{
     env::Clock,
-    store::{Committed, Lane, Store, StoreError, Tx, Versionstamp},
+    store::{Committed, Lane, Store, StoreError, Tx},
 };
 
 /// Limits of the queue.
@@ -71,8 +80,9 @@ pub trait Outbox: Send + Sync + 'static {
     /// Who asked for an act.
     type Origin: Copy + Send + Sync + 'static;
 
-    /// Takes over a batch of finished acts. On the embedded engine batches come in commit order.
-    fn complete(&self, batch: Vec<Completion<Self::Origin>>);
+    /// Takes over a batch of finished acts, and where their transaction was committed, if it was. On the embedded engine
+    /// batches come in commit order.
+    fn complete(&self, batch: Vec<Completion<Self::Origin>>, at: Option<Committed>);
 
     /// Takes over acts that were completed with an error because nobody knew that they had been carried
     /// out. They stand in front of every batch that is completed later.
@@ -111,6 +121,9 @@ struct Shared<O: Outbox> {
     /// Acts out of halved batches, in order; they come before those that wait.
     returned: Mutex<VecDeque<Job<O::Origin>>>,
     unsettled: Unsettled,
+    barriers: Barriers,
+    /// Read by each batch: without it this node is taken for dead.
+    fence: OnceLock<Bytes>,
     /// Acts taken over and not answered yet, or in doubt, and their bytes.
     unanswered: AtomicUsize,
     unanswered_bytes: AtomicUsize,
@@ -155,6 +168,8 @@ impl<O: Outbox> SendQueue<O> {
             waiting: SegQueue::new(),
             returned: Mutex::default(),
             unsettled: Unsettled::default(),
+            barriers: Barriers::default(),
+            fence: OnceLock::new(),
             unanswered: AtomicUsize::new(0),
             unanswered_bytes: AtomicUsize::new(0),
             scheduled: AtomicBool::new(false),
@@ -219,7 +234,7 @@ impl<O: Outbox> SendQueue<O> {
             Act::Change(_) => Answer::Done,
         };
         let outcome = Ok(Outcome { answer, notices: SmallVec::new() });
-        self.shared.outbox.complete(vec![Completion { origin, act, outcome }]);
+        self.shared.outbox.complete(vec![Completion { origin, act, outcome }], None);
     }
 
     fn take(&self, origin: O::Origin, act: Act, caller: Caller) -> Result<(), Error> {
@@ -235,6 +250,28 @@ impl<O: Outbox> SendQueue<O> {
         Ok(())
     }
 
+    /// From here on nothing is carried out any more once the node is taken for dead: then acts end with
+    /// [`Error::Fenced`]. Said once, before the first act.
+    pub fn fence(&self, node: u64) {
+        let _ = self.shared.fence.set(keys::node_alive(node));
+    }
+
+    /// Calls `done` once every batch that has begun is completed, and none of earlier ones is in doubt: so what this
+    /// queue has carried out up to now has been handed to the outbox. At once if nothing is under way. What begins
+    /// meanwhile is not waited for.
+    pub fn barrier(&self, done: impl FnOnce() + Send + 'static) {
+        let shared = &self.shared;
+        shared.barriers.set(Box::new(done), || shared.unsettled.acts() > 0);
+        self.settle_doubts();
+    }
+
+    /// Tries to settle what is in doubt, if a barrier waits for that and nothing else does it.
+    pub fn settle_doubts(&self) {
+        if self.shared.barriers.is_waiting() && self.shared.unsettled.acts() > 0 {
+            self.shared.schedule();
+        }
+    }
+
     /// Acts taken over and not answered yet, or in doubt.
     pub fn unanswered(&self) -> usize {
         self.shared.unanswered.load(Ordering::Relaxed)
@@ -245,6 +282,8 @@ impl<O: Outbox> SendQueue<O> {
 struct Batch<Origin>(Mutex<Filling<Origin>>);
 
 struct Filling<Origin> {
+    /// Among those under way, once it has begun.
+    number: Option<u64>,
     jobs: Option<Arc<Vec<Job<Origin>>>>,
     runs: u32,
     /// What the last run would have stored, job by job.
@@ -277,20 +316,25 @@ impl<O: Outbox> Shared<O> {
         if self.scheduled.swap(true, Ordering::AcqRel) {
             return;
         }
-        let filling = Filling { jobs: None, runs: 0, staged: Vec::new(), is_fixed: false };
+        let filling = Filling { number: None, jobs: None, runs: 0, staged: Vec::new(), is_fixed: false };
         let batch = Arc::new(Batch(Mutex::new(filling)));
         let body = {
             let (shared, batch) = (self.clone(), batch.clone());
             async move |tx: &Tx| shared.run(tx, &batch).await
         };
         let shared = self.clone();
-        let done = move |result| shared.finish(&batch, result);
+        let done = move |result| {
+            shared.finish(&batch, result);
+            let number = lock(&batch.0).number.take();
+            shared.barriers.end(number, || shared.unsettled.acts() > 0);
+        };
         self.store.run_then(Lane::Write, "send", body, done);
     }
 
     /// One run of a batch's transaction.
     async fn run(self: &Arc<Self>, tx: &Tx, batch: &Batch<O::Origin>) -> Result<Run, Error> {
         let mut jobs = self.next_run(batch);
+        let alive = self.fence.get().map(|fence| tx.get(fence));
         let mut settled = Vec::new();
         for unsettled in self.unsettled.all() {
             let late = unsettled.settle(tx).await?;
@@ -313,6 +357,11 @@ impl<O: Outbox> Shared<O> {
             (filling.staged, filling.is_fixed) = (staged.collect(), true);
         }
         recover(tx, &jobs, &mut outcomes).await?;
+        if let Some(alive) = alive
+            && alive.await?.is_none()
+        {
+            return Err(Error::Fenced);
+        }
         let rerun = jobs.iter().zip(&outcomes).filter(|(job, _)| runs > 1 || job.returned);
         let unheard = rerun.filter_map(|(job, outcome)| Late::of_earlier_run(tx, &job.act, outcome)).collect();
         Ok(Run { settled, unheard, outcomes })
@@ -322,6 +371,7 @@ impl<O: Outbox> Shared<O> {
     fn next_run(self: &Arc<Self>, batch: &Batch<O::Origin>) -> Arc<Vec<Job<O::Origin>>> {
         let mut filling = lock(&batch.0);
         filling.runs += 1;
+        filling.number.get_or_insert_with(|| self.barriers.begin());
         let jobs = match filling.take() {
             None => self.take_waiting(),
             Some(jobs) if filling.runs > RUNS_WHOLE_MAX && jobs.len() > 1 => self.halve(jobs),
@@ -419,7 +469,7 @@ impl<O: Outbox> Shared<O> {
                 if !run.unheard.is_empty() {
                     self.outbox.late(run.unheard);
                 }
-                self.outbox.complete(completions);
+                self.outbox.complete(completions, Some(committed));
             }
             Err(error) => {
                 // A transaction that never started has not taken its sends: all that wait fail with it.
@@ -489,7 +539,7 @@ impl<O: Outbox> Shared<O> {
         if settle {
             self.unsettled.add(unsettled::Batch(in_doubt));
         }
-        self.outbox.complete(completions);
+        self.outbox.complete(completions, None);
         // Tried once at once; if that fails, too, the next send brings the next chance.
         if settle {
             self.schedule();
@@ -497,92 +547,6 @@ impl<O: Outbox> Shared<O> {
     }
 }
 
-/// Whether an act can't share a transaction with these. Since when somebody receives from a group, and until when, is
-/// told in versions of the store: what happens there in the version of his coming or going is later than it.
-fn is_apart<Origin>(jobs: &[Job<Origin>], act: &Act) -> bool {
-    let Act::Change(change) = act else { return false };
-    let Some(group) = change.moves_in() else { return false };
-    jobs.iter().any(|job| matches!(&job.act, Act::Change(before) if before.tells_group() == Some(group)))
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What a run of a batch's transaction comes to, if it is committed.
-struct Run {
-    settled: Vec<(Arc<unsettled::Batch>, Vec<Late>)>,
-    /// Changes that are not made now, but may have been made by an earlier run.
-    unheard: Vec<Late>,
-    outcomes: Vec<Result<Staged, Error>>,
-}
-
-fn completions<Origin>(
-    jobs: Vec<Job<Origin>>,
-    outcomes: Vec<Result<Staged, Error>>,
-    committed: Committed,
-) -> Vec<Completion<Origin>> {
-    let recovered = outcomes.iter().flatten().any(|staged| staged.is_recovered);
-    let complete = |(job, outcome): (Job<Origin>, Result<Staged, Error>)| {
-        let outcome = outcome.map(|staged| staged.committed(committed));
-        Completion { origin: job.origin, act: job.act, outcome }
-    };
-    let mut completions: Vec<_> = jobs.into_iter().zip(outcomes).map(complete).collect();
-    if recovered {
-        // An earlier run has stored these: they stand in the logs before what this run has stored.
-        completions.sort_by_key(position);
-    }
-    completions
-}
-
-/// Where the first of a completion's pushes stands in its log.
-fn position<Origin>(completion: &Completion<Origin>) -> Option<Versionstamp> {
-    first_position(&completion.outcome.as_ref().ok()?.notices)
-}
-
-/// Completes what an earlier run of the batch has stored.
-async fn recover<Origin>(tx: &Tx, jobs: &[Job<Origin>], outcomes: &mut [Result<Staged, Error>]) -> Result<(), Error> {
-    let mut stored = Vec::new();
-    let mut found = Vec::new();
-    for (job, outcome) in jobs.iter().zip(outcomes) {
-        let (Ok(staged), Act::Send(message)) = (outcome, &job.act) else { continue };
-        if staged.earlier_try().is_some_and(|earlier| job.tries.contains(&earlier)) {
-            // In a live room it stands in no log: it has been pushed again.
-            if !staged.notices.is_empty() {
-                staged.note_first();
-                continue;
-            }
-            let key = keys::sent(message.app, &message.from, &message.client_message_id);
-            let sent = tx.snapshot_get(&key).await?.and_then(|stored| SentRecord::decode(stored).ok());
-            stored.push((message, sent.unwrap_or_default()));
-            found.push(staged);
-        }
-    }
-    let fresh = find_stored(tx, &stored).await?;
-    for (staged, fresh) in found.into_iter().zip(fresh) {
-        fresh.into_iter().for_each(|fresh| staged.recover(fresh.notices()));
-    }
-    Ok(())
-}
-
-/// Carries out the acts of a batch, as many as fit into a transaction of `bytes_max`, about, and one at least. A refusal
-/// concerns one act, an error of the store the transaction.
-async fn stage_all<Origin>(
-    mut staging: Staging<'_>,
-    jobs: &[Job<Origin>],
-    bytes_max: usize,
-) -> Result<Vec<Result<Staged, Error>>, Error> {
-    let mut outcomes = Vec::with_capacity(jobs.len());
-    staging.read_ahead(jobs.iter().map(|job| &job.act));
-    for job in jobs {
-        let bytes = staging.tx.charged_bytes().saturating_add(job.act.written_bytes());
-        if bytes > bytes_max && !outcomes.is_empty() {
-            break;
-        }
-        match staging.stage(&job.act, job.caller.clone()).await {
-            Err(Error::Store(error)) => return Err(error.into()),
-            outcome => outcomes.push(outcome),
-        }
-    }
-    Ok(outcomes)
 }

@@ -47,6 +47,12 @@ impl Versionstamp {
         Versionstamp(stamp)
     }
 
+    /// Version and order of the commit.
+    pub fn place(&self) -> (Version, u16) {
+        let [v0, v1, v2, v3, v4, v5, v6, v7, o0, o1, _, _] = self.0;
+        (Version::from_be_bytes([v0, v1, v2, v3, v4, v5, v6, v7]), u16::from_be_bytes([o0, o1]))
+    }
+
     /// Reads a stamp back; `None` unless `bytes` is exactly [`Self::LEN`] long.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Versionstamp)

@@ -41,7 +41,7 @@ use backend::{
         unsettled::Late,
     },
     env::{Clock, SeededRng, SystemClock},
-    store::{Engine, Faults, Lane, Memory, Store, StoreError, StoreOptions, Tx, Versionstamp},
+    store::{Committed, Engine, Faults, Lane, Memory, Store, StoreError, StoreOptions, Tx, Versionstamp},
 };
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -62,7 +62,7 @@ struct Answers {
 impl Outbox for Answers {
     type Origin = ();
 
-    fn complete(&self, batch: Vec<Completion<()>>) {
+    fn complete(&self, batch: Vec<Completion<()>>, _: Option<Committed>) {
         for Completion { outcome, .. } in batch {
             self.told.lock().unwrap().extend(outcome.iter().flat_map(|outcome| outcome.notices.clone()));
             let answer = outcome.map(|outcome| outcome.answer);

@@ -39,7 +39,7 @@ use backend::{
         unsettled::Late,
     },
     env::{Clock, SeededRng, SystemClock},
-    store::{Engine, Faults, Memory, Store, StoreOptions},
+    store::{Committed, Engine, Faults, Memory, Store, StoreOptions},
 };
 use bytes::{Bytes, BytesMut};
 use futures::executor::block_on;
@@ -84,7 +84,7 @@ struct Answers {
 impl Outbox for Answers {
     type Origin = ();
 
-    fn complete(&self, batch: Vec<Completion<()>>) {
+    fn complete(&self, batch: Vec<Completion<()>>, _: Option<Committed>) {
         for Completion { outcome, .. } in batch {
             if let Ok(outcome) = &outcome {
                 let notices = outcome.notices.iter().map(|notice| (notice.to.clone(), notice.what.clone()));

@@ -42,7 +42,7 @@ use backend::{
         usersig,
     },
     env::{Clock, SeededRng, SystemClock},
-    store::{Faults, Lane, Memory, Store, StoreError, StoreOptions, Tx, Versionstamp},
+    store::{Committed, Faults, Lane, Memory, Store, StoreError, StoreOptions, Tx, Versionstamp},
 };
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -68,7 +68,7 @@ struct Answers {
 impl Outbox for Answers {
     type Origin = ();
 
-    fn complete(&self, batch: Vec<Completion<()>>) {
+    fn complete(&self, batch: Vec<Completion<()>>, _: Option<Committed>) {
         for Completion { outcome, .. } in batch {
             if let Ok(outcome) = &outcome {
                 for notice in &outcome.notices {

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     errors::Refusal,
     homes,
-    mailbox::{Address, Admission, ConnectionId, HomeMail, Mail, Registration, SignedOut, Which},
+    mailbox::{Address, Admission, ConnectionId, HERE, HomeMail, Mail, Registration, SignedOut, Which},
 };
 
 /// Sessions that one request may name.
@@ -120,6 +120,8 @@ impl Core {
             self.shared.callbacks.states.note(app, &key.1, caller, StateReason::Login, platforms);
             let signed_out: Vec<Address> = admitted.signed_out.iter().map(|(address, _)| *address).collect();
             self.tell_signed_out(&signed_out, &admitted.by);
+            self.tell_ended(&key, &signed_out);
+            self.tell_sessions(&key);
             self.presence_changed(&key);
             self.shared.arrivals.arrived(key.0, &key.1);
             Admission { send_bucket: admitted.send_bucket }
@@ -132,6 +134,7 @@ impl Core {
     pub(super) fn unregister(&self, key: &UserKey, address: Address, caller: Caller, reason: StateReason) {
         if self.online.borrow_mut().remove(key, address, self.now()) {
             self.shared.callbacks.states.note(key.0, &key.1, caller, reason, []);
+            self.tell_gone(key, address);
             self.presence_changed(key);
         }
     }
@@ -149,6 +152,7 @@ impl Core {
             HomeMail::SetPresence { app, user, address, background, status, done } => {
                 let key = (app, user);
                 self.online.borrow_mut().set_presence(&key, address, background, status);
+                self.tell_sessions(&key);
                 self.presence_changed(&key);
                 let _ = done.send(());
             }
@@ -169,20 +173,36 @@ impl Core {
     fn sign_out(&self, key: &UserKey, asker: Option<Address>, which: &Which) -> SignedOut {
         let Removed { others, own, by } = self.online.borrow_mut().sign_out(key, asker, which, self.now());
         self.tell_signed_out(&others, &by);
+        self.tell_ended(key, &others);
+        if let (Which::All { usersigs_from_s }, Some(cluster)) = (which, self.shared.router.cluster()) {
+            cluster.invalidated(key.0, &key.1, *usersigs_from_s, &by);
+        }
         // Nobody among the user's devices has asked for it: then it was an administrator, through the server API.
         let platform = asker.map_or(CallerPlatform::RestApi, |_| caller_platform(by.platform()));
         for _ in 0..others.len() + usize::from(own.is_some()) {
             let caller = Caller { platform, ..Caller::default() };
             self.shared.callbacks.states.note(key.0, &key.1, caller, StateReason::Logout, []);
         }
+        asker.filter(|_| own.is_some()).into_iter().for_each(|asker| self.tell_gone(key, asker));
         self.presence_changed(key);
         SignedOut { count: (others.len() + usize::from(own.is_some())) as u32, own }
     }
 
-    fn tell_signed_out(&self, sessions: &[Address], by: &protocol::message::Device) {
+    pub(super) fn tell_signed_out(&self, sessions: &[Address], by: &protocol::message::Device) {
         for session in sessions {
+            if session.node != HERE {
+                if let Some(cluster) = self.shared.router.cluster() {
+                    cluster.sign_out(*session, by);
+                }
+                continue;
+            }
             let mail = Mail::SignedOut { connection: session.connection, by: Box::new(by.clone()) };
             self.shared.router.mailbox(session.core).put(mail);
         }
+    }
+
+    /// Tells other nodes of sessions that are out of the table.
+    fn tell_ended(&self, key: &UserKey, sessions: &[Address]) {
+        sessions.iter().filter(|session| session.node == HERE).for_each(|session| self.tell_gone(key, *session));
     }
 }

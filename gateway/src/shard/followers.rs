@@ -138,7 +138,7 @@ mod tests {
     }
 
     fn at(connection: ConnectionId) -> Address {
-        Address { core: 1, connection }
+        Address { node: crate::mailbox::HERE, core: 1, connection }
     }
 
     fn presence(state: OnlineState) -> Presence {

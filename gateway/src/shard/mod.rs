@@ -6,6 +6,7 @@
 //! - [`session`]: a logged-in device and its place in the event log.
 //! - [`online`]: who is online, for the users whose home is this core; [`followers`]: who is told of it.
 //! - [`devices`], [`presence`]: what clients ask about these, and how their home answers.
+//! - [`remote`]: the sessions that other nodes hold.
 //! - [`listener`]: where connections are accepted.
 //!
 //! What a core shares with others is in [`crate::shared::Shared`]; what it keeps for itself is [`Core`].
@@ -21,6 +22,7 @@ mod online;
 mod pages;
 mod people;
 mod presence;
+mod remote;
 mod requests;
 mod routing;
 mod session;
@@ -48,7 +50,7 @@ use protocol::{ErrorCode, connection::Millis};
 
 use self::{connection::Connection, followers::FollowerTable, members::MemberTable, online::OnlineTable};
 use crate::{
-    mailbox::{ActAnswer, Address, ConnectionId, Delivered, Delivery, Mail, Published, Target},
+    mailbox::{ActAnswer, Address, ConnectionId, Delivered, Delivery, HERE, Mail, Published, Target},
     metrics::CoreMetrics,
     shared::Shared,
 };
@@ -87,6 +89,8 @@ pub struct Core {
     /// Wakes the task that takes mail.
     mail_waker: AtomicWaker,
     loss_logged: Cell<Millis>,
+    /// When other nodes were told how many are in live rooms.
+    rooms_told: Cell<Millis>,
 }
 
 /// Runs core `index` on the calling thread until all cores have drained. `up` is told once it serves.
@@ -126,6 +130,7 @@ async fn tick_forever(core: Rc<Core>) {
         core.tick_home();
         if core.index == 0 {
             core.tell_rooms();
+            core.tick_cluster();
         }
     }
 }
@@ -148,7 +153,7 @@ impl Core {
         Core {
             index,
             metrics: CoreMetrics::new(index),
-            online: RefCell::new(OnlineTable::new(index, shared.router.mailboxes().len())),
+            online: RefCell::new(OnlineTable::new(index, shared.router.mailboxes().len(), shared.session_base)),
             followers: RefCell::default(),
             members: RefCell::default(),
             shared,
@@ -161,6 +166,7 @@ impl Core {
             queue,
             mail_waker: AtomicWaker::new(),
             loss_logged: Cell::new(0),
+            rooms_told: Cell::new(0),
         }
     }
 
@@ -235,6 +241,7 @@ impl Core {
                 self.unregister(&(app, user), address, caller, reason);
             }
             Mail::Home(mail) => self.handle_home(*mail),
+            Mail::Remote(mail) => self.handle_remote(*mail),
             Mail::SignedOut { connection, by } => {
                 self.with_connection(connection, |connection| {
                     connection.with_protocol(|protocol| protocol.sign_out(*by));
@@ -381,6 +388,6 @@ impl Core {
     }
 
     fn address(&self, connection: ConnectionId) -> Address {
-        Address { core: self.index, connection }
+        Address { node: HERE, core: self.index, connection }
     }
 }

@@ -1,6 +1,10 @@
 //! Who is online, of the users whose home is this core: where each one's sessions are, what they say of
 //! themselves, and what is kept of a user between two sessions.
 //!
+//! Sessions that other nodes hold stand beside those of this one, as these nodes tell them. All nodes put a user's
+//! sessions in the same order, and each signs out those of its own that the policy does not allow beside later ones: so
+//! the same ones stay, wherever they are.
+//!
 //! No clocks, no mail: the core passes the time in and delivers what comes out.
 
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
@@ -14,7 +18,7 @@ use protocol::{
 };
 
 use crate::{
-    mailbox::{Address, Which},
+    mailbox::{Address, HERE, NodeIndex, RemoteSession, Which},
     policy::{self, PolicyDevice},
     send_limit::SendBucket,
 };
@@ -82,6 +86,17 @@ pub(super) struct Admitted {
     pub(super) by: Device,
 }
 
+/// What a session of another node brought about.
+#[derive(Debug, PartialEq)]
+pub(super) struct PutRemote {
+    /// It was not known before.
+    pub(super) is_new: bool,
+    /// Sessions of this node that are out of the table because of it.
+    pub(super) signed_out: Vec<Address>,
+    /// The new device, as they are told of it.
+    pub(super) by: Device,
+}
+
 /// What signing devices out brought about.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Removed {
@@ -94,12 +109,12 @@ pub(super) struct Removed {
 }
 
 impl OnlineTable {
-    /// The table of core `index` of `cores`. Sessions get numbers that no other core gives out.
-    pub(super) fn new(index: u16, cores: usize) -> Self {
+    /// The table of core `index` of `cores`. Sessions get numbers behind `base` that no other core gives out.
+    pub(super) fn new(index: u16, cores: usize, base: u64) -> Self {
         OnlineTable {
             users: AHashMap::default(),
             kept: BinaryHeap::new(),
-            next_session: u64::from(index) + 1,
+            next_session: base + u64::from(index) + 1,
             session_step: cores.max(1) as u64,
         }
     }
@@ -121,13 +136,16 @@ impl OnlineTable {
         if user.sessions.len() - out.len() >= max {
             return Err(ErrorCode::TOO_MANY_SESSIONS);
         }
+        // Behind all that are known, whatever the clocks of nodes say.
+        let after = |session: &Session| session.since_ms + u64::from(session.address.node != HERE);
+        let after_ms = user.sessions.iter().map(after).max();
         let out: Vec<u64> = out.iter().filter_map(|&index| Some(user.sessions.get(index)?.number)).collect();
         let signed_out = user.sessions.extract_if(.., |session| out.contains(&session.number));
         let signed_out = signed_out.map(|session| (session.address, session.platform)).collect();
         let session = Session {
             address: new.address,
             number: self.next_session,
-            since_ms: new.since_ms,
+            since_ms: new.since_ms.max(after_ms.unwrap_or(0)),
             device: new.device.into(),
             platform: policy::counted(new.platform),
             background: new.background,
@@ -139,6 +157,53 @@ impl OnlineTable {
         }
         user.sessions.push(session);
         Ok(Admitted { send_bucket: user.send_bucket.clone(), signed_out, by })
+    }
+
+    /// A session of another node is there, or has changed. Returns the sessions of this node that the policy does not
+    /// allow beside it; they are out of the table.
+    pub(super) fn put_remote(&mut self, key: &UserKey, remote: &RemoteSession, settings: &Settings) -> PutRemote {
+        let user = self.users.entry(key.clone()).or_default();
+        user.status = remote.status.as_str().into();
+        let known = user.sessions.iter().position(|session| session.address == remote.address);
+        known.map(|place| user.sessions.remove(place));
+        let session = Session::remote(remote);
+        let by = session.describe(None);
+        let place = user.sessions.partition_point(|other| other.order() < session.order());
+        let older = user.sessions.get(..place).unwrap_or_default();
+        let older: Vec<_> = older.iter().map(Session::for_policy).collect();
+        let out = policy::signed_out(settings, &older, session.for_policy());
+        let is_out = |session: &&Session| session.address.node == HERE;
+        let out = out.iter().filter_map(|&index| user.sessions.get(index)).filter(is_out);
+        let signed_out: Vec<Address> = out.map(|session| session.address).collect();
+        user.sessions.insert(place, session);
+        user.sessions.retain(|session| !signed_out.contains(&session.address));
+        PutRemote { is_new: known.is_none(), signed_out, by }
+    }
+
+    /// A node and its sessions are gone. Whose they were.
+    pub(super) fn remove_node(&mut self, node: NodeIndex, now: Millis) -> Vec<UserKey> {
+        let mut concerned = Vec::new();
+        for (key, user) in &mut self.users {
+            let before = user.sessions.len();
+            user.sessions.retain(|session| session.address.node != node);
+            if user.sessions.len() < before {
+                concerned.push(key.clone());
+            }
+        }
+        concerned.iter().for_each(|key| self.settle(key, now));
+        concerned
+    }
+
+    /// The sessions of a user that this node holds, as other nodes are told of them.
+    pub(super) fn told(&self, key: &UserKey) -> Vec<RemoteSession> {
+        let user = self.users.get(key);
+        let here = user.into_iter().flat_map(|user| user.sessions.iter().map(move |session| (session, &user.status)));
+        here.filter(|(session, _)| session.address.node == HERE).map(|(session, status)| session.told(status)).collect()
+    }
+
+    /// All users who have a session.
+    pub(super) fn all(&self) -> impl Iterator<Item = &UserKey> {
+        self.users.iter().filter(|(_, user)| !user.sessions.is_empty()).map(|(key, _)| key)
     }
 
     /// Removes a session. Returns whether it was there.
@@ -185,15 +250,16 @@ impl OnlineTable {
         removed
     }
 
-    /// Where a user's sessions are.
+    /// Where a user's sessions on this node are.
     pub(super) fn addresses(&self, app: AppId, user: &UserId) -> impl Iterator<Item = Address> {
         let user = self.users.get(&(app, user.clone()));
-        user.into_iter().flat_map(|user| &user.sessions).map(|session| session.address)
+        user.into_iter().flat_map(|user| &user.sessions).map(|session| session.address).filter(|at| at.node == HERE)
     }
 
-    /// Users of an application who have a session.
+    /// Users of an application who have a session on this node.
     pub(super) fn users(&self, app: AppId) -> Vec<UserId> {
-        let here = self.users.iter().filter(|((of, _), user)| *of == app && !user.sessions.is_empty());
+        let is_here = |user: &User| user.sessions.iter().any(|session| session.address.node == HERE);
+        let here = self.users.iter().filter(|((of, _), user)| *of == app && is_here(user));
         here.map(|((_, name), _)| name.clone()).collect()
     }
 
@@ -282,13 +348,46 @@ impl User {
         if self.sessions.is_empty() {
             return Vec::new();
         }
-        let older: Vec<_> =
-            self.sessions.iter().map(|s| PolicyDevice { platform: s.platform, device: &s.device }).collect();
+        let older: Vec<_> = self.sessions.iter().map(Session::for_policy).collect();
         policy::signed_out(settings, &older, PolicyDevice { platform: new.platform, device: new.device })
     }
 }
 
 impl Session {
+    /// One that another node holds.
+    fn remote(remote: &RemoteSession) -> Self {
+        Session {
+            address: remote.address,
+            number: remote.number,
+            since_ms: remote.since_ms,
+            device: remote.device.as_str().into(),
+            platform: policy::counted(remote.platform),
+            background: remote.background,
+        }
+    }
+
+    /// As another node is told of it.
+    fn told(&self, status: &str) -> RemoteSession {
+        RemoteSession {
+            address: self.address,
+            number: self.number,
+            since_ms: self.since_ms,
+            platform: self.platform,
+            device: self.device.to_string(),
+            background: self.background,
+            status: status.to_owned(),
+        }
+    }
+
+    /// Its place among the user's: the same on all nodes.
+    fn order(&self) -> (u64, u64) {
+        (self.since_ms, self.number)
+    }
+
+    fn for_policy(&self) -> PolicyDevice<'_> {
+        PolicyDevice { platform: self.platform, device: &self.device }
+    }
+
     /// As devices of the same user see it.
     fn describe(&self, asker: Option<Address>) -> Device {
         Device {

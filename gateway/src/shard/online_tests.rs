@@ -17,12 +17,12 @@ fn anna() -> UserKey {
 }
 
 fn at(connection: u64) -> Address {
-    Address { core: 0, connection }
+    Address { node: HERE, core: 0, connection }
 }
 
 impl Fixture {
     fn new(settings: Settings) -> Self {
-        Fixture { table: OnlineTable::new(0, 1), settings, sessions_max: 100, next: 1 }
+        Fixture { table: OnlineTable::new(0, 1, 0), settings, sessions_max: 100, next: 1 }
     }
 
     /// As many devices as one likes.
@@ -113,7 +113,7 @@ fn over_the_cap_a_login_is_refused_and_changes_nothing() {
 fn session_numbers_are_unique_among_cores() {
     let mut numbers = Vec::new();
     for core in 0..3 {
-        let mut f = Fixture { table: OnlineTable::new(core, 3), ..Fixture::open() };
+        let mut f = Fixture { table: OnlineTable::new(core, 3, 0), ..Fixture::open() };
         for _ in 0..4 {
             f.login(Android);
         }
@@ -265,4 +265,53 @@ fn what_is_kept_of_users_who_are_gone_is_bounded() {
     assert_eq!(f.table.kept.len(), KEPT_MAX + 1);
     f.table.prune(20_000);
     assert!(f.table.users.is_empty() && f.table.kept.is_empty());
+}
+
+/// A session that another node holds.
+fn remote(node: NodeIndex, number: u64, since_ms: u64, platform: Platform) -> RemoteSession {
+    RemoteSession {
+        address: Address { node, core: 0, connection: number },
+        number,
+        since_ms,
+        platform,
+        device: String::new(),
+        background: false,
+        status: String::new(),
+    }
+}
+
+#[test]
+fn login_05_of_a_user_s_sessions_on_several_nodes_the_same_ones_stay() {
+    let mut f = Fixture::new(Settings::default());
+    let (phone, _) = f.login(Android);
+    let later = f.table.put_remote(&anna(), &remote(1, 90, 50, Windows), &f.settings);
+    assert_eq!(later.signed_out, [phone], "it logged in later, elsewhere");
+    assert_eq!(f.addresses(), []);
+    assert_eq!(f.presence().0, OnlineState::Online, "there");
+    // The other node will sign out its own one, which is older.
+    let (desktop, admitted) = f.login(Windows);
+    assert_eq!(admitted.signed_out, [(remote(1, 90, 50, Windows).address, Windows)]);
+    let since_ms = f.table.told(&anna())[0].since_ms;
+    assert!(since_ms > 50, "behind what was known, whatever the clocks say");
+    let earlier = f.table.put_remote(&anna(), &remote(1, 91, since_ms - 1, Windows), &f.settings);
+    assert_eq!(earlier.signed_out, [], "that node signs its own out once it hears of this one");
+    assert!(f.table.remove(&anna(), remote(1, 91, 0, Windows).address, 0));
+    assert_eq!(f.addresses(), [desktop]);
+}
+
+#[test]
+fn geo_01_sessions_of_a_dead_node_go_together() {
+    let mut f = Fixture::open();
+    let (here, _) = f.login(Android);
+    for (node, number) in [(1, 90), (1, 91), (2, 92)] {
+        assert!(f.table.put_remote(&anna(), &remote(node, number, 60, Linux), &f.settings).is_new);
+    }
+    assert!(!f.table.put_remote(&anna(), &remote(1, 90, 60, Linux), &f.settings).is_new, "told once more");
+    assert_eq!(f.numbers().len(), 4);
+    assert_eq!(f.addresses(), [here], "events go to those that are here");
+    assert_eq!(f.table.remove_node(1, 0), [anna()]);
+    assert_eq!(f.numbers().len(), 2);
+    assert_eq!(f.table.remove_node(2, 0), [anna()]);
+    assert!(f.table.remove(&anna(), here, 0));
+    assert!(f.table.users.is_empty(), "nothing is left behind");
 }

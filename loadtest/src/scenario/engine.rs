@@ -27,7 +27,7 @@ use backend::{
         usersig,
     },
     env::{Clock as _, SeededRng, SystemClock},
-    store::{Embedded, EmbeddedOptions, Store, StoreError, StoreOptions},
+    store::{Committed, Embedded, EmbeddedOptions, Store, StoreError, StoreOptions},
 };
 use futures::executor::block_on;
 
@@ -73,7 +73,7 @@ struct Finished(Sender<Vec<Completion<Origin>>>);
 impl Outbox for Finished {
     type Origin = Origin;
 
-    fn complete(&self, batch: Vec<Completion<Origin>>) {
+    fn complete(&self, batch: Vec<Completion<Origin>>, _: Option<Committed>) {
         let _ = self.0.send(batch); // the run has been given up
     }
 

@@ -158,7 +158,8 @@ fn add_set_fields(message: &DynamicMessage, names: &mut BTreeSet<String>) {
 
 /// Every field of every message in im.proto, as `Message.field`.
 pub(crate) fn all_fields() -> BTreeSet<String> {
-    let messages = POOL.all_messages().filter(|message| !message.is_map_entry());
+    let of_clients = |message: &MessageDescriptor| message.parent_file().name() == "im.proto";
+    let messages = POOL.all_messages().filter(|message| !message.is_map_entry() && of_clients(message));
     messages
         .flat_map(|message| message.fields().map(|field| field_name(&message, field.name())).collect::<Vec<_>>())
         .collect()

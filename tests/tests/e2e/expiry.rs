@@ -22,7 +22,7 @@ use backend::{
         usersig,
     },
     env::{Clock, SeededRng, SystemClock, UnixMillis},
-    store::{Embedded, EmbeddedOptions, Store, StoreOptions},
+    store::{Committed, Embedded, EmbeddedOptions, Store, StoreOptions},
 };
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -53,7 +53,7 @@ struct Answers(mpsc::Sender<Completion<()>>);
 impl Outbox for Answers {
     type Origin = ();
 
-    fn complete(&self, batch: Vec<Completion<()>>) {
+    fn complete(&self, batch: Vec<Completion<()>>, _: Option<Committed>) {
         batch.into_iter().for_each(|completion| self.0.send(completion).expect("somebody waits"));
     }
 

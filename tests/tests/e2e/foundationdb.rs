@@ -9,7 +9,7 @@
 //! `E2E_FDB_CLUSTER_FILE` names a cluster: see `.ci/run`.
 
 #[path = "../../../backend/tests/fdb_cluster/server.rs"]
-mod server;
+pub mod server;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,7 +23,7 @@ use server::Server;
 use tests::{Builder, Client, Gateway, Process, Receiver, Refusal, eventually, program, skip, text_body, unique_id};
 
 /// A gateway on FoundationDB, if this run has one.
-fn gateway_program() -> Option<PathBuf> {
+pub fn gateway_program() -> Option<PathBuf> {
     let gateway = std::env::var_os("FDB_GATEWAY_BIN").map(PathBuf::from);
     if gateway.is_none() {
         skip("no FoundationDB here (FDB_GATEWAY_BIN names no gateway built with the feature fdb)");

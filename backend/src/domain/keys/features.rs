@@ -4,8 +4,8 @@ use bytes::Bytes;
 use foundationdb_tuple::{Bytes as TupleBytes, Element, unpack};
 
 use super::{
-    ACTIVE, AppId, BLACKLIST, DELETED, DEPLOYMENT, GroupId, IN_GROUP, KEPT, LABELS, MENTION, MERGED, ONE_TO_ONE,
-    PROBE_KEY, Peer, RELATION, STORE_ID, UserId, children, key,
+    ACTIVE, AppId, BLACKLIST, DELETED, DEPLOYMENT, GroupId, IN_GROUP, KEPT, LABELS, MENTION, MERGED, NODE, NODE_ALIVE,
+    ONE_TO_ONE, PROBE_KEY, Peer, RELATION, STORE_ID, UserId, children, key,
 };
 
 /// What a user keeps about a conversation.
@@ -157,4 +157,24 @@ pub fn store_id() -> Bytes {
 /// What signs probe tokens.
 pub fn probe_key() -> Bytes {
     key(&(DEPLOYMENT, PROBE_KEY))
+}
+
+/// What a node says of itself.
+pub fn node(id: u64) -> Bytes {
+    key(&(DEPLOYMENT, NODE, id))
+}
+
+/// All nodes: from the first key to behind the last.
+pub fn nodes() -> (Bytes, Bytes) {
+    children(&(DEPLOYMENT, NODE))
+}
+
+/// The node of a key of [`node`].
+pub fn node_of(key: &[u8]) -> Option<u64> {
+    unpack::<(u32, u32, u64)>(key).ok().map(|(_, _, id)| id)
+}
+
+/// There as long as the node has not been taken for dead.
+pub fn node_alive(id: u64) -> Bytes {
+    key(&(DEPLOYMENT, NODE_ALIVE, id))
 }

@@ -12,6 +12,7 @@ use super::super::{
         FormerRecord, GroupApplicationRecord, GroupAttributesRecord, GroupBanRecord, GroupCountersRecord,
         RoomSentRecord,
     },
+    nodes::NodeRecord,
     records::{ConversationRecord, ExtensionRecord, LabelsRecord, MergedRecord, PinRecord},
 };
 use super::{
@@ -21,8 +22,8 @@ use super::{
     EXTENSION, EventPlace, FIGURE, FRIEND, FRIEND_CHANGE, FRIEND_REMOVAL, FRIEND_REQUEST, GROUP, GROUP_APPLICATION,
     GROUP_ATTRIBUTES, GROUP_BAN, GROUP_COUNTERS, GROUP_FORMER, GROUP_JOINED, GROUP_LISTED, GROUP_MEMBER, GROUP_MENTION,
     GROUP_RECEIPT, GROUP_SENT, GROUP_TOTAL, GROUP_TRACE, GROUP_WORD, GROUPS_OF_USER, GroupId, HISTORY_CHUNK,
-    HISTORY_FILE, HOUR, KEPT, KEPT_BY, LABELS, MENTION, MERGED, MERGED_HOUR, MESSAGE, MOMENT, MUTE, PIN, PROBE_KEY,
-    PROFILE, RELATION, REMOVAL, RETENTION_CLAIM, ROOM_SENT, SENT, STORE_ID, Tail, UNFINISHED, UserId,
+    HISTORY_FILE, HOUR, KEPT, KEPT_BY, LABELS, MENTION, MERGED, MERGED_HOUR, MESSAGE, MOMENT, MUTE, NODE, NODE_ALIVE,
+    PIN, PROBE_KEY, PROFILE, RELATION, REMOVAL, RETENTION_CLAIM, ROOM_SENT, SENT, STORE_ID, Tail, UNFINISHED, UserId,
     expiry::split_number, friend_request_parts, group_of, hour_parts, one_user, two_names, two_users, user_and_seq,
 };
 use crate::store::Versionstamp;
@@ -146,9 +147,8 @@ impl Parts {
             KEPT_BY => two_users(key).map(|(user, other)| Parts::KeptBy(user, other))?,
             MERGED_HOUR | KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | LABELS | STORE_ID
             | BLACKLIST | MUTE | HISTORY_FILE | HISTORY_CHUNK | ATTRIBUTE_NAMES | AUDIENCE | ANNOUNCEMENT
-            | ANNOUNCEMENT_TASK | ANNOUNCEMENT_BODY | ANNOUNCED | ANNOUNCEMENTS_MADE | FIGURE | PROBE_KEY => {
-                Parts::Feature
-            }
+            | ANNOUNCEMENT_TASK | ANNOUNCEMENT_BODY | ANNOUNCED | ANNOUNCEMENTS_MADE | FIGURE | PROBE_KEY | NODE
+            | NODE_ALIVE => Parts::Feature,
             APPLICATIONS_VERSION => Parts::ApplicationsVersion,
             REMOVAL => Parts::Removal,
             CALLBACK => Parts::Callback,
@@ -180,7 +180,8 @@ pub(crate) fn feature_decodes(subspace: u32, key: &[u8], value: &[u8]) -> bool {
     let elements = unpack::<Vec<Element<'_>>>(key).map_or(0, |elements| elements.len());
     match (subspace, elements) {
         (KEPT, _) => is::<ConversationRecord>(value),
-        (ACTIVE | DELETED | MENTION, _) => value.is_empty(),
+        (ACTIVE | DELETED | MENTION | NODE_ALIVE, _) => value.is_empty(),
+        (NODE, _) => is::<NodeRecord>(value),
         (BLACKLIST, _) => blacklisted_ms(value).is_some(),
         (AUDIENCE, _) => is::<Audience>(value),
         (ANNOUNCEMENT_BODY, _) => is::<message::Body>(value),

@@ -1,0 +1,210 @@
+//! What cores say to each other, between the links' messages and what this process holds.
+//!
+//! A peer is trusted with what it says, not with how: what makes no sense is skipped.
+
+use backend::{
+    domain::{
+        AppId, GroupId, UserId,
+        act::{Audience, News},
+    },
+    store::Versionstamp,
+};
+use prost::Message as _;
+use protocol::{
+    EncodedEvent, EncodedPush,
+    link::What,
+    link_message::{
+        PeerAddress, PeerBatch, PeerEvent, PeerInvalidated, PeerNews, PeerPush, PeerSession, PeerSessionGone,
+        PeerSessions, PeerSignOut,
+        peer_news::{To, What as Said},
+    },
+    message::{Device, Platform},
+};
+
+use super::sequencer::Place;
+use crate::mailbox::{Address, NodeIndex, Published, RemoteSession};
+
+/// Something for devices, wherever they are.
+#[derive(Clone)]
+pub enum Told {
+    /// For a user or a group.
+    Published(Published),
+    /// For whoever is in a live room of the application.
+    Rooms(AppId, EncodedPush),
+}
+
+/// A batch as other nodes are sent it.
+pub fn batch(place: Place, late: bool, news: &[Published]) -> What {
+    let news = news.iter().map(|published| said(published.app, to(&published.to), &published.news));
+    What::Batch(PeerBatch { version: place.0, order: place.1.into(), news: news.collect(), late })
+}
+
+/// The same for something that is no transaction's, and told at once.
+pub fn hint(told: &Told) -> What {
+    let news = match told {
+        Told::Published(published) => said(published.app, to(&published.to), &published.news),
+        Told::Rooms(app, push) => said(*app, None, &News::Push(push.clone())),
+    };
+    What::Batch(PeerBatch { news: vec![news], ..PeerBatch::default() })
+}
+
+fn to(audience: &Audience) -> Option<To> {
+    Some(match audience {
+        Audience::User(user) => To::User(user.to_string()),
+        Audience::Group(group) => To::Group(group.to_string()),
+    })
+}
+
+fn said(app: AppId, to: Option<To>, news: &News) -> PeerNews {
+    let what = match news {
+        News::Event(position, event) => {
+            Said::Event(PeerEvent { position: position.0.to_vec().into(), event: event.to_stored() })
+        }
+        News::Entered(group) => Said::Entered(group.to_string()),
+        News::Left(group) => Said::Left(group.to_string()),
+        News::Push(push) => {
+            let (topic, payload) = push.parts();
+            Said::Push(PeerPush { topic, payload })
+        }
+        News::Behind => Said::Behind(true),
+    };
+    PeerNews { sdkappid: app, to, what: Some(what) }
+}
+
+/// What a batch holds for the devices of this node.
+pub fn told(batch: PeerBatch) -> Vec<Told> {
+    batch.news.into_iter().filter_map(one_told).collect()
+}
+
+fn one_told(news: PeerNews) -> Option<Told> {
+    let PeerNews { sdkappid: app, to, what } = news;
+    let news = match what? {
+        Said::Event(PeerEvent { position, event }) => {
+            News::Event(Versionstamp::from_slice(&position)?, EncodedEvent::from_stored(&event)?)
+        }
+        Said::Entered(group) => News::Entered(GroupId::new(&group)?),
+        Said::Left(group) => News::Left(GroupId::new(&group)?),
+        Said::Push(PeerPush { topic, payload }) => News::Push(EncodedPush::from_parts(topic, payload)?),
+        Said::Behind(_) => News::Behind,
+    };
+    let to = match to {
+        Some(To::User(user)) => Audience::User(UserId::new(&user)?),
+        Some(To::Group(group)) => Audience::Group(GroupId::new(&group)?),
+        None => {
+            let News::Push(push) = news else { return None };
+            return Some(Told::Rooms(app, push));
+        }
+    };
+    Some(Told::Published(Published { app, to, news, origin: None }))
+}
+
+/// A session of this node as others are told of it.
+pub fn session(app: AppId, user: &UserId, session: RemoteSession) -> PeerSession {
+    PeerSession {
+        sdkappid: app,
+        user: user.to_string(),
+        address: Some(peer_address(session.address)),
+        number: session.number,
+        since_ms: session.since_ms,
+        device: session.device,
+        platform: session.platform.into(),
+        background: session.background,
+        status: session.status,
+    }
+}
+
+/// A session of this node is gone.
+pub fn gone(app: AppId, user: &UserId, address: Address) -> What {
+    let gone = PeerSessionGone { sdkappid: app, user: user.to_string(), address: Some(peer_address(address)) };
+    What::Sessions(PeerSessions { gone: vec![gone], ..PeerSessions::default() })
+}
+
+/// A session of another node is to end.
+pub fn sign_out(address: Address, by: &Device) -> What {
+    What::SignOut(PeerSignOut { address: Some(peer_address(address)), by: by.encode_to_vec().into() })
+}
+
+/// A user's UserSigs are invalid that were issued before.
+pub fn invalidated(app: AppId, user: &UserId, from_s: u64, by: &Device) -> What {
+    let (user, by) = (user.to_string(), by.encode_to_vec().into());
+    What::Invalidated(PeerInvalidated { sdkappid: app, user, from_s, by })
+}
+
+/// A session as the node that holds it says.
+pub fn remote_session(node: NodeIndex, said: PeerSession) -> Option<(AppId, UserId, RemoteSession)> {
+    let session = RemoteSession {
+        address: address(node, said.address?)?,
+        number: said.number,
+        since_ms: said.since_ms,
+        platform: Platform::try_from(said.platform).unwrap_or_default(),
+        device: said.device,
+        background: said.background,
+        status: said.status,
+    };
+    Some((said.sdkappid, UserId::new(&said.user)?, session))
+}
+
+/// Where a session is, as a node says that is known here as `node`.
+pub fn address(node: NodeIndex, said: PeerAddress) -> Option<Address> {
+    Some(Address { node, core: said.core.try_into().ok()?, connection: said.connection })
+}
+
+fn peer_address(address: Address) -> PeerAddress {
+    PeerAddress { core: address.core.into(), connection: address.connection }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::message::{GroupPush, Message, event};
+
+    use super::*;
+
+    #[test]
+    fn geo_01_what_is_said_arrives_as_it_was() {
+        let user = |name: &str| Audience::User(UserId::new(name).unwrap());
+        let group = GroupId::new("place").unwrap();
+        let message = Message { seq: 7, from: "ben".into(), ..Message::default() };
+        let event = EncodedEvent::of(&event::What::Message(message));
+        let push = EncodedPush::group(&GroupPush::default());
+        let all = [
+            (user("anna"), News::Event(Versionstamp::new(9, 1, 2), event)),
+            (user("anna"), News::Entered(group.clone())),
+            (Audience::Group(group.clone()), News::Left(group.clone())),
+            (Audience::Group(group), News::Push(push.clone())),
+            (user("ben"), News::Behind),
+        ];
+        let news: Vec<_> = all
+            .iter()
+            .map(|(to, news)| Published { app: 3, to: to.clone(), news: news.clone(), origin: None })
+            .collect();
+        let What::Batch(sent) = batch((9, 1), false, &news) else { panic!("a batch") };
+        assert_eq!((sent.version, sent.order), (9, 1));
+        let arrived: Vec<_> = told(sent)
+            .into_iter()
+            .map(|told| match told {
+                Told::Published(Published { app: 3, to, news, origin: None }) => (to, news),
+                _ => panic!("something else"),
+            })
+            .collect();
+        assert_eq!(arrived, all);
+        let What::Batch(sent) = hint(&Told::Rooms(3, push.clone())) else { panic!("a batch") };
+        assert_eq!(sent.version, 0, "told at once");
+        assert!(matches!(&told(sent)[..], [Told::Rooms(3, arrived)] if *arrived == push));
+    }
+
+    #[test]
+    fn geo_01_what_makes_no_sense_is_skipped() {
+        let valid = said(1, to(&Audience::User(UserId::new("anna").unwrap())), &News::Behind);
+        let nobody = PeerNews { to: Some(To::User(String::new())), ..valid.clone() };
+        let nowhere = PeerNews {
+            what: Some(Said::Event(PeerEvent { position: vec![1].into(), event: vec![0xff].into() })),
+            ..valid.clone()
+        };
+        let nothing = PeerNews { what: None, ..valid.clone() };
+        let all_rooms = PeerNews { to: None, ..valid.clone() };
+        let news = vec![nobody, nowhere, nothing, all_rooms, valid];
+        assert_eq!(told(PeerBatch { news, ..PeerBatch::default() }).len(), 1);
+        let session = PeerSession { user: "anna".into(), ..PeerSession::default() };
+        assert!(remote_session(1, session).is_none(), "without an address");
+    }
+}

@@ -1,0 +1,511 @@
+//! The cores of a deployment, seen from one of them: what each commits is told on all, and each knows who is where.
+//!
+//! - [`sequencer`]: in which order batches of several nodes are told.
+//! - [`frames`]: what cores say to each other.
+//!
+//! Every core sends every other one each batch once; it is passed on to the devices there as the own ones are. Sessions
+//! are told of, too, so that each core can say who is online and apply the policy for logins. All of it is hints: the
+//! store is the truth, and whoever may have missed something reads it.
+//!
+//! What may not live here: sockets (that is [`crate::peers`]'s), and who of this node's devices is told what.
+
+mod frames;
+mod sequencer;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use ahash::AHashMap;
+use backend::{
+    domain::{AppId, UserId, act::News, send_queue::SendQueue},
+    env::Clock,
+    store::Committed,
+};
+use bytes::{Bytes, BytesMut};
+use prost::Message as _;
+use protocol::{
+    link::{self, What},
+    link_message::{PeerAsk, PeerBatch, PeerRooms, PeerSession, PeerSessions, PeerWatermark},
+    message::Device,
+};
+
+pub use self::frames::Told;
+pub use self::sequencer::NodeId;
+use self::sequencer::{Place, Released, Sequencer, Step, WATERMARK_END};
+use crate::{
+    mailbox::{Address, HERE, Mail, NodeIndex, Published, RemoteMail, RemoteSession},
+    router::Router,
+};
+
+/// Sessions that are told of in one frame.
+const SESSIONS_PER_FRAME_MAX: usize = 1_000;
+
+/// A link to another core. Sending never waits.
+pub trait Outgoing: Send {
+    /// Sends an encoded frame. `false`: there is no room for it.
+    fn send(&self, frame: Bytes) -> bool;
+    /// Ends the link; it comes up again by itself.
+    fn close(&self);
+}
+
+/// What this node commits with: its send queue.
+pub trait Commits: Send + Sync {
+    /// Calls `done` once nothing is under way any more that was begun before, and none of it is in doubt.
+    fn barrier(&self, done: Box<dyn FnOnce() + Send>);
+    /// Tries to settle what is in doubt, if a barrier waits for that.
+    fn settle_doubts(&self);
+}
+
+impl Commits for SendQueue<Router> {
+    fn barrier(&self, done: Box<dyn FnOnce() + Send>) {
+        SendQueue::barrier(self, done);
+    }
+
+    fn settle_doubts(&self) {
+        SendQueue::settle_doubts(self);
+    }
+}
+
+/// This node among the cores.
+pub struct Cluster {
+    router: Router,
+    clock: Arc<dyn Clock>,
+    commits: Box<dyn Commits>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    sequencer: Sequencer<Vec<Told>>,
+    links: AHashMap<NodeId, Link>,
+    /// How the nodes are counted here. A node that comes back is another one.
+    indexes: AHashMap<NodeId, NodeIndex>,
+    last_index: NodeIndex,
+    /// The version that this node is to come to, and says so.
+    wanted: u64,
+    /// The version that it has come to.
+    reached: u64,
+    is_barrier_set: bool,
+    /// Everything was told in order when it was looked at last.
+    was_sure: bool,
+}
+
+struct Link {
+    to: Box<dyn Outgoing>,
+    /// It was full: nothing more is said on it.
+    is_broken: bool,
+    /// The node has said all that it will ever say.
+    has_ended: bool,
+}
+
+impl Cluster {
+    /// This node, alone yet.
+    pub fn new(router: Router, clock: Arc<dyn Clock>, commits: Box<dyn Commits>, late_ms_max: u64) -> Arc<Self> {
+        let inner = Inner {
+            sequencer: Sequencer::new(late_ms_max * 1000),
+            links: AHashMap::default(),
+            indexes: AHashMap::default(),
+            last_index: HERE,
+            wanted: 0,
+            reached: 0,
+            is_barrier_set: false,
+            was_sure: true,
+        };
+        Arc::new(Cluster { router, clock, commits, inner: Mutex::new(inner) })
+    }
+
+    /// This node has committed a batch: tells the others, and the devices here once it is their turn.
+    pub fn committed(self: &Arc<Self>, at: Committed, news: Vec<Published>) {
+        let place = (at.version, at.batch_order);
+        let (news, earlier) = split(place, news);
+        for (place, news) in earlier {
+            self.late(place, news);
+        }
+        let mut inner = self.inner();
+        inner.broadcast(&frames::batch(place, false, &news));
+        inner.reached = inner.reached.max(place.0);
+        let step = inner.sequencer.own_batch(place, all(news), self.now_us());
+        self.carry_out(inner, step);
+    }
+
+    /// The same for something that turned out to have been committed before.
+    pub fn late(self: &Arc<Self>, place: Place, news: Vec<Published>) {
+        let mut inner = self.inner();
+        inner.broadcast(&frames::batch(place, true, &news));
+        let step = inner.sequencer.late(place, all(news), self.now_us());
+        self.carry_out(inner, step);
+    }
+
+    /// Tells the devices of other nodes something that is in no log, at once. Those of this one are told by the caller.
+    pub fn hint(&self, told: &Told) {
+        let mut inner = self.inner();
+        if !inner.links.is_empty() {
+            inner.broadcast(&frames::hint(told));
+        }
+    }
+
+    /// A session of this node is there, or has changed.
+    pub fn tell_sessions(&self, app: AppId, user: &UserId, sessions: Vec<RemoteSession>) {
+        let mut inner = self.inner();
+        if !inner.links.is_empty() {
+            let sessions = sessions.into_iter().map(|session| frames::session(app, user, session)).collect();
+            inner.broadcast(&What::Sessions(PeerSessions { sessions, ..PeerSessions::default() }));
+        }
+    }
+
+    /// A session of this node is gone.
+    pub fn tell_gone(&self, app: AppId, user: &UserId, address: Address) {
+        self.inner().broadcast(&frames::gone(app, user, address));
+    }
+
+    /// All sessions of a core, for a node that is linked just now.
+    pub fn tell_all(&self, node: NodeIndex, sessions: impl Iterator<Item = (AppId, UserId, RemoteSession)>) {
+        let mut sessions = sessions.map(|(app, user, session)| frames::session(app, &user, session)).peekable();
+        while sessions.peek().is_some() {
+            let some: Vec<PeerSession> = sessions.by_ref().take(SESSIONS_PER_FRAME_MAX).collect();
+            let frame = What::Sessions(PeerSessions { sessions: some, ..PeerSessions::default() });
+            self.inner().send(node, &frame);
+        }
+    }
+
+    /// Ends a session of another node, for the device `by`.
+    pub fn sign_out(&self, session: Address, by: &Device) {
+        self.inner().send(session.node, &frames::sign_out(session, by));
+    }
+
+    /// A user's UserSigs issued before `from_s` are invalid: the sessions on other nodes end.
+    pub fn invalidated(&self, app: AppId, user: &UserId, from_s: u64, by: &Device) {
+        self.inner().broadcast(&frames::invalidated(app, user, from_s, by));
+    }
+
+    /// How many are in live rooms of this node that have changed.
+    pub fn tell_rooms(&self, rooms: PeerRooms) {
+        self.inner().broadcast(&What::Rooms(rooms));
+    }
+
+    /// This node commits nothing any more.
+    pub fn end(&self) {
+        self.inner().broadcast(&What::Watermark(PeerWatermark { version: WATERMARK_END }));
+    }
+
+    /// The cores that live, without this one.
+    pub fn set_live(self: &Arc<Self>, live: &[NodeId]) {
+        let mut inner = self.inner();
+        let Inner { indexes, links, .. } = &mut *inner;
+        let gone: Vec<NodeIndex> = indexes
+            .extract_if(|node, _| !live.contains(node) && !links.contains_key(node))
+            .map(|(_, index)| index)
+            .collect();
+        gone.into_iter().for_each(|node| self.forget(node));
+        let step = inner.sequencer.set_live(live, self.now_us());
+        self.carry_out(inner, step);
+    }
+
+    /// Whether all of these are linked and have answered.
+    pub fn has_joined(&self, live: &[NodeId]) -> bool {
+        let inner = self.inner();
+        live.iter().all(|node| inner.sequencer.has_answered(*node))
+    }
+
+    /// Time passes.
+    pub fn tick(self: &Arc<Self>) {
+        self.commits.settle_doubts();
+        let mut inner = self.inner();
+        let step = inner.sequencer.tick(self.now_us());
+        let (is_sure, held) = (inner.sequencer.is_sure(), inner.sequencer.held());
+        let was_sure = std::mem::replace(&mut inner.was_sure, is_sure);
+        self.carry_out(inner, step);
+        match (was_sure, is_sure) {
+            (true, false) => {
+                tracing::warn!("a core that lives can't be heard or is late; until it can, devices read the log");
+            }
+            (false, true) => tracing::info!("all cores are heard again"),
+            _ => {}
+        }
+        metrics::gauge!("gateway_batches_held").set(held as f64);
+        metrics::gauge!("gateway_order_doubtful").set(f64::from(u8::from(!is_sure)));
+    }
+}
+
+/// What links say.
+impl Cluster {
+    /// A link to another core is up.
+    pub fn up(self: &Arc<Self>, peer: NodeId, to: Box<dyn Outgoing>) {
+        let mut inner = self.inner();
+        let node = inner.index(peer);
+        inner.links.insert(peer, Link { to, is_broken: false, has_ended: false });
+        let scratch = PeerSessions { from_scratch: true, ..PeerSessions::default() };
+        inner.send(node, &What::Sessions(scratch));
+        inner.send(node, &What::Rooms(self.router.rooms().all_numbers()));
+        for mailbox in self.router.mailboxes() {
+            mailbox.put(Mail::Remote(Box::new(RemoteMail::Tell { node })));
+        }
+        let step = inner.sequencer.peer_up(peer);
+        self.carry_out(inner, step);
+    }
+
+    /// Another core says something.
+    pub fn frame(self: &Arc<Self>, peer: NodeId, frame: What) {
+        let Some(node) = self.inner().indexes.get(&peer).copied() else { return };
+        match frame {
+            What::Batch(batch) => self.heard_batch(peer, batch),
+            What::Watermark(PeerWatermark { version }) => {
+                let mut inner = self.inner();
+                if let Some(link) = inner.links.get_mut(&peer) {
+                    link.has_ended |= version == WATERMARK_END;
+                }
+                let step = inner.sequencer.peer_reached(peer, version);
+                self.carry_out(inner, step);
+            }
+            What::Ask(PeerAsk { version }) => self.asked(node, version),
+            What::Sessions(sessions) => self.heard_sessions(node, sessions),
+            What::SignOut(wish) => {
+                let address = wish.address.and_then(|address| frames::address(HERE, address));
+                let by = Device::decode(wish.by).ok();
+                let cores = self.router.mailboxes().len();
+                if let (Some(Address { core, connection, .. }), Some(by)) = (address, by)
+                    && usize::from(core) < cores
+                {
+                    self.router.mailbox(core).put(Mail::SignedOut { connection, by: Box::new(by) });
+                }
+            }
+            What::Invalidated(said) => {
+                let (user, by) = (UserId::new(&said.user), Device::decode(said.by).ok());
+                if let (Some(user), Some(by)) = (user, by) {
+                    let (app, from_s) = (said.sdkappid, said.from_s);
+                    self.mail_home(app, &user.clone(), RemoteMail::Invalidated { app, user, from_s, by });
+                }
+            }
+            What::Rooms(rooms) => self.router.rooms().heard(node, rooms),
+            // Of edges, or of the link itself.
+            _ => {}
+        }
+    }
+
+    /// The link is down.
+    pub fn down(self: &Arc<Self>, peer: NodeId) {
+        let mut inner = self.inner();
+        let ended = inner.links.remove(&peer).is_some_and(|link| link.has_ended);
+        if ended && let Some(node) = inner.indexes.remove(&peer) {
+            self.forget(node);
+        }
+        let step = inner.sequencer.peer_down(peer);
+        self.carry_out(inner, step);
+    }
+
+    fn heard_batch(self: &Arc<Self>, peer: NodeId, batch: PeerBatch) {
+        let place = (batch.version, u16::try_from(batch.order).unwrap_or(u16::MAX));
+        let late = batch.late;
+        let told = frames::told(batch);
+        if place.0 == 0 {
+            return self.pass_on(told);
+        }
+        let mut inner = self.inner();
+        let now_us = self.now_us();
+        let step = match late {
+            true => inner.sequencer.late(place, told, now_us),
+            false => inner.sequencer.peer_batch(peer, place, told, now_us),
+        };
+        let barrier = inner.want(place.0);
+        self.carry_out(inner, step);
+        self.set_barrier(barrier);
+    }
+
+    fn asked(self: &Arc<Self>, node: NodeIndex, version: u64) {
+        let mut inner = self.inner();
+        let reached = inner.reached;
+        // What has been committed with a smaller version than what is known has been said before.
+        inner.send(node, &What::Watermark(PeerWatermark { version: reached.min(version) }));
+        let barrier = inner.want(version);
+        drop(inner);
+        self.set_barrier(barrier);
+    }
+
+    fn heard_sessions(&self, node: NodeIndex, said: PeerSessions) {
+        if said.from_scratch {
+            for mailbox in self.router.mailboxes() {
+                mailbox.put(Mail::Remote(Box::new(RemoteMail::NodeGone { node })));
+            }
+        }
+        let mut by_home: Vec<Vec<_>> = self.router.mailboxes().iter().map(|_| Vec::new()).collect();
+        for session in said.sessions.into_iter().filter_map(|session| frames::remote_session(node, session)) {
+            let home = self.router.home(session.0, &session.1);
+            if let Some(sessions) = by_home.get_mut(usize::from(home)) {
+                sessions.push(session);
+            }
+        }
+        for (mailbox, sessions) in self.router.mailboxes().iter().zip(by_home).filter(|(_, some)| !some.is_empty()) {
+            mailbox.put(Mail::Remote(Box::new(RemoteMail::Sessions(sessions))));
+        }
+        for gone in said.gone {
+            let address = gone.address.and_then(|address| frames::address(node, address));
+            if let (Some(user), Some(address)) = (UserId::new(&gone.user), address) {
+                let app = gone.sdkappid;
+                self.mail_home(app, &user.clone(), RemoteMail::Gone { app, user, address });
+            }
+        }
+    }
+}
+
+impl Cluster {
+    /// Does what a step says, in order: so the lock is held until it is done.
+    fn carry_out(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>, step: Step<Vec<Told>>) {
+        let Step { released, all_behind, ask } = step;
+        for batch in released {
+            match batch {
+                Released::InOrder(told) => self.pass_on(told),
+                Released::Doubtful(told) => self.pass_on(doubtful(told)),
+            }
+        }
+        if all_behind {
+            for (mailbox, home) in self.router.mailboxes().iter().zip(0..) {
+                mailbox.mark_lost(home);
+            }
+        }
+        let Some(version) = ask else { return };
+        inner.broadcast(&What::Ask(PeerAsk { version }));
+        let barrier = inner.want(version);
+        drop(inner);
+        self.set_barrier(barrier);
+    }
+
+    fn pass_on(&self, told: Vec<Told>) {
+        let mut published = Vec::with_capacity(told.len());
+        for told in told {
+            match told {
+                Told::Published(one) => published.push(one),
+                Told::Rooms(app, push) => self.router.push_to_rooms_here(app, &push),
+            }
+        }
+        self.router.publish_here(published);
+    }
+
+    /// Says how far this node has come once nothing older is under way.
+    fn set_barrier(self: &Arc<Self>, version: Option<u64>) {
+        let Some(version) = version else { return };
+        let cluster = self.clone();
+        self.commits.barrier(Box::new(move || cluster.reached(version)));
+    }
+
+    fn reached(self: &Arc<Self>, version: u64) {
+        let mut inner = self.inner();
+        inner.reached = inner.reached.max(version);
+        inner.is_barrier_set = false;
+        inner.broadcast(&What::Watermark(PeerWatermark { version }));
+        let step = inner.sequencer.own_reached(version);
+        let wanted = inner.wanted;
+        let barrier = inner.want(wanted);
+        self.carry_out(inner, step);
+        self.set_barrier(barrier);
+    }
+
+    fn forget(&self, node: NodeIndex) {
+        self.router.rooms().forget_node(node);
+        for mailbox in self.router.mailboxes() {
+            mailbox.put(Mail::Remote(Box::new(RemoteMail::NodeGone { node })));
+        }
+    }
+
+    fn mail_home(&self, app: AppId, user: &UserId, mail: RemoteMail) {
+        self.router.mailbox(self.router.home(app, user)).put(Mail::Remote(Box::new(mail)));
+    }
+
+    fn now_us(&self) -> u64 {
+        self.clock.monotonic_us()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// This node is to come to a version. The one to set a barrier for now, if none is set.
+    fn want(&mut self, version: u64) -> Option<u64> {
+        self.wanted = self.wanted.max(version);
+        let is_needed = self.wanted > self.reached && !self.is_barrier_set;
+        self.is_barrier_set |= is_needed;
+        is_needed.then_some(self.wanted)
+    }
+
+    /// Encoded once, for all that are linked.
+    fn broadcast(&mut self, frame: &What) {
+        if self.links.is_empty() {
+            return;
+        }
+        let encoded = encode(frame);
+        for link in self.links.values_mut() {
+            link.send(encoded.clone());
+        }
+    }
+
+    fn send(&mut self, node: NodeIndex, frame: &What) {
+        let peer = self.indexes.iter().find(|(_, index)| **index == node).map(|(peer, _)| *peer);
+        if let Some(link) = peer.and_then(|peer| self.links.get_mut(&peer)) {
+            link.send(encode(frame));
+        }
+    }
+
+    fn index(&mut self, peer: NodeId) -> NodeIndex {
+        if let Some(index) = self.indexes.get(&peer) {
+            return *index;
+        }
+        self.last_index += 1;
+        self.indexes.insert(peer, self.last_index);
+        self.last_index
+    }
+}
+
+impl Link {
+    /// A link that has no room is given up: with the next one both sides begin anew, and miss nothing.
+    fn send(&mut self, frame: Bytes) {
+        if self.is_broken {
+            return;
+        }
+        if !self.to.send(frame) {
+            self.is_broken = true;
+            self.to.close();
+            metrics::counter!("gateway_peer_links_given_up_total").increment(1);
+        }
+    }
+}
+
+/// Takes out what stands elsewhere in the logs: an earlier run of the same acts has stored it.
+fn split(at: Place, news: Vec<Published>) -> (Vec<Published>, BTreeMap<Place, Vec<Published>>) {
+    let mut earlier: BTreeMap<Place, Vec<Published>> = BTreeMap::new();
+    let mut here = Vec::with_capacity(news.len());
+    for published in news {
+        match &published.news {
+            News::Event(position, _) if position.place() != at => {
+                earlier.entry(position.place()).or_default().push(published);
+            }
+            _ => here.push(published),
+        }
+    }
+    (here, earlier)
+}
+
+fn encode(frame: &What) -> Bytes {
+    let mut encoded = BytesMut::new();
+    link::encode(frame, &mut encoded);
+    encoded.freeze()
+}
+
+fn all(news: Vec<Published>) -> Vec<Told> {
+    news.into_iter().map(Told::Published).collect()
+}
+
+/// What is told when something before may be missing: that there is something to read.
+fn doubtful(told: Vec<Told>) -> Vec<Told> {
+    let doubt = |told| match told {
+        Told::Published(Published { app, to, news: News::Event(..), .. }) => {
+            Told::Published(Published { app, to, news: News::Behind, origin: None })
+        }
+        told => told,
+    };
+    told.into_iter().map(doubt).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,361 @@
+//! Several cores with a store between them, links that are cut and come back, and one session on each core that must
+//! miss nothing: by seeded histories.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll},
+};
+
+use backend::{
+    domain::act::Audience,
+    env::{Clock, Rng, SeededRng},
+    store::Versionstamp,
+};
+use protocol::{EncodedEvent, message::event};
+
+use super::*;
+use crate::figures::Figures;
+
+const NODES: usize = 3;
+
+/// A clock that is moved by hand.
+#[derive(Default)]
+struct Hand(AtomicU64);
+
+impl Clock for Hand {
+    fn unix_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed) / 1000
+    }
+    fn monotonic_us(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is on its way over a link, in one direction. Links are numbered: what is sent on one that is down arrives nowhere.
+enum OnWay {
+    Up(u64),
+    Frame(u64, Bytes),
+    Down,
+}
+
+type Way = Arc<Mutex<VecDeque<OnWay>>>;
+
+/// One end of a link.
+struct End {
+    number: u64,
+    way: Way,
+    /// Frames that it takes.
+    room: usize,
+    between: (usize, usize),
+    closed: Arc<Mutex<Vec<(usize, usize)>>>,
+}
+
+impl Outgoing for End {
+    fn send(&self, frame: Bytes) -> bool {
+        let mut way = self.way.lock().unwrap();
+        let fits = way.len() < self.room;
+        if fits {
+            way.push_back(OnWay::Frame(self.number, frame));
+        }
+        fits
+    }
+    fn close(&self) {
+        self.closed.lock().unwrap().push(self.between);
+    }
+}
+
+type Done = Box<dyn FnOnce() + Send>;
+
+/// What a node is doing with the store.
+#[derive(Default)]
+struct Work {
+    /// A transaction: begun, and where it was committed.
+    under_way: Option<Option<Committed>>,
+    barriers: Vec<Done>,
+}
+
+struct Queue(Arc<Mutex<Work>>);
+
+impl Commits for Queue {
+    fn barrier(&self, done: Done) {
+        let mut now = self.0.lock().unwrap();
+        if now.under_way.is_some() {
+            now.barriers.push(done);
+        } else {
+            drop(now);
+            done();
+        }
+    }
+
+    fn settle_doubts(&self) {}
+}
+
+struct Node {
+    id: NodeId,
+    is_alive: bool,
+    cluster: Arc<Cluster>,
+    router: Router,
+    work: Arc<Mutex<Work>>,
+    /// Of the session: all before has been told or read.
+    cursor: Place,
+}
+
+struct World {
+    rng: SeededRng,
+    clock: Arc<Hand>,
+    nodes: Vec<Node>,
+    /// By sender and receiver.
+    ways: Vec<Vec<Way>>,
+    linked: Vec<Vec<bool>>,
+    /// The link that the receiver knows of.
+    known: Vec<Vec<u64>>,
+    last_link: u64,
+    closed: Arc<Mutex<Vec<(usize, usize)>>>,
+    committed: BTreeSet<Place>,
+    version: u64,
+    link_room: usize,
+}
+
+impl World {
+    fn new(seed: u64, link_room: usize) -> Self {
+        let clock: Arc<Hand> = Arc::default();
+        let nodes = (0..NODES).map(|index| Node::new(index as u64 + 1, clock.clone())).collect();
+        let ways = (0..NODES).map(|_| (0..NODES).map(|_| Way::default()).collect()).collect();
+        let (linked, known) = (vec![vec![false; NODES]; NODES], vec![vec![0; NODES]; NODES]);
+        let closed = Arc::default();
+        let rng = SeededRng::new(seed);
+        let (last_link, committed) = (0, BTreeSet::new());
+        World { rng, clock, nodes, ways, linked, known, last_link, closed, committed, version: 100, link_room }
+    }
+
+    fn below(&self, bound: usize) -> usize {
+        (self.rng.next_u64() % bound as u64) as usize
+    }
+
+    fn link(&mut self, a: usize, b: usize) {
+        if a == b || self.linked[a][b] || !self.nodes[a].is_alive || !self.nodes[b].is_alive {
+            return;
+        }
+        self.last_link += 1;
+        for (from, to) in [(a, b), (b, a)] {
+            self.linked[from][to] = true;
+            self.ways[to][from].lock().unwrap().push_back(OnWay::Up(self.last_link));
+        }
+    }
+
+    /// What has not arrived is lost; either side learns of it when it comes to it.
+    fn cut(&mut self, a: usize, b: usize) {
+        if !self.linked[a][b] {
+            return;
+        }
+        for (from, to) in [(a, b), (b, a)] {
+            self.linked[from][to] = false;
+            let mut way = self.ways[from][to].lock().unwrap();
+            // A side that has not learned yet that the link is up never will.
+            match way.iter().rposition(|item| matches!(item, OnWay::Up(_))) {
+                Some(up) => way.truncate(up),
+                None => {
+                    let kept = self.below(way.len() + 1);
+                    way.truncate(kept);
+                    way.push_back(OnWay::Down);
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, from: usize, to: usize) {
+        let Some(item) = self.ways[from][to].lock().unwrap().pop_front() else { return };
+        let peer = self.nodes[from].id;
+        if !self.nodes[to].is_alive {
+            return;
+        }
+        let cluster = self.nodes[to].cluster.clone();
+        match item {
+            OnWay::Up(number) => {
+                self.known[from][to] = number;
+                let (way, room) = (self.ways[to][from].clone(), self.link_room);
+                let end = End { number, way, room, between: (to, from), closed: self.closed.clone() };
+                cluster.up(peer, Box::new(end));
+            }
+            OnWay::Frame(number, _) if number != self.known[from][to] => {}
+            OnWay::Frame(_, bytes) => {
+                let mut decoder = link::LinkDecoder::default();
+                decoder.feed(&bytes);
+                let frame = decoder.next_frame(link::PEER_FRAME_BYTES_MAX).unwrap().unwrap();
+                cluster.frame(peer, frame);
+            }
+            OnWay::Down => {
+                self.known[from][to] = 0;
+                cluster.down(peer);
+            }
+        }
+        self.read_mail(to);
+    }
+
+    /// Links that a side has given up.
+    fn cut_closed(&mut self) {
+        let closed = std::mem::take(&mut *self.closed.lock().unwrap());
+        closed.into_iter().for_each(|(a, b)| self.cut(a, b));
+    }
+
+    /// One step of a node's send queue.
+    fn work(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        if !node.is_alive {
+            return;
+        }
+        let under_way = node.work.lock().unwrap().under_way;
+        match under_way {
+            None => node.work.lock().unwrap().under_way = Some(None),
+            Some(None) => {
+                self.version += 1 + self.rng.next_u64() % 3;
+                let at = Committed { version: self.version, batch_order: (self.rng.next_u64() % 4) as u16 };
+                self.committed.insert((at.version, at.batch_order));
+                node.work.lock().unwrap().under_way = Some(Some(at));
+            }
+            Some(Some(at)) => {
+                let position = Versionstamp::new(at.version, at.batch_order, 0);
+                let event = EncodedEvent::of(&event::What::Message(Default::default()));
+                let to = Audience::User(UserId::new("anna").unwrap());
+                let news = Published { app: 1, to, news: News::Event(position, event), origin: None };
+                node.cluster.committed(at, vec![news]);
+                let mut work = node.work.lock().unwrap();
+                work.under_way = None;
+                let barriers = std::mem::take(&mut work.barriers);
+                drop(work);
+                barriers.into_iter().for_each(|done| done());
+                self.read_mail(index);
+            }
+        }
+    }
+
+    /// What the session of a node is told: it must not miss anything.
+    fn read_mail(&mut self, index: usize) {
+        let last = self.committed.last().copied().unwrap_or_default();
+        let node = &mut self.nodes[index];
+        let mut cx = Context::from_waker(futures::task::noop_waker_ref());
+        while let Poll::Ready(mail) = node.router.mailbox(0).poll_take(&mut cx) {
+            match mail {
+                // It reads the log at once.
+                Mail::Lost { .. } => node.cursor = last,
+                Mail::Publish(news) => {
+                    for published in news {
+                        match published.news {
+                            News::Behind => node.cursor = last,
+                            News::Event(position, _) if position.place() > node.cursor => {
+                                let place = position.place();
+                                let missed: Vec<_> =
+                                    self.committed.range(..place).filter(|p| **p > node.cursor).collect();
+                                assert!(missed.is_empty(), "node {index} is told {place:?} before {missed:?}");
+                                node.cursor = place;
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn tick(&mut self, index: usize) {
+        self.clock.0.fetch_add(self.rng.next_u64() % 60_000, Ordering::Relaxed);
+        if self.nodes[index].is_alive {
+            self.nodes[index].cluster.tick();
+            self.read_mail(index);
+        }
+    }
+
+    fn poll_directory(&mut self, index: usize) {
+        let alive = self.nodes.iter().filter(|node| node.is_alive).map(|node| node.id);
+        let live: Vec<NodeId> = alive.filter(|id| *id != self.nodes[index].id).collect();
+        self.nodes[index].cluster.set_live(&live);
+        self.read_mail(index);
+    }
+
+    fn kill(&mut self, index: usize) {
+        (0..NODES).for_each(|other| self.cut(index, other));
+        self.nodes[index].is_alive = false;
+    }
+
+    /// Everything is linked and has arrived.
+    fn come_to_rest(&mut self) {
+        for _ in 0..400 {
+            for a in 0..NODES {
+                self.poll_directory(a);
+                self.tick(a);
+                while self.nodes[a].work.lock().unwrap().under_way.is_some() && self.nodes[a].is_alive {
+                    self.work(a);
+                }
+                for b in 0..NODES {
+                    let no_rest = self.ways[a][b].lock().unwrap().len();
+                    (0..no_rest).for_each(|_| self.deliver(a, b));
+                    if !self.ways[a][b].lock().unwrap().iter().any(|item| matches!(item, OnWay::Down)) {
+                        self.link(a, b);
+                    }
+                    self.cut_closed();
+                }
+            }
+        }
+    }
+}
+
+impl Node {
+    fn new(id: NodeId, clock: Arc<Hand>) -> Self {
+        let router = Router::new(1, 1_000_000, Figures::default());
+        let work: Arc<Mutex<Work>> = Arc::default();
+        let cluster = Cluster::new(router.clone(), clock, Box::new(Queue(work.clone())), 300);
+        Node { id, is_alive: true, cluster, router, work, cursor: (0, 0) }
+    }
+}
+
+fn history(seed: u64, steps: usize, link_room: usize, cuts: bool) {
+    println!("seed {seed}: run this test with SEED={seed} to see it again");
+    let mut world = World::new(seed, link_room);
+    (0..NODES).for_each(|index| world.poll_directory(index));
+    world.come_to_rest();
+    for _ in 0..steps {
+        let (a, b) = (world.below(NODES), world.below(NODES));
+        match world.below(100) {
+            0 if cuts => world.cut(a, b),
+            1 | 2 => world.link(a, b),
+            3 if cuts && world.below(40) == 0 && world.nodes.iter().filter(|node| node.is_alive).count() > 2 => {
+                world.kill(a);
+            }
+            4 if world.nodes[a].is_alive => world.poll_directory(a),
+            5..=9 => world.tick(a),
+            10..=49 => world.work(a),
+            _ => world.deliver(a, b),
+        }
+        world.cut_closed();
+    }
+    world.come_to_rest();
+    let last = world.committed.last().copied().unwrap_or_default();
+    for node in world.nodes.iter().filter(|node| node.is_alive) {
+        assert_eq!(node.cursor, last, "everything is told in the end");
+        assert!(node.cluster.inner().sequencer.is_sure(), "{}", node.cluster.inner().sequencer.describe());
+    }
+}
+
+fn seeds(count: u64) -> Vec<u64> {
+    match std::env::var("SEED") {
+        Ok(seed) => vec![seed.parse().unwrap()],
+        Err(_) => (0..count).collect(),
+    }
+}
+
+#[test]
+fn geo_01_nothing_is_missed_or_told_out_of_order_while_all_are_linked() {
+    seeds(30).into_iter().for_each(|seed| history(seed, 3_000, usize::MAX, false));
+}
+
+#[test]
+fn geo_01_nothing_is_missed_when_links_are_cut_and_cores_die() {
+    seeds(100).into_iter().for_each(|seed| history(seed, 3_000, usize::MAX, true));
+}
+
+#[test]
+fn geo_01_a_link_without_room_is_given_up_and_nothing_is_missed() {
+    seeds(30).into_iter().for_each(|seed| history(seed, 3_000, 12, true));
+}

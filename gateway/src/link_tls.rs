@@ -1,0 +1,266 @@
+//! TLS of links between nodes: both sides show a certificate, and check the other's against `link.ca`.
+//!
+//! TLS 1.3 only. Each certificate must be of one of these authorities and for `link.name`, on both sides: an authority
+//! that signs other things, too, does not make nodes of them. Nothing is resumed, so that a certificate or authority
+//! that was replaced means nothing to the next connection.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use protocol::link::LINK_ALPN;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
+    client::{Resumption, danger::HandshakeSignatureValid, verify_server_name},
+    crypto::CryptoProvider,
+    server::{
+        NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+    version::TLS13,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
+
+use crate::{application, config::LinkFiles};
+
+/// The certificate of this node and what it takes of others, as the files say.
+pub struct LinkTls {
+    files: LinkFiles,
+    name: ServerName<'static>,
+    sides: ArcSwap<Sides>,
+}
+
+struct Sides {
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+}
+
+impl LinkTls {
+    /// Reads and checks the files.
+    pub fn load(files: &LinkFiles) -> anyhow::Result<Arc<Self>> {
+        let name = ServerName::try_from(files.name.clone()).context("link.name")?;
+        let sides = Sides::load(files, &name)?;
+        Ok(Arc::new(LinkTls { files: files.clone(), name, sides: ArcSwap::from_pointee(sides) }))
+    }
+
+    /// Reads them again, for connections from now on. After an error what was there before holds.
+    pub fn reload(&self) -> anyhow::Result<()> {
+        self.sides.store(Arc::new(Sides::load(&self.files, &self.name)?));
+        Ok(())
+    }
+
+    /// For a connection that another node has made.
+    pub fn server(&self) -> Arc<ServerConfig> {
+        self.sides.load().server.clone()
+    }
+
+    /// For a connection to another node, whose certificate is for this name.
+    pub fn client(&self) -> (Arc<ClientConfig>, ServerName<'static>) {
+        (self.sides.load().client.clone(), self.name.clone())
+    }
+}
+
+impl Sides {
+    fn load(files: &LinkFiles, name: &ServerName<'static>) -> anyhow::Result<Self> {
+        let LinkFiles { cert, key, ca, .. } = files;
+        application::ensure_private(key).with_context(|| format!("link.key {}", key.display()))?;
+        let key_der = PrivateKeyDer::from_pem_file(key)
+            .with_context(|| format!("link.key {}: not readable as PEM", key.display()))?;
+        let chain = certificates("link.cert", cert)?;
+        let mut authorities = RootCertStore::empty();
+        for authority in certificates("link.ca", ca)? {
+            authorities.add(authority).with_context(|| format!("link.ca {}", ca.display()))?;
+        }
+        let authorities = Arc::new(authorities);
+        let unfit = || format!("link.cert {} and link.key {} do not fit together", cert.display(), key.display());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let of_authorities =
+            WebPkiClientVerifier::builder_with_provider(authorities.clone(), provider.clone()).build()?;
+        let nodes_only = Arc::new(NodesOnly { of_authorities, name: name.clone() });
+        let mut server = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&TLS13])?
+            .with_client_cert_verifier(nodes_only)
+            .with_single_cert(chain.clone(), key_der.clone_key())
+            .with_context(unfit)?;
+        server.alpn_protocols = vec![LINK_ALPN.to_vec()];
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
+        Ok(Sides { server: Arc::new(server), client: Arc::new(client(provider, authorities, chain, key_der, unfit)?) })
+    }
+}
+
+fn client(
+    provider: Arc<CryptoProvider>,
+    authorities: Arc<RootCertStore>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    unfit: impl FnOnce() -> String,
+) -> anyhow::Result<ClientConfig> {
+    let mut client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .with_root_certificates(authorities)
+        .with_client_auth_cert(chain, key)
+        .with_context(unfit)?;
+    client.alpn_protocols = vec![LINK_ALPN.to_vec()];
+    client.resumption = Resumption::disabled();
+    Ok(client)
+}
+
+fn certificates(key: &str, path: &std::path::Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let certificates = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| format!("{key} {}: not readable as PEM", path.display()))?;
+    anyhow::ensure!(!certificates.is_empty(), "{key} {}: the file holds no certificate", path.display());
+    Ok(certificates)
+}
+
+/// Takes certificates of the authorities that are for the name of nodes. (What a client checks of a server it does by
+/// itself; of a client, a server usually does not look at the name.)
+#[derive(Debug)]
+struct NodesOnly {
+    of_authorities: Arc<dyn ClientCertVerifier>,
+    name: ServerName<'static>,
+}
+
+impl ClientCertVerifier for NodesOnly {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.of_authorities.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.of_authorities.verify_client_cert(end_entity, intermediates, now)?;
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, &self.name)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.of_authorities.verify_tls12_signature(message, cert, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.of_authorities.verify_tls13_signature(message, cert, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.of_authorities.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        io::{Read as _, Write as _},
+        os::unix::fs::PermissionsExt as _,
+        path::Path,
+    };
+
+    use rustls::{CertificateError, ClientConnection, ServerConnection};
+
+    use super::*;
+    use crate::node_certs;
+
+    fn tls(folder: &Path, node: &str) -> Arc<LinkTls> {
+        LinkTls::load(&node_certs::files(folder, node, "im-node")).unwrap()
+    }
+
+    /// A connection within memory: what one side says to the other, or why it does not.
+    fn shake_hands(client: &LinkTls, server: &LinkTls) -> Result<(), Error> {
+        let (config, name) = client.client();
+        let mut client = ClientConnection::new(config, name).unwrap();
+        let mut server = ServerConnection::new(server.server()).unwrap();
+        client.writer().write_all(b"hello").unwrap();
+        for _ in 0..4 {
+            let mut wire = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut wire).unwrap();
+            }
+            server.read_tls(&mut wire.as_slice()).unwrap();
+            server.process_new_packets()?;
+            let mut wire = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut wire).unwrap();
+            }
+            client.read_tls(&mut wire.as_slice()).unwrap();
+            client.process_new_packets()?;
+        }
+        let mut said = [0; 5];
+        server.reader().read_exact(&mut said).unwrap();
+        assert_eq!((&said, server.alpn_protocol()), (b"hello", Some(LINK_ALPN)));
+        assert_eq!(server.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+        Ok(())
+    }
+
+    #[test]
+    fn geo_01_nodes_of_one_authority_know_each_other_and_nobody_else() {
+        let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let names = ["a".to_owned(), "b".to_owned()];
+        node_certs::make(ours.path(), &names, "im-node").unwrap();
+        node_certs::make(theirs.path(), &names, "im-node").unwrap();
+        let (a, b, stranger) = (tls(ours.path(), "a"), tls(ours.path(), "b"), tls(theirs.path(), "a"));
+        shake_hands(&a, &b).unwrap();
+        shake_hands(&b, &a).unwrap();
+        assert!(matches!(shake_hands(&a, &stranger), Err(Error::InvalidCertificate(_))));
+        // The right authority, but what it signed is for something else: refused by either side.
+        let picky = LinkTls::load(&node_certs::files(ours.path(), "b", "another")).unwrap();
+        for refused in [shake_hands(&a, &picky), shake_hands(&picky, &a)] {
+            let not_for_name = |error| matches!(error, CertificateError::NotValidForNameContext { .. });
+            assert!(matches!(refused, Err(Error::InvalidCertificate(error)) if not_for_name(error.clone())));
+        }
+    }
+
+    #[test]
+    fn geo_01_who_shows_no_certificate_is_no_node() {
+        let folder = tempfile::tempdir().unwrap();
+        node_certs::make(folder.path(), &["a".to_owned()], "im-node").unwrap();
+        let a = tls(folder.path(), "a");
+        let mut authorities = RootCertStore::empty();
+        authorities.add(certificates("link.ca", &folder.path().join("ca.pem")).unwrap().remove(0)).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13]).unwrap();
+        let mut client = builder.with_root_certificates(authorities).with_no_client_auth();
+        client.alpn_protocols = vec![LINK_ALPN.to_vec()];
+        let sides = Sides { server: a.server(), client: Arc::new(client) };
+        let nobody = LinkTls { files: a.files.clone(), name: a.name.clone(), sides: ArcSwap::from_pointee(sides) };
+        assert_eq!(shake_hands(&nobody, &a), Err(Error::NoCertificatesPresented));
+    }
+
+    #[test]
+    fn geo_01_files_that_are_wrong_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        node_certs::make(folder.path(), &["a".to_owned(), "b".to_owned()], "im-node").unwrap();
+        let good = node_certs::files(folder.path(), "a", "im-node");
+        let why = |files: &LinkFiles| format!("{:#}", LinkTls::load(files).err().unwrap());
+        let missing = folder.path().join("c.pem");
+        assert!(why(&LinkFiles { cert: missing.clone(), ..good.clone() }).starts_with("link.cert "));
+        assert!(why(&LinkFiles { ca: missing.clone(), ..good.clone() }).starts_with("link.ca "));
+        assert!(why(&LinkFiles { key: missing, ..good.clone() }).starts_with("link.key "));
+        let other_key = node_certs::files(folder.path(), "b", "im-node").key;
+        assert!(why(&LinkFiles { key: other_key, ..good.clone() }).contains("do not fit together"));
+        assert!(why(&LinkFiles { ca: good.key.clone(), ..good.clone() }).contains("holds no certificate"));
+        let tls = LinkTls::load(&good).unwrap();
+        fs::set_permissions(&good.key, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(why(&good).contains("chmod 600"));
+        let before = tls.server();
+        assert!(tls.reload().is_err());
+        assert!(Arc::ptr_eq(&before, &tls.server()), "what was there holds");
+        fs::set_permissions(&good.key, fs::Permissions::from_mode(0o600)).unwrap();
+        tls.reload().unwrap();
+        assert!(!Arc::ptr_eq(&before, &tls.server()));
+    }
+}

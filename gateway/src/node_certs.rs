@@ -1,0 +1,137 @@
+//! `gateway node-certs`: an authority and certificates of nodes, to try links out with.
+//!
+//! A deployment that means it has an authority of its own elsewhere, whose key no node has.
+
+use std::{
+    fs,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use clap::{Arg, ArgMatches, Command};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
+
+use crate::{
+    config::{LinkFiles, is_name, keys},
+    development::write_secret,
+};
+
+/// The command.
+pub fn command() -> Command {
+    let name = keys().find(|key| key.name == "link.name").map_or("", |key| key.default);
+    Command::new("node-certs")
+        .about("Make an authority and certificates of nodes, to try links between nodes out with")
+        .arg(Arg::new("folder").required(true).value_name("DIR").help("Where to write them; must not have any yet"))
+        .arg(
+            Arg::new("nodes")
+                .num_args(0..)
+                .value_name("NODE")
+                .default_values(["node"])
+                .help("Names of nodes: each gets NODE.pem and NODE.key"),
+        )
+        .arg(
+            Arg::new("name")
+                .long("link-name")
+                .default_value(name)
+                .help("What the certificates are for: link.name of all nodes"),
+        )
+}
+
+/// Does what the command says.
+pub fn run(arguments: &ArgMatches) -> anyhow::Result<()> {
+    let folder = arguments.get_one::<String>("folder").map(PathBuf::from).unwrap_or_default();
+    let nodes: Vec<String> = arguments.get_many("nodes").unwrap_or_default().cloned().collect();
+    let name = arguments.get_one::<String>("name").map_or("", String::as_str);
+    make(&folder, &nodes, name)?;
+    for node in nodes {
+        let LinkFiles { cert, key, ca, .. } = files(&folder, &node, name);
+        let (cert, key, ca) = (cert.display(), key.display(), ca.display());
+        println!("{node}: --link-cert {cert} --link-key {key} --link-ca {ca}");
+    }
+    println!("With {} anybody can make more nodes: keep it apart, or delete it.", folder.join("ca.key").display());
+    Ok(())
+}
+
+/// Where the files of a node are.
+pub fn files(folder: &Path, node: &str, name: &str) -> LinkFiles {
+    LinkFiles {
+        cert: folder.join(format!("{node}.pem")),
+        key: folder.join(format!("{node}.key")),
+        ca: folder.join("ca.pem"),
+        name: name.to_owned(),
+    }
+}
+
+/// Makes an authority, and a certificate of it for each node.
+pub fn make(folder: &Path, nodes: &[String], name: &str) -> anyhow::Result<()> {
+    for node in nodes {
+        anyhow::ensure!(is_name(node) && node != "ca", "{node:?} can't be a node's name here");
+    }
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("can't make the folder {}", folder.display()))?;
+    let all = nodes.iter().flat_map(|node| [format!("{node}.pem"), format!("{node}.key")]);
+    for file in all.chain(["ca.pem".into(), "ca.key".into()]) {
+        let path = folder.join(file);
+        anyhow::ensure!(!path.exists(), "{} exists; it is not overwritten", path.display());
+    }
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let mut params = params(Vec::new(), "authority of nodes")?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let cert = params.self_signed(&key)?;
+    write_secret(&folder.join("ca.key"), key.serialize_pem().as_bytes())?;
+    write_secret(&folder.join("ca.pem"), cert.pem().as_bytes())?;
+    let authority = Issuer::new(params, key);
+    nodes.iter().try_for_each(|node| make_node(&files(folder, node, name), node, &authority))
+}
+
+fn make_node(files: &LinkFiles, node: &str, authority: &Issuer<'_, KeyPair>) -> anyhow::Result<()> {
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let mut params = params(vec![files.name.clone()], node)?;
+    params.use_authority_key_identifier_extension = true;
+    // The one who connects is a client, the other one a server; each node is both.
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let cert = params.signed_by(&key, authority)?;
+    write_secret(&files.key, key.serialize_pem().as_bytes())?;
+    write_secret(&files.cert, cert.pem().as_bytes())
+}
+
+fn params(names: Vec<String>, common_name: &str) -> anyhow::Result<CertificateParams> {
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.not_before = rcgen::date_time_ymd(2024, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2044, 1, 1);
+    Ok(params)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn geo_01_certificates_are_ones_own_and_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("certs");
+        make(&path, &["a".to_owned()], "im-node").unwrap();
+        let modes: Vec<u32> =
+            fs::read_dir(&path).unwrap().map(|file| file.unwrap().metadata().unwrap().permissions().mode()).collect();
+        assert_eq!(modes, [0o100_600; 4]);
+        let why = |nodes: &[&str]| {
+            let nodes: Vec<String> = nodes.iter().map(|&node| node.to_owned()).collect();
+            make(&path, &nodes, "im-node").unwrap_err().to_string()
+        };
+        assert!(why(&["b"]).ends_with("ca.pem exists; it is not overwritten"));
+        assert!(why(&["a"]).ends_with("a.pem exists; it is not overwritten"));
+        assert!(why(&["../b"]).contains("can't be a node's name"));
+        assert!(why(&["ca"]).contains("can't be a node's name"));
+        assert!(!path.join("b.pem").exists());
+    }
+}

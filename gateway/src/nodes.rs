@@ -1,0 +1,360 @@
+//! This node among those that share its store: it says that it lives, sees who else does, and is linked with them.
+//!
+//! A node that can't be linked with all others serves all the same, after a while: what it may miss its clients read
+//! ([`crate::cluster`]). One that was taken for dead ends: others have told its users that they are offline, and it
+//! could change nothing any more.
+//!
+//! What may not live here: what cores say to each other.
+
+use std::{
+    net::{SocketAddr, TcpListener, ToSocketAddrs as _},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use ahash::AHashMap;
+use anyhow::Context as _;
+use backend::{
+    domain::{
+        Error,
+        nodes::{self, Load, NodeId, NodeRecord},
+    },
+    env::Clock,
+    store::Store,
+};
+use futures::executor::block_on;
+use protocol::link::What;
+
+use crate::{
+    cluster::{Cluster, Outgoing},
+    config::Config,
+    link_tls::LinkTls,
+    peers::{self, Options, Peer, PeerEvents, PeerHandle, Peers},
+    shared::Shared,
+};
+
+/// A node says so many times in a lease that it lives, and looks who else does.
+const RENEWALS_PER_LEASE: u64 = 5;
+
+/// Bits of a session's number that say which session of its node it is: numbers stay within what all clients can count.
+const SESSION_BITS: u32 = 32;
+const NODE_BITS: u32 = 20;
+
+/// This node's part in the deployment, from its start on.
+pub struct Membership {
+    id: NodeId,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    record: NodeRecord,
+    peers: Option<(Arc<Cluster>, Peers)>,
+    is_draining: Arc<AtomicBool>,
+    failure: Arc<OnceLock<String>>,
+}
+
+/// A membership whose lease a thread renews.
+pub struct Running {
+    membership: Arc<Membership>,
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// Where sessions of a node get their numbers from.
+pub fn session_base(id: NodeId) -> u64 {
+    (id & ((1 << NODE_BITS) - 1)) << SESSION_BITS
+}
+
+/// What this node says of itself.
+pub fn record(
+    config: &Config,
+    client_address: SocketAddr,
+    peers_address: Option<SocketAddr>,
+    connections_max: usize,
+) -> NodeRecord {
+    let (node, link) = (&config.node, &config.link);
+    let addresses = match &node.addresses[..] {
+        [] => vec![client_address.to_string()],
+        named => named.iter().map(ToString::to_string).collect(),
+    };
+    let told = |address: Option<SocketAddr>| address.map(|address| address.to_string()).unwrap_or_default();
+    NodeRecord {
+        name: node.name.clone(),
+        is_edge: false,
+        region: node.region.clone(),
+        latitude: node.place.map(|(latitude, _)| latitude),
+        longitude: node.place.map(|(_, longitude)| longitude),
+        addresses,
+        peers_address: told(link.peers_advertise.or(peers_address)),
+        link_address: told(link.advertise.or(link.listen)),
+        weight: node.weight,
+        connections_max: connections_max as u64,
+        lease_ms: node.lease_ms,
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+        ..NodeRecord::default()
+    }
+}
+
+impl Membership {
+    /// Says that this node lives, and is linked with the other cores or has waited for them long enough. Nothing may be
+    /// changed in the store before.
+    pub fn join(
+        id: NodeId,
+        shared: &Shared,
+        record: NodeRecord,
+        listener: Option<TcpListener>,
+    ) -> anyhow::Result<Arc<Self>> {
+        let (store, clock) = (shared.store.clone(), shared.clock.clone());
+        let peers = listener.map(|listener| start_peers(id, shared, listener)).transpose()?;
+        shared.sends.fence(id);
+        block_on(nodes::enlist(&store, id, record.clone())).context("saying that this node lives")?;
+        let (is_draining, failure) = Default::default();
+        let membership = Arc::new(Membership { id, store, clock, record, peers, is_draining, failure });
+        membership.wait_for_others();
+        Ok(membership)
+    }
+
+    /// Keeps the lease from here on.
+    pub fn start(self: Arc<Self>, shared: Arc<Shared>) -> anyhow::Result<Running> {
+        let (stop, stopped) = mpsc::channel();
+        let membership = self.clone();
+        let thread =
+            std::thread::Builder::new().name("nodes".into()).spawn(move || membership.live(&shared, &stopped))?;
+        Ok(Running { membership: self, stop, thread })
+    }
+
+    fn wait_for_others(&self) {
+        // As long as others may take to see this node, and to count it as not heard.
+        let deadline_us = self.clock.monotonic_us() + 2 * self.interval_us() + 2_000_000;
+        let mut seen = Seen::default();
+        while self.clock.monotonic_us() < deadline_us {
+            if let Some(live) = self.look(&mut seen)
+                && self.peers.as_ref().is_none_or(|(cluster, _)| cluster.has_joined(&live))
+            {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        tracing::warn!("not linked with all other cores: until it is, its clients read the log");
+    }
+
+    /// Renews the lease and looks who else lives, until it is told to stop.
+    fn live(&self, shared: &Shared, stopped: &mpsc::Receiver<()>) {
+        let mut seen = Seen::default();
+        let interval = Duration::from_micros(self.interval_us());
+        while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(interval) {
+            let connections = shared.connections.load(Ordering::Relaxed) as u64;
+            let load = Load { connections, is_draining: self.is_draining.load(Ordering::Relaxed) };
+            match block_on(nodes::renew(&self.store, self.id, load)) {
+                Ok(()) => {}
+                Err(Error::Fenced) => {
+                    let text = "this node was taken for dead by others, which have not heard of it for its lease \
+                                (node.lease_ms): it ends, and can be started again";
+                    let _ = self.failure.set(text.to_owned());
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "the lease of this node is not renewed"),
+            }
+            self.look(&mut seen);
+        }
+    }
+
+    /// Who else lives, cores only; is linked with them. `None`: the store does not say.
+    fn look(&self, seen: &mut Seen) -> Option<Vec<NodeId>> {
+        let now_us = self.clock.monotonic_us();
+        let all = match block_on(nodes::list(&self.store)) {
+            Ok(all) => all,
+            Err(error) => {
+                // Who could not say that it lives is not dead for that.
+                seen.forget();
+                tracing::warn!(%error, "the nodes can't be read");
+                return None;
+            }
+        };
+        for (id, record) in seen.expired(&all, now_us, 3 * self.interval_us()) {
+            match block_on(nodes::bury(&self.store, id, record.renewals)) {
+                Ok(true) => tracing::warn!(
+                    node = record.name,
+                    id,
+                    "a node was not heard of for its lease: it is taken for dead"
+                ),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, node = record.name, "a node can't be taken for dead"),
+            }
+        }
+        let others: Vec<_> = all.into_iter().filter(|(id, record)| *id != self.id && !record.is_edge).collect();
+        let live: Vec<NodeId> = others.iter().map(|(id, _)| *id).collect();
+        match &self.peers {
+            Some((cluster, peers)) => {
+                peers.set(
+                    others.iter().filter_map(|(id, record)| Some((*id, resolve(&record.peers_address)?))).collect(),
+                );
+                cluster.set_live(&live);
+            }
+            None if !live.is_empty() && !seen.has_warned => {
+                seen.has_warned = true;
+                tracing::warn!(
+                    others = live.len(),
+                    "other cores share this store, and this one has no link.peers_listen: clients here learn of what \
+                     happens there when they read their log"
+                );
+            }
+            None => {}
+        }
+        Some(live)
+    }
+
+    fn interval_us(&self) -> u64 {
+        self.record.lease_ms * 1000 / RENEWALS_PER_LEASE
+    }
+}
+
+impl Running {
+    /// Why this node must end, if it must.
+    pub fn failure(&self) -> Option<&str> {
+        self.membership.failure.get().map(String::as_str)
+    }
+
+    /// Others send no new clients here from now on.
+    pub fn drain(&self) {
+        self.membership.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    /// This node ends: others are told all that it has changed, and that it is gone.
+    pub fn leave(self) {
+        let Running { membership, stop, thread } = self;
+        drop(stop);
+        let _ = thread.join();
+        if let Some((cluster, _)) = &membership.peers {
+            cluster.end();
+        }
+        if membership.failure.get().is_none()
+            && let Err(error) = block_on(nodes::leave(&membership.store, membership.id))
+        {
+            tracing::warn!(%error, "others are not told that this node ends: they wait for its lease");
+        }
+        if let Some((_, peers)) = Arc::into_inner(membership).and_then(|membership| membership.peers) {
+            peers.stop();
+        }
+    }
+}
+
+/// What was seen of the nodes, by this node's own clock.
+#[derive(Default)]
+struct Seen {
+    /// Renewals, and since when they are so many.
+    nodes: AHashMap<NodeId, (u64, u64)>,
+    looked_us: u64,
+    has_warned: bool,
+}
+
+impl Seen {
+    fn forget(&mut self) {
+        self.nodes.clear();
+    }
+
+    /// Those whose lease is over: it was not renewed while it was looked at all the time.
+    fn expired(&mut self, all: &[(NodeId, NodeRecord)], now_us: u64, gap_us_max: u64) -> Vec<(NodeId, NodeRecord)> {
+        if now_us > self.looked_us + gap_us_max {
+            self.forget();
+        }
+        self.looked_us = now_us;
+        self.nodes.retain(|id, _| all.iter().any(|(other, _)| other == id));
+        let mut expired = Vec::new();
+        for (id, record) in all {
+            let known = self.nodes.entry(*id).or_insert((record.renewals, now_us));
+            if known.0 != record.renewals {
+                *known = (record.renewals, now_us);
+            }
+            if now_us >= known.1 + record.lease_ms * 1000 {
+                expired.push((*id, record.clone()));
+            }
+        }
+        expired
+    }
+}
+
+fn resolve(address: &str) -> Option<SocketAddr> {
+    address.to_socket_addrs().ok()?.next()
+}
+
+fn start_peers(id: NodeId, shared: &Shared, listener: TcpListener) -> anyhow::Result<(Arc<Cluster>, Peers)> {
+    let (config, router) = (&shared.config, &shared.router);
+    let commits = Box::new(shared.sends.clone());
+    let cluster = Cluster::new(router.clone(), shared.clock.clone(), commits, config.link.late_ms_max);
+    router.join(cluster.clone());
+    let tls: Arc<LinkTls> = shared.link_tls.clone().context("links have no certificate")?;
+    let options = Options {
+        hello: peers::hello(id, &config.node.name, shared.store_id.clone()),
+        tls,
+        queue_bytes_max: config.link.queue_bytes_max,
+        rng: shared.rng.clone(),
+    };
+    let peers = Peers::start(listener, options, Links(cluster.clone()))?;
+    Ok((cluster, peers))
+}
+
+/// What links say, for the cluster.
+struct Links(Arc<Cluster>);
+
+impl PeerEvents for Links {
+    fn up(&self, peer: &Peer) {
+        self.0.up(peer.id, Box::new(peer.handle.clone()));
+    }
+
+    fn frame(&self, peer: &Peer, frame: What) {
+        self.0.frame(peer.id, frame);
+    }
+
+    fn down(&self, peer: u64) {
+        self.0.down(peer);
+    }
+}
+
+impl Outgoing for PeerHandle {
+    fn send(&self, frame: bytes::Bytes) -> bool {
+        self.send_encoded(frame).is_ok()
+    }
+
+    fn close(&self) {
+        PeerHandle::close(self);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(id: NodeId, renewals: u64) -> (NodeId, NodeRecord) {
+        (id, NodeRecord { renewals, lease_ms: 5_000, ..NodeRecord::default() })
+    }
+
+    const GAP_US: u64 = 3_000_000;
+
+    #[test]
+    fn geo_01_a_lease_is_over_when_it_was_not_renewed_while_looked_at() {
+        let mut seen = Seen::default();
+        let mut expired = |at_s: u64, all: &[(NodeId, NodeRecord)]| -> Vec<NodeId> {
+            seen.expired(all, at_s * 1_000_000, GAP_US).into_iter().map(|(id, _)| id).collect()
+        };
+        for at_s in 100..105 {
+            assert_eq!(expired(at_s, &[node(1, 7), node(2, at_s)]), [0; 0]);
+        }
+        assert_eq!(expired(105, &[node(1, 7), node(2, 105)]), [1]);
+        assert_eq!(expired(106, &[node(1, 8), node(2, 106)]), [0; 0], "it lives after all");
+        // This node stood still, or could not look: nobody is dead for that.
+        assert_eq!(expired(120, &[node(1, 8), node(2, 106)]), [0; 0]);
+        assert_eq!(expired(123, &[node(1, 8)]), [0; 0]);
+        assert_eq!(expired(125, &[node(1, 8)]), [1]);
+    }
+
+    #[test]
+    fn session_numbers_of_nodes_are_apart_and_small_enough_for_all_clients() {
+        assert_eq!(session_base(0), 0);
+        assert_eq!(session_base(1), 1 << 32);
+        assert!(session_base(u64::MAX) + u64::from(u32::MAX) < 1 << 53);
+    }
+}

@@ -1,0 +1,307 @@
+//! Several cores on one FoundationDB cluster (GEO-01).
+//!
+//! Goal: users of different nodes are together as on one: messages, groups, live rooms, presence, devices that exclude
+//! each other; and nothing is lost, doubled or out of order when a node is killed, stands still, is cut off, or all are
+//! restarted one by one. Mechanics: three gateways of the feature `fdb`, linked through relays that can be cut. Skipped,
+//! with a word, where there is no FoundationDB.
+
+use protocol::message::{GroupType, Message, OnlineState, Platform, group_push, group_tips::Kind};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use serde_json::json;
+use tempfile::TempDir;
+use tests::{Builder, Client, Gateway, MessageExt as _, Options, Relay, Seed, eventually, node_certificates};
+
+use crate::foundationdb::{gateway_program, server::Server};
+
+const NAMES: [&str; 3] = ["one", "two", "three"];
+
+/// Cores of one deployment, each of which is reached by the others through a relay.
+struct Cores {
+    // Dropped before the cluster that they use.
+    nodes: Vec<Option<Gateway>>,
+    relays: Vec<Relay>,
+    certificates: TempDir,
+    cluster: Server,
+}
+
+impl Cores {
+    /// Three that are linked. `None`: there is no FoundationDB here.
+    fn start(lease_ms: u32) -> Option<Cores> {
+        let program = gateway_program()?;
+        let cluster = Server::start()?;
+        let (certificates, relays) = (node_certificates(&NAMES), NAMES.map(|_| Relay::start()).into());
+        let mut cores = Cores { nodes: Vec::new(), relays, certificates, cluster };
+        let first = Gateway::builder().on_fdb(program, &cores.cluster.file()).more_settings(&json!({}));
+        let first = cores.start_node(0, first, lease_ms);
+        let others: Vec<Builder> = (1..NAMES.len()).map(|_| first.built_from().another()).collect();
+        cores.nodes.push(Some(first));
+        for (index, other) in others.into_iter().enumerate() {
+            let other = cores.start_node(index + 1, other, lease_ms);
+            cores.nodes.push(Some(other));
+        }
+        cores.wait_linked();
+        Some(cores)
+    }
+
+    fn start_node(&self, index: usize, builder: Builder, lease_ms: u32) -> Gateway {
+        let (relay, listen) = (&self.relays[index], format!("127.0.0.1:{}", tests::free_port()));
+        relay.to(listen.parse().expect("an address"));
+        builder
+            .node(self.certificates.path(), NAMES[index])
+            .flag("link-peers-listen", listen)
+            .flag("link-peers-advertise", relay.address())
+            .flag("node-lease-ms", lease_ms)
+            .start()
+    }
+
+    fn node(&self, index: usize) -> &Gateway {
+        self.nodes[index].as_ref().expect("it runs")
+    }
+
+    fn take(&mut self, index: usize) -> Gateway {
+        self.nodes[index].take().expect("it runs")
+    }
+
+    fn running(&self) -> Vec<&Gateway> {
+        self.nodes.iter().flatten().collect()
+    }
+
+    /// Each is linked with all others, and sure of the order of what it tells.
+    fn wait_linked(&self) {
+        let others = self.running().len() - 1;
+        for node in self.running() {
+            let is = |name, value: usize| node.metrics().sum(name, &[]) == value as f64;
+            eventually("all are linked", || is("gateway_peer_links", others) && is("gateway_order_doubtful", 0));
+        }
+    }
+}
+
+/// The next messages, by push and, where something may have been missed, from the log.
+fn receive(client: &mut Client, count: usize) -> Vec<Message> {
+    let mut messages = Vec::new();
+    while messages.len() < count {
+        match client.next_push().expect("the connection stays up") {
+            Some(message) => messages.push(message),
+            None => messages.extend(client.catch_up()),
+        }
+    }
+    messages
+}
+
+fn texts(messages: &[Message]) -> Vec<String> {
+    messages.iter().map(|message| message.text()).collect()
+}
+
+#[test]
+fn geo_01_users_of_different_cores_write_to_each_other() {
+    let Some(cores) = Cores::start(5_000) else { return };
+    let [mut anna, mut ben, mut cleo] =
+        [("anna", 0), ("ben", 1), ("cleo", 2)].map(|(user, at)| cores.node(at).login(user));
+    let mut anna_too = cores.node(2).login("anna");
+    // All at once into one conversation: each device sees all of it in order.
+    for number in 0..30 {
+        anna.send("ben", &format!("phone {number}"));
+        ben.send("anna", &format!("ben {number}"));
+        anna_too.send("ben", &format!("tablet {number}"));
+    }
+    let all = anna.conversation("ben");
+    assert_eq!(all.len(), 90);
+    let without = |device: &str| -> Vec<String> {
+        all.iter().map(|message| message.text()).filter(|text| !text.starts_with(device)).collect()
+    };
+    for (client, device) in [(&mut ben, "ben"), (&mut anna, "phone"), (&mut anna_too, "tablet")] {
+        assert_eq!(texts(&receive(client, 60)), without(device));
+    }
+    // A group, with members on all of them.
+    let group = anna.create_group(GroupType::Work, &["ben", "cleo"]);
+    anna.send_to_group(&group, "hello all").expect("sent");
+    cleo.next_event();
+    eventually("cleo has it", || {
+        let push = cleo.next_event();
+        matches!(push, protocol::message::event::What::Message(message) if message.text() == "hello all")
+    });
+    ben.send_to_group(&group, "hello from ben").expect("sent");
+    assert_eq!(texts(&receive(&mut cleo, 1)), ["hello from ben"]);
+}
+
+#[test]
+fn geo_01_acc_04_presence_and_devices_are_those_of_all_cores() {
+    let Some(cores) = Cores::start(5_000) else { return };
+    let mut ben = cores.node(1).login("ben");
+    ben.follow(&["anna"]).expect("followed");
+    let mut anna = cores.node(0).login("anna");
+    assert_eq!(ben.next_presence().state(), OnlineState::Online);
+    let mut anna_too = cores.node(2).login("anna");
+    eventually("both devices are seen", || anna.devices().len() == 2);
+    anna.set_status("at sea").expect("set");
+    eventually("the status is seen", || ben.presence_of("anna").status == "at sea");
+    // A device is signed out by another one, elsewhere.
+    let elsewhere = anna_too.session();
+    assert_eq!(anna.sign_out(&[elsewhere], false), Ok(1));
+    anna_too.signed_out();
+    eventually("one is left", || anna.devices().len() == 1);
+    // All, from the server API of a third.
+    let answer = cores.node(2).api().call("im_open_login_svc/kick", &json!({ "UserID": "anna" }));
+    assert_eq!(answer["ErrorCode"], 0, "{answer}");
+    anna.signed_out();
+    eventually("she is seen to be gone", || ben.presence_of("anna").state() == OnlineState::Offline);
+}
+
+#[test]
+fn geo_01_login_02_devices_exclude_each_other_wherever_they_log_in() {
+    let Some(cores) = Cores::start(5_000) else { return };
+    cores.node(0).app_command(&["set", "1400000001", "login_policy=dual", "instances=null"]).expect("set");
+    let log_in = |at: usize, platform: Platform, device: &str| {
+        let options = Options { platform, device: device.to_owned(), ..Options::default() };
+        let mut client = cores.node(at).connect_with("anna", options);
+        client.log_in_and_sync();
+        client
+    };
+    let seed = Seed::for_test("login_02_devices_exclude_each_other_wherever_they_log_in");
+    let mut rng = StdRng::seed_from_u64(*seed);
+    // Wherever they come in, the last one stays.
+    let mut last = log_in(0, Platform::Android, "phone 0");
+    for number in 1..12 {
+        let at = rng.random_range(0..3);
+        let next = log_in(at, Platform::Android, &format!("phone {number}"));
+        last.signed_out();
+        last = next;
+    }
+    let mut web = log_in(1, Platform::Web, "browser");
+    eventually("two are left", || web.devices().len() == 2);
+    // Two at once: one stays, and all nodes agree which.
+    let mut both = [log_in(0, Platform::Android, "left"), log_in(2, Platform::Android, "right")];
+    eventually("two are left", || web.devices().len() == 2);
+    let stays = web.devices().into_iter().find(|device| device.platform() == Platform::Android).expect("one").device;
+    let gone = both.iter_mut().zip(["left", "right"]).find(|(_, name)| *name != stays).expect("the other").0;
+    gone.signed_out();
+}
+
+#[test]
+fn geo_01_grp_16_a_live_room_is_one_room_on_all_cores() {
+    let Some(cores) = Cores::start(5_000) else { return };
+    let mut host = cores.node(0).login("host");
+    let room = host.create_group(GroupType::Avchatroom, &[]);
+    host.join_group(&room).expect("in");
+    let mut visitors: Vec<Client> = (1..3).map(|at| cores.node(at).login(&format!("visitor {at}"))).collect();
+    for visitor in &mut visitors {
+        visitor.join_group(&room).expect("in");
+    }
+    let mut come = Vec::new();
+    while come.len() < 3 {
+        if let group_push::What::Tips(tips) = host.next_group_push() {
+            assert_eq!(tips.kind(), Kind::Joined);
+            come.extend(tips.users);
+        }
+    }
+    come.sort();
+    assert_eq!(come, ["host", "visitor 1", "visitor 2"]);
+    for number in 0..20 {
+        visitors[number % 2].send_to_group(&room, &format!("hello {number}")).expect("sent");
+        assert_eq!(host.next_room_message().text(), format!("hello {number}"));
+    }
+    eventually("all are counted", || host.group_online(&room) == Ok((3, 0)));
+    // A newcomer elsewhere has the last ones.
+    let mut late = cores.node(2).login("late");
+    let recent = late.join_group(&room).expect("in").recent;
+    assert_eq!(recent.len(), 20);
+    host.leave_group(&room).expect("out");
+    eventually("one fewer", || late.group_online(&room) == Ok((3, 0)));
+}
+
+#[test]
+fn geo_01_a_killed_core_is_noticed_by_its_lease_and_nothing_is_lost() {
+    let Some(mut cores) = Cores::start(2_000) else { return };
+    let (mut anna, mut ben) = (cores.node(0).login("anna"), cores.node(1).login("ben"));
+    let mut cleo = cores.node(2).login("cleo");
+    cleo.send("ben", "one");
+    assert_eq!(texts(&receive(&mut ben, 1)), ["one"]);
+    assert_eq!(anna.presence_of("cleo").state(), OnlineState::Online);
+    let builder = cores.take(2).kill();
+    // It may come back to its link until its lease is over: until then its users are there.
+    assert_eq!(anna.presence_of("cleo").state(), OnlineState::Online);
+    let mut sent = Vec::new();
+    eventually("its users are gone with its lease", || {
+        let text = format!("meanwhile {}", sent.len());
+        anna.send("ben", &text);
+        sent.push(text);
+        anna.presence_of("cleo").state() == OnlineState::Offline
+    });
+    assert_eq!(texts(&receive(&mut ben, sent.len())), sent, "told all the same, in order");
+    cores.wait_linked();
+    // It comes back as another one; who was there has not come back with it.
+    let back = cores.start_node(2, builder, 2_000);
+    cores.nodes[2] = Some(back);
+    cores.wait_linked();
+    assert_eq!(anna.presence_of("cleo").state(), OnlineState::Offline);
+    let mut cleo = cores.node(2).login("cleo");
+    eventually("she is seen", || anna.presence_of("cleo").state() == OnlineState::Online);
+    anna.send("cleo", "welcome back");
+    assert_eq!(texts(&receive(&mut cleo, 1)), ["welcome back"]);
+}
+
+#[test]
+fn geo_01_over_a_cut_link_nothing_is_lost_and_both_sides_go_on() {
+    let Some(cores) = Cores::start(60_000) else { return };
+    let (mut anna, mut ben) = (cores.node(0).login("anna"), cores.node(1).login("ben"));
+    anna.send("ben", "before");
+    assert_eq!(texts(&receive(&mut ben, 1)), ["before"]);
+    cores.relays.iter().for_each(Relay::cut);
+    eventually("it is noticed", || cores.node(1).metrics().sum("gateway_peer_links", &[]) == 0.0);
+    let sent: Vec<String> = (0..10).map(|number| format!("meanwhile {number}")).collect();
+    sent.iter().for_each(|text| _ = anna.send("ben", text));
+    // Nobody tells ben's node of it; he is sent to his log before long.
+    assert_eq!(texts(&receive(&mut ben, 10)), sent);
+    cores.relays.iter().for_each(Relay::mend);
+    cores.wait_linked();
+    anna.send("ben", "after");
+    assert_eq!(texts(&receive(&mut ben, 1)), ["after"]);
+    // Silent rather than cut: nobody is told that nothing arrives.
+    cores.relays.iter().for_each(Relay::silence);
+    anna.send("ben", "into silence");
+    assert_eq!(texts(&receive(&mut ben, 1)), ["into silence"]);
+    cores.relays.iter().for_each(Relay::mend);
+    cores.wait_linked();
+}
+
+#[test]
+fn geo_01_a_core_that_stood_still_is_taken_for_dead_and_ends() {
+    let Some(mut cores) = Cores::start(1_000) else { return };
+    let (mut anna, _cleo) = (cores.node(0).login("anna"), cores.node(2).login("cleo"));
+    assert_eq!(anna.presence_of("cleo").state(), OnlineState::Online);
+    let frozen = cores.take(2);
+    frozen.freeze();
+    eventually("its users are gone with its lease", || anna.presence_of("cleo").state() == OnlineState::Offline);
+    frozen.thaw();
+    let (status, output, _) = frozen.ended();
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("taken for dead"), "{output}");
+}
+
+#[test]
+fn geo_01_all_cores_are_restarted_one_by_one_and_nothing_is_lost() {
+    let Some(mut cores) = Cores::start(5_000) else { return };
+    cores.node(1).login("ben");
+    let mut sent = 0_u64;
+    for index in 0..3 {
+        let (status, output, builder) = cores.take(index).stop();
+        assert_eq!(status.code(), Some(0), "{output}");
+        // Those who were there log in elsewhere, and are told all that is said on the other nodes.
+        let (mut anna, mut ben) = (cores.node((index + 1) % 3).login("anna"), cores.node((index + 2) % 3).login("ben"));
+        for number in sent..sent + 5 {
+            anna.send("ben", &format!("message {number}"));
+            assert_eq!(texts(&receive(&mut ben, 1)), [format!("message {number}")]);
+        }
+        assert_eq!(cores.node((index + 1) % 3).metrics().sum("gateway_order_doubtful", &[]), 0.0, "it said goodbye");
+        let back = cores.start_node(index, builder, 5_000);
+        cores.nodes[index] = Some(back);
+        cores.wait_linked();
+        let mut anna = cores.node(index).login("anna");
+        anna.send("ben", &format!("message {}", sent + 5));
+        assert_eq!(texts(&receive(&mut ben, 1)), [format!("message {}", sent + 5)]);
+        sent += 6;
+    }
+    let all = cores.node(0).login("ben").conversation("anna");
+    assert_eq!(texts(&all), (0..sent).map(|number| format!("message {number}")).collect::<Vec<_>>());
+    assert!(all.iter().map(|message| message.seq).eq(1..=sent));
+}
