@@ -1,8 +1,9 @@
 //! Configuration: one set of keys, from a file, the environment and flags, in rising precedence.
 //!
-//! Every key stands once in [`KEYS`] or [`nodes::KEYS`] with its default and meaning; `gateway.toml` at the top of
+//! Every key stands once in [`KEYS`], [`geo::KEYS`] or [`nodes::KEYS`] with its default and meaning; `gateway.toml` at the top of
 //! the repository is printed from them (`gateway config`). Everything is checked before anything is bound.
 
+mod geo;
 mod nodes;
 
 use std::{
@@ -18,7 +19,7 @@ use backend::domain::retention::Keep;
 use protocol::connection::{FRAME_BYTES_MIN, ServerLimits};
 
 pub use self::nodes::{LinkConfig, LinkFiles, NodeConfig, is_name};
-use crate::geo::{GeoConfig, access_points};
+use crate::geo::GeoConfig;
 
 /// One configuration key: `section.name`, its default, and what it is for.
 pub struct Key {
@@ -36,7 +37,7 @@ const fn key(name: &'static str, default: &'static str, meaning: &'static str) -
 
 /// Every key there is.
 pub fn keys() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().chain(nodes::KEYS)
+    KEYS.iter().chain(geo::KEYS).chain(nodes::KEYS)
 }
 
 /// What one node needs.
@@ -107,55 +108,6 @@ const KEYS: &[Key] = &[
         "Calls a second of each command and application, in percent of the published limits (API.md). 0: no limit.",
     ),
     key("api.link_hours", "24", "For how long a link to a file of messages holds, in hours."),
-    key(
-        "geo.listen",
-        "127.0.0.1:8445",
-        "Address and port of /v1/locate, HTTPS with the certificate of tls.cert: tells clients where to connect. Empty: not served.",
-    ),
-    key("geo.connections_max", "1000", "Connections to it; more are closed at once."),
-    key(
-        "geo.access_points",
-        "[]",
-        "Where clients may connect: a [[geo.access_points]] table for each, with id, addresses ([\"im.example.com:443\"]) and region, and if \
-         need be coordinates ([latitude, longitude]), weight (100), capacity (sessions; 0: not known) and drained (false). Empty: \
-         clients are told to stay where they are.",
-    ),
-    key(
-        "geo.regions",
-        "[]",
-        "Regions beside the catalogue (`gateway locate --regions` prints it), or in place of one: a [[geo.regions]] table for each, with id, \
-         name, country (two letters) and coordinates.",
-    ),
-    key(
-        "geo.here",
-        "",
-        "Which of the access points this gateway is, by its id: how full it is then counts. Empty: none of them.",
-    ),
-    key(
-        "geo.database",
-        "",
-        "IP location database in the MaxMind DB format, by city or by country. Read again when it is replaced. Empty: none.",
-    ),
-    key(
-        "geo.expires_seconds",
-        "300",
-        "For how long clients go by what they were told, in seconds; somewhat less for some, so that they don't all ask at once.",
-    ),
-    key(
-        "geo.locates_per_second",
-        "20",
-        "Times an address (of IPv6, a /64) may ask each second where to connect, five times as often at once. 0: no limit.",
-    ),
-    key(
-        "geo.trusted_proxies",
-        "",
-        "Networks, separated by commas, of proxies whose X-Forwarded-For says who asks /v1/locate. Empty: nobody's does.",
-    ),
-    key(
-        "geo.check_seconds",
-        "10",
-        "How often it is checked that access points take connections, in seconds; after three failures clients are sent elsewhere. 0: never.",
-    ),
     key(
         "callbacks.ca_file",
         "",
@@ -430,40 +382,6 @@ impl Values {
             write_stall_ms_max: self.number("api.write_stall_ms_max", 100, 3_600_000)?,
             rate_percent: self.number("api.rate_percent", 0, 1_000_000)?,
             link_hours: self.number("api.link_hours", 1, 168)?,
-        })
-    }
-
-    fn geo(&self) -> Result<GeoConfig, ConfigError> {
-        let of = |name: &str, wrong: String| ConfigError(format!("{name}: {wrong}"));
-        let regions =
-            access_points::read_regions(self.text("geo.regions")).map_err(|wrong| of("geo.regions", wrong))?;
-        let points = access_points::read(self.text("geo.access_points"), &regions);
-        let access_points = points.map_err(|wrong| of("geo.access_points", wrong))?;
-        let here = self.text("geo.here").to_owned();
-        if !here.is_empty() && !access_points.iter().any(|point| point.id == here) {
-            return Err(self.wrong("geo.here", "the id of one of geo.access_points"));
-        }
-        let listen = match self.text("geo.listen") {
-            "" => None,
-            _ => Some(self.parse("geo.listen", "an address like 127.0.0.1:8445, or empty")?),
-        };
-        let proxies = self.text("geo.trusted_proxies").split(',').map(str::trim).filter(|text| !text.is_empty());
-        let trusted_proxies = proxies
-            .map(|text| {
-                text.parse().map_err(|_| self.wrong("geo.trusted_proxies", "networks like 10.0.0.0/8, 2001:db8::/32"))
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(GeoConfig {
-            listen,
-            connections_max: self.number("geo.connections_max", 1, 1_000_000)?,
-            access_points,
-            regions,
-            here,
-            database: Some(self.text("geo.database")).filter(|text| !text.is_empty()).map(PathBuf::from),
-            expires_seconds: self.number("geo.expires_seconds", 1, 86_400)?,
-            locates_per_second: self.number("geo.locates_per_second", 0, 1_000_000)?,
-            trusted_proxies,
-            check_seconds: self.number("geo.check_seconds", 0, 3_600)?,
         })
     }
 

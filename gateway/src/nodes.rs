@@ -131,8 +131,8 @@ impl Membership {
         let deadline_us = self.clock.monotonic_us() + 2 * self.interval_us() + 2_000_000;
         let mut seen = Seen::default();
         while self.clock.monotonic_us() < deadline_us {
-            if let Some(live) = self.look(&mut seen)
-                && self.peers.as_ref().is_none_or(|(cluster, _)| cluster.has_joined(&live))
+            if let Some(all) = self.look(&mut seen)
+                && self.peers.as_ref().is_none_or(|(cluster, _)| cluster.has_joined(&self.other_cores(&all)))
             {
                 return;
             }
@@ -158,12 +158,18 @@ impl Membership {
                 }
                 Err(error) => tracing::warn!(%error, "the lease of this node is not renewed"),
             }
-            self.look(&mut seen);
+            if let Some(all) = self.look(&mut seen) {
+                shared.geo.follow(&all);
+            }
         }
     }
 
-    /// Who else lives, cores only; is linked with them. `None`: the store does not say.
-    fn look(&self, seen: &mut Seen) -> Option<Vec<NodeId>> {
+    fn other_cores(&self, all: &[(NodeId, NodeRecord)]) -> Vec<NodeId> {
+        all.iter().filter(|(id, record)| *id != self.id && !record.is_edge).map(|(id, _)| *id).collect()
+    }
+
+    /// All nodes that live; is linked with the cores among them. `None`: the store does not say.
+    fn look(&self, seen: &mut Seen) -> Option<Vec<(NodeId, NodeRecord)>> {
         let now_us = self.clock.monotonic_us();
         let all = match block_on(nodes::list(&self.store)) {
             Ok(all) => all,
@@ -185,13 +191,11 @@ impl Membership {
                 Err(error) => tracing::warn!(%error, node = record.name, "a node can't be taken for dead"),
             }
         }
-        let others: Vec<_> = all.into_iter().filter(|(id, record)| *id != self.id && !record.is_edge).collect();
-        let live: Vec<NodeId> = others.iter().map(|(id, _)| *id).collect();
+        let live = self.other_cores(&all);
+        let others = all.iter().filter(|(id, _)| live.contains(id));
         match &self.peers {
             Some((cluster, peers)) => {
-                peers.set(
-                    others.iter().filter_map(|(id, record)| Some((*id, resolve(&record.peers_address)?))).collect(),
-                );
+                peers.set(others.filter_map(|(id, record)| Some((*id, resolve(&record.peers_address)?))).collect());
                 cluster.set_live(&live);
             }
             None if !live.is_empty() && !seen.has_warned => {
@@ -204,7 +208,7 @@ impl Membership {
             }
             None => {}
         }
-        Some(live)
+        Some(all)
     }
 
     fn interval_us(&self) -> u64 {

@@ -1,8 +1,8 @@
 //! The access points that there are, and how each is.
 //!
-//! **The one seam to where they come from.** Today the configuration names them, this node checks whether they can be
-//! reached ([`super::checks`]), and says how many sessions it has itself. Rows of nodes in the store will call
-//! [`Directory::set`] and [`Node::report`] in the same way.
+//! **The one seam to where they come from.** The configuration names some, nodes are others ([`super::members`]), this node
+//! checks whether they can be reached ([`super::checks`]), and says how many sessions it has itself. Whatever else is to
+//! be a source calls [`Directory::set`], with all there are, and [`Node::report`], in the same way.
 
 use std::sync::{
     Arc,

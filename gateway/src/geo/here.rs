@@ -37,7 +37,7 @@ impl Shared {
     }
 
     fn tell_own_state(&self) {
-        if let Some(node) = self.geo.directory.node(&self.config.geo.here) {
+        if let Some(node) = self.geo.directory.node(self.geo.here()) {
             node.set_healthy(self.ready.load(Ordering::Acquire));
             node.report(self.connections.load(Ordering::Relaxed) as u64, self.connections_max as u64);
         }

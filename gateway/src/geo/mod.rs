@@ -5,6 +5,7 @@
 //! - [`database`]: where an address is. [`countries`], [`place`]: on the earth.
 //! - [`measured`]: what clients have measured. [`token`]: who may report.
 //! - [`here`]: questions of this node's clients. [`http`]: `GET /v1/locate`. The command `Locate` and reports come in through `shard/routing.rs`.
+//! - [`members`]: nodes of the deployment as access points.
 //! - [`checks`]: looks after access points and the database, in the background.
 //! - [`explain`]: `gateway locate`. [`world`]: `gateway world`, a simulator of all this.
 //!
@@ -20,6 +21,7 @@ mod forgetful;
 mod here;
 pub mod http;
 mod measured;
+mod members;
 #[cfg(test)]
 #[path = "../../../tests/src/mmdb.rs"]
 mod mmdb;
