@@ -3,9 +3,10 @@
 //!
 //! Goal: what the document promises an application is what its users are allowed and refused. Mechanics: a group of each
 //! type with an owner, an administrator where there are some, a member, and an outsider; each does the same, and the
-//! document says which of them may. Administrators of the application have tests with the server API. Without it the
+//! document says which of them may. The application's administrator does through the server API. Without it the
 //! table could be right and nothing ask it.
 
+mod app_admin;
 mod members;
 mod messages;
 mod profiles;
