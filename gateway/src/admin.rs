@@ -15,9 +15,28 @@ use crate::{metrics, service::bind_problem, shared::Shared};
 /// How often histograms are brought up to date between scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// What the endpoint is about.
+pub trait Subject: Send + Sync + 'static {
+    /// Serving, and not draining.
+    fn is_ready(&self) -> bool;
+    /// Brings gauges up to date that are not kept so.
+    fn update_gauges(&self) {}
+}
+
+impl Subject for Shared {
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    fn update_gauges(&self) {
+        metrics::update_rooms(self.router.rooms().numbers());
+        ::metrics::gauge!("gateway_sends_unanswered").set(self.sends.unanswered() as f64);
+    }
+}
+
 #[derive(Clone)]
 struct Admin {
-    shared: Arc<Shared>,
+    subject: Arc<dyn Subject>,
     prometheus: PrometheusHandle,
 }
 
@@ -30,7 +49,7 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Serves on a thread of its own until the process ends.
-pub fn serve(listener: TcpListener, shared: Arc<Shared>, prometheus: PrometheusHandle) -> anyhow::Result<()> {
+pub fn serve(listener: TcpListener, subject: Arc<dyn Subject>, prometheus: PrometheusHandle) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("admin".into()).spawn(move || {
         let served = runtime.block_on(async move {
@@ -40,7 +59,7 @@ pub fn serve(listener: TcpListener, shared: Arc<Shared>, prometheus: PrometheusH
                 .route("/healthz", get(|| async { "ok\n" }))
                 .route("/readyz", get(ready))
                 .route("/metrics", get(render))
-                .with_state(Admin { shared, prometheus });
+                .with_state(Admin { subject, prometheus });
             axum::serve(listener, router).await
         });
         if let Err(error) = served {
@@ -59,7 +78,7 @@ async fn keep_up(prometheus: PrometheusHandle) {
 }
 
 async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
-    match admin.shared.ready.load(Ordering::Acquire) {
+    match admin.subject.is_ready() {
         true => (StatusCode::OK, "ready\n"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not serving\n"),
     }
@@ -67,7 +86,6 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
 
 async fn render(State(admin): State<Admin>) -> String {
     metrics::update_process();
-    metrics::update_rooms(admin.shared.router.rooms().numbers());
-    ::metrics::gauge!("gateway_sends_unanswered").set(admin.shared.sends.unanswered() as f64);
+    admin.subject.update_gauges();
     admin.prometheus.render()
 }

@@ -18,7 +18,7 @@ use std::{
 use backend::domain::retention::Keep;
 use protocol::connection::{FRAME_BYTES_MIN, ServerLimits};
 
-pub use self::nodes::{LinkConfig, LinkFiles, NodeConfig, is_name};
+pub use self::nodes::{LinkConfig, LinkFiles, NodeConfig, Target, is_name};
 use crate::geo::GeoConfig;
 
 /// One configuration key: `section.name`, its default, and what it is for.

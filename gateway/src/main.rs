@@ -26,6 +26,8 @@ mod cluster;
 mod config;
 mod control;
 mod development;
+mod edge;
+mod edge_link;
 mod errors;
 mod figures;
 mod geo;

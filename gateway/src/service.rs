@@ -25,6 +25,7 @@ use backend::{
     env::{Clock, Rng as _, SeededRng, SystemClock},
     store::{Embedded, EmbeddedOptions, Engine, Store, StoreOptions},
 };
+use protocol::link_message::NodeRole;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
@@ -36,6 +37,7 @@ use crate::{
     config::{Config, StoreEngine},
     control,
     development::{self, Development},
+    edge,
     figures::{Adding, Figures},
     geo::{self, Geo},
     group_limit::GroupLimits,
@@ -46,7 +48,7 @@ use crate::{
     nodes::{self, Membership},
     peers,
     router::{Origin, Router},
-    shard,
+    shard::{self, Sockets},
     shared::Shared,
     tls,
 };
@@ -58,7 +60,7 @@ const MAILBOX_EVENTS_MAX: usize = 65_536;
 const BACKLOG: i32 = 4096;
 
 /// Beyond the drain's own deadline: what stopping may take in all before the process gives up.
-const STOP_GRACE: Duration = Duration::from_secs(5);
+pub const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// What the process is told from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +73,9 @@ pub enum Signal {
 
 /// Runs the service until it is told to stop. An error is one of the start, or a core that died.
 pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()> {
+    if config.node.role == NodeRole::Edge {
+        return edge::run(config, &signals);
+    }
     let prometheus = metrics::install()?;
     let connections_max = limits::check(config.connections_max)?;
     let cores = core_count(config.cores)?;
@@ -78,7 +83,9 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let tls_config = files.tls_config(protocol::ALPN)?;
     let api_tls_config = files.tls_config(https::ALPN)?;
     let link_tls = config.link.files.as_ref().map(LinkTls::load).transpose()?;
-    let listeners = bind_clients(config.client_listen, cores)?;
+    let listeners = bind_shared("client.listen", config.client_listen, "--client-listen", cores)?;
+    let links = config.link.listen.map(|address| bind_shared("link.listen", address, "--link-listen", cores));
+    let mut links = links.transpose()?.into_iter().flatten();
     let client_address = listeners.first().map_or(Ok(config.client_listen), local_address)?;
     let admin_listener = admin::bind(config.admin_listen)?;
     let admin_address = admin_listener.local_addr()?;
@@ -136,6 +143,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         applications,
         callbacks,
         store_id,
+        node,
         session_base: if is_alone { 0 } else { nodes::session_base(node) },
         router,
         geo,
@@ -160,7 +168,8 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let record = nodes::record(&shared.config, client_address, peers_address, connections_max);
     let join = || Membership::join(node, &shared, record, peers_listener)?.start(shared.clone());
     let membership = if is_alone { None } else { Some(join()?) };
-    let ended = start_cores(&shared, listeners)?;
+    let sockets = listeners.into_iter().map(|clients| Sockets { clients, links: links.next() }).collect();
+    let ended = start_cores(&shared, sockets)?;
     let mut sites = vec![api::server::serve(api_listener, shared.clone())?];
     if let Some(listener) = locate_listener {
         sites.push(geo::http::serve(listener, shared.clone())?);
@@ -213,7 +222,7 @@ fn put_application(store: &Store, clock: &Arc<dyn Clock>, new: &NewApplication) 
 }
 
 /// Says something in one piece to whoever started this. Whoever has read enough and listens no longer is no reason to end.
-fn say(text: &str) {
+pub fn say(text: &str) {
     let mut output = std::io::stdout().lock();
     let said = output.write_all(text.as_bytes()).and_then(|()| output.flush());
     if let Err(error) = said {
@@ -232,14 +241,14 @@ impl Drop for ShutDown {
 }
 
 /// Certificate and applications: the operator's, or the development ones.
-struct Files {
+pub struct Files {
     cert: PathBuf,
     key: PathBuf,
     applications: Vec<NewApplication>,
 }
 
 impl Files {
-    fn prepare(config: &Config) -> anyhow::Result<Self> {
+    pub fn prepare(config: &Config) -> anyhow::Result<Self> {
         let Some((cert, key)) = &config.tls else {
             let development = Development::prepare(&config.store_path)?;
             let applications = application::read(config.app_file.as_deref().unwrap_or(&development.app))?;
@@ -258,12 +267,12 @@ impl Files {
         Ok(files)
     }
 
-    fn tls_config(&self, alpn: &[u8]) -> anyhow::Result<Arc<rustls::ServerConfig>> {
+    pub fn tls_config(&self, alpn: &[u8]) -> anyhow::Result<Arc<rustls::ServerConfig>> {
         tls::server_config(&self.cert, &self.key, alpn)
     }
 
     /// What a production start asks of its certificate, now and at every reload.
-    fn check_tls(&self, config: &Config) -> anyhow::Result<()> {
+    pub fn check_tls(&self, config: &Config) -> anyhow::Result<()> {
         if config.tls.is_none() {
             return Ok(());
         }
@@ -277,7 +286,7 @@ impl Files {
 }
 
 /// Two stores that were new at the same time must not get the same name.
-fn store_seed() -> anyhow::Result<u64> {
+pub fn store_seed() -> anyhow::Result<u64> {
     random().map(u64::from_le_bytes)
 }
 
@@ -287,7 +296,7 @@ fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     Ok(random)
 }
 
-fn core_count(wanted: usize) -> anyhow::Result<usize> {
+pub fn core_count(wanted: usize) -> anyhow::Result<usize> {
     let available = std::thread::available_parallelism().context("counting the processors")?.get();
     Ok(if wanted == 0 { available } else { wanted })
 }
@@ -361,8 +370,8 @@ fn start_retention(shared: &Shared) -> anyhow::Result<RetentionTask> {
 }
 
 /// One listening socket a core, all on the same port.
-fn bind_clients(address: SocketAddr, cores: usize) -> anyhow::Result<Vec<Socket>> {
-    let taken = || bind_problem("client.listen", address, "--client-listen");
+pub fn bind_shared(key: &str, address: SocketAddr, flag: &str, cores: usize) -> anyhow::Result<Vec<Socket>> {
+    let taken = || bind_problem(key, address, flag);
     // SO_REUSEPORT would share the port with another process silently: look first.
     drop(TcpListener::bind(address).with_context(taken)?);
     let mut address = address;
@@ -386,7 +395,7 @@ pub fn bind_problem(key: &str, address: SocketAddr, flag: &str) -> String {
     )
 }
 
-fn local_address(socket: &Socket) -> anyhow::Result<SocketAddr> {
+pub fn local_address(socket: &Socket) -> anyhow::Result<SocketAddr> {
     socket.local_addr()?.as_socket().context("the listening socket has no address")
 }
 
@@ -394,14 +403,14 @@ fn local_address(socket: &Socket) -> anyhow::Result<SocketAddr> {
 type CoreEnd = (u16, anyhow::Result<()>);
 
 /// Starts a thread a core and waits until all of them serve. Each reports its end.
-fn start_cores(shared: &Arc<Shared>, listeners: Vec<Socket>) -> anyhow::Result<mpsc::Receiver<CoreEnd>> {
+fn start_cores(shared: &Arc<Shared>, sockets: Vec<Sockets>) -> anyhow::Result<mpsc::Receiver<CoreEnd>> {
     let (report, ended) = mpsc::channel();
     let (up, ups) = mpsc::channel();
-    let cores = listeners.len();
-    for (listener, index) in listeners.into_iter().zip(0..) {
+    let cores = sockets.len();
+    for (sockets, index) in sockets.into_iter().zip(0..) {
         let (shared, report, up) = (shared.clone(), report.clone(), up.clone());
         std::thread::Builder::new().name(format!("core-{index}")).spawn(move || {
-            let run = std::panic::AssertUnwindSafe(|| shard::run(shared, index, listener, &up));
+            let run = std::panic::AssertUnwindSafe(|| shard::run(shared, index, sockets, &up));
             let result = std::panic::catch_unwind(run).unwrap_or_else(|_| Err(anyhow!("core {index} panicked")));
             let _ = report.send((index, result));
         })?;

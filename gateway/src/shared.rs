@@ -42,6 +42,8 @@ pub struct Shared {
     pub callbacks: Arc<Callbacks>,
     /// Which store it is: cursors belong to it.
     pub store_id: Bytes,
+    /// Which node this is: drawn at its start.
+    pub node: u64,
     /// Sessions of this node get numbers behind it, which no other node gives out.
     pub session_base: u64,
     pub sends: SendQueue<Router>,

@@ -188,6 +188,15 @@ impl Builder {
             .flag("link-ca", file("ca.pem"))
     }
 
+    /// An edge of the core whose links are taken there.
+    pub fn edge(self, core: SocketAddr) -> Self {
+        self.flag("node-role", "edge").flag("link-cores", core).without_flag("geo-listen")
+    }
+
+    fn is_edge(&self) -> bool {
+        self.flags.iter().any(|(name, value)| name == "node-role" && value == "edge")
+    }
+
     /// Starts it through another program, such as `prlimit`.
     pub fn through(mut self, prefix: &[&str]) -> Self {
         self.prefix = prefix.iter().map(ToString::to_string).collect();
@@ -214,9 +223,11 @@ impl Builder {
         let (Some(client), Some(admin)) = (address("client tls://"), address("admin http://")) else {
             panic!("not a ready line: {ready_line}");
         };
-        let api_line = process.line().unwrap_or_default();
-        let api = api_line.strip_prefix("server API https://").and_then(|rest| rest.strip_suffix("/v4/"));
-        let api = api.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("not its line: {api_line}"));
+        let api = (!self.is_edge()).then(|| {
+            let api_line = process.line().unwrap_or_default();
+            let api = api_line.strip_prefix("server API https://").and_then(|rest| rest.strip_suffix("/v4/"));
+            api.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("not its line: {api_line}"))
+        });
         let locate_line = if self.serves_locate() { process.line().unwrap_or_default() } else { String::new() };
         let locate = locate_line.strip_prefix("locate ").map(str::to_owned);
         assert_eq!(locate.is_some(), self.serves_locate(), "not its line: {locate_line}");
@@ -365,7 +376,8 @@ pub struct Gateway {
     ready_line: String,
     client: SocketAddr,
     admin: SocketAddr,
-    api: SocketAddr,
+    /// An edge has none.
+    api: Option<SocketAddr>,
     locate: Option<String>,
     app: App,
     certificate: PathBuf,
@@ -463,12 +475,12 @@ impl Gateway {
 
     /// Where the server API is.
     pub fn api_address(&self) -> SocketAddr {
-        self.api
+        self.api.expect("an edge has no server API")
     }
 
     /// The server API, used by the administrator.
     pub fn api(&self) -> Api {
-        Api::new(self.api, &self.certificate, &self.app, "administrator")
+        Api::new(self.api_address(), &self.certificate, &self.app, "administrator")
     }
 
     /// Where clients ask by HTTPS where to connect; `None`: nowhere.

@@ -115,7 +115,6 @@ pub struct NodeConfig {
 }
 
 /// How it reaches others.
-#[allow(dead_code, reason = "edges read the rest")]
 #[derive(Clone, Debug)]
 pub struct LinkConfig {
     /// For edges.

@@ -18,13 +18,12 @@ use std::{
 
 use backend::domain::{Error, act::Answer, callbacks::StateReason};
 use futures::{AsyncRead, AsyncWrite};
-use glommio::net::TcpStream;
 use protocol::{
     ErrorCode,
     connection::{Millis, ServerConnection, ServerEvent},
 };
 
-use super::{Core, acts, requests, session::Session};
+use super::{Core, acts, requests, session::Session, stream::Stream};
 use crate::{
     errors::Refusal,
     mailbox::ConnectionId,
@@ -53,7 +52,8 @@ pub(super) struct Connection {
 
 struct Inner {
     protocol: ServerConnection,
-    tls: TlsSession,
+    /// None where an edge has ended the client's.
+    tls: Option<TlsSession>,
     handshake: Progress,
     session: Option<Session>,
     login_running: bool,
@@ -90,9 +90,13 @@ enum Phase {
     Closed,
 }
 
-/// Starts the task of an accepted connection.
-pub(super) fn start(core: &Rc<Core>, stream: TcpStream) {
-    let Ok(tls) = TlsSession::new(core.shared.tls.load_full()) else {
+/// Starts the task of a connection from `ip` that was admitted.
+pub(super) fn start(core: &Rc<Core>, stream: Stream, ip: Option<IpAddr>) {
+    let tls = match stream {
+        Stream::Socket(_) => TlsSession::new(core.shared.tls.load_full()).map(Some),
+        Stream::Linked(_) => Ok(None),
+    };
+    let Ok(tls) = tls else {
         core.shared.connections.fetch_sub(1, Ordering::Relaxed);
         return;
     };
@@ -103,8 +107,8 @@ pub(super) fn start(core: &Rc<Core>, stream: TcpStream) {
     let first_deadline = protocol.timeout();
     let inner = Inner {
         protocol,
+        handshake: if tls.is_some() { Progress::Handshaking } else { Progress::Open },
         tls,
-        handshake: Progress::Handshaking,
         session: None,
         login_running: false,
         unsent: Vec::new(),
@@ -119,7 +123,6 @@ pub(super) fn start(core: &Rc<Core>, stream: TcpStream) {
         waker: None,
         look_at: Millis::MAX,
     };
-    let ip = stream.peer_addr().ok().map(|address| address.ip().to_canonical());
     let connection = Rc::new(Connection { id, core: core.clone(), ip, inner: RefCell::new(inner) });
     core.connections.borrow_mut().insert(id, connection.clone());
     if let Some(deadline) = first_deadline {
@@ -153,7 +156,7 @@ impl Drop for Registered {
 }
 
 impl Connection {
-    fn poll(self: &Rc<Self>, cx: &mut Context<'_>, stream: &mut TcpStream) -> Poll<()> {
+    fn poll(self: &Rc<Self>, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<()> {
         self.inner.borrow_mut().keep_waker(cx);
         for _ in 0..READS_PER_TURN_MAX {
             if self.inner.borrow().phase == Phase::Closed {
@@ -191,7 +194,7 @@ impl Connection {
     }
 
     /// Reads once and handles what came. `false`: the connection is over.
-    fn poll_read(self: &Rc<Self>, cx: &mut Context<'_>, stream: &mut TcpStream) -> Poll<bool> {
+    fn poll_read(self: &Rc<Self>, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<bool> {
         let mut buffer = self.core.read_buffer.borrow_mut();
         let count = match Pin::new(stream).poll_read(cx, &mut buffer) {
             Poll::Pending => return Poll::Pending,
@@ -476,11 +479,12 @@ impl Inner {
         }
         let now = core.now();
         let Inner { tls, protocol, .. } = self;
+        let Some(tls) = tls else { return protocol.receive(now, bytes) };
         let result = tls.receive(bytes, &mut self.unsent, &mut |plaintext| protocol.receive(now, plaintext));
         match result {
             Ok(progress) => {
                 if self.handshake == Progress::Handshaking && progress != Progress::Handshaking {
-                    core.metrics.handshake_done(self.tls.resumed());
+                    core.metrics.handshake_done(tls.resumed());
                 }
                 self.handshake = progress;
                 if progress == Progress::PeerClosed {
@@ -522,7 +526,7 @@ impl Inner {
     }
 
     /// Writes what waits. Ready: all of it is out. An error means that the connection is over.
-    fn poll_write(&mut self, core: &Core, cx: &mut Context<'_>, stream: &mut TcpStream) -> Poll<Result<(), Gone>> {
+    fn poll_write(&mut self, core: &Core, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<Result<(), Gone>> {
         loop {
             while !self.unsent.is_empty() {
                 let Poll::Ready(result) = Pin::new(&mut *stream).poll_write(cx, &self.unsent) else {
@@ -550,15 +554,21 @@ impl Inner {
     fn encrypt_output(&mut self, core: &Core) -> Result<(), Gone> {
         core.lend_buffer(&mut self.unsent);
         let output = std::mem::take(self.protocol.output());
-        self.tls.encrypt(&output, &mut self.unsent).map_err(|_| Gone)
+        match &mut self.tls {
+            Some(tls) => tls.encrypt(&output, &mut self.unsent).map_err(|_| Gone),
+            None => {
+                self.unsent.extend_from_slice(&output);
+                Ok(())
+            }
+        }
     }
 
     fn say_goodbye(&mut self, core: &Core) -> Result<(), Gone> {
         let until = core.now() + LINGER_MS;
         self.phase = Phase::Lingering(until);
-        match self.handshake {
-            Progress::Handshaking => Ok(()),
-            Progress::Open | Progress::PeerClosed => self.tls.close(&mut self.unsent).map_err(|_| Gone),
+        match (self.handshake, &mut self.tls) {
+            (Progress::Handshaking, _) | (_, None) => Ok(()),
+            (Progress::Open | Progress::PeerClosed, Some(tls)) => tls.close(&mut self.unsent).map_err(|_| Gone),
         }
     }
 }

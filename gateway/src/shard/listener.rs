@@ -12,16 +12,14 @@ use glommio::{
     timer::Timer,
 };
 
-use super::{Core, connection};
+use super::{Core, connection, stream::Stream};
 
 /// How long to leave the listener alone after it failed: out of descriptors or memory, most likely.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// Accepts until cancelled.
 pub(super) async fn accept_all(core: Rc<Core>, socket: socket2::Socket) {
-    // SAFETY: the descriptor was just given up by its only owner.
-    #[allow(unsafe_code)]
-    let listener = unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) };
+    let listener = listen(socket);
     loop {
         match listener.accept().await {
             Ok(stream) => {
@@ -38,13 +36,31 @@ pub(super) async fn accept_all(core: Rc<Core>, socket: socket2::Socket) {
 }
 
 fn admit(core: &Rc<Core>, stream: TcpStream) {
-    let shared = &core.shared;
-    if shared.connections.fetch_add(1, Ordering::Relaxed) >= shared.connections_max {
-        shared.connections.fetch_sub(1, Ordering::Relaxed);
-        core.metrics.connections_refused.increment(1);
+    if !has_room(core) {
         return; // dropped: closing is all that can be said before TLS
     }
     // Frames are written whole and coalesced already.
     let _ = stream.set_nodelay(true);
-    connection::start(core, stream);
+    let ip = stream.peer_addr().ok().map(|address| address.ip().to_canonical());
+    connection::start(core, Stream::Socket(stream), ip);
+}
+
+/// Takes a place for a connection, if there is one.
+pub(super) fn has_room(core: &Core) -> bool {
+    let shared = &core.shared;
+    let has_room = shared.connections.fetch_add(1, Ordering::Relaxed) < shared.connections_max;
+    if !has_room {
+        shared.connections.fetch_sub(1, Ordering::Relaxed);
+        core.metrics.connections_refused.increment(1);
+    }
+    has_room
+}
+
+/// A listening socket, for the executor of the calling thread.
+pub fn listen(socket: socket2::Socket) -> TcpListener {
+    // SAFETY: the descriptor was just given up by its only owner.
+    #[allow(unsafe_code)]
+    unsafe {
+        TcpListener::from_raw_fd(socket.into_raw_fd())
+    }
 }

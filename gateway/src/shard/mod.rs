@@ -7,7 +7,7 @@
 //! - [`online`]: who is online, for the users whose home is this core; [`followers`]: who is told of it.
 //! - [`devices`], [`presence`]: what clients ask about these, and how their home answers.
 //! - [`remote`]: the sessions that other nodes hold.
-//! - [`listener`]: where connections are accepted.
+//! - [`listener`]: where connections are accepted; [`links`]: where edges bring theirs. [`stream`]: either's bytes.
 //!
 //! What a core shares with others is in [`crate::shared::Shared`]; what it keeps for itself is [`Core`].
 
@@ -16,6 +16,7 @@ mod connection;
 mod devices;
 mod followers;
 mod groups;
+mod links;
 mod listener;
 mod members;
 mod online;
@@ -26,6 +27,7 @@ mod remote;
 mod requests;
 mod routing;
 mod session;
+mod stream;
 
 use std::{
     cell::{Cell, RefCell},
@@ -48,8 +50,10 @@ use futures::{FutureExt, task::AtomicWaker};
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle, timer::Timer};
 use protocol::{ErrorCode, connection::Millis};
 
+pub use self::listener::listen;
 use self::{connection::Connection, followers::FollowerTable, members::MemberTable, online::OnlineTable};
 use crate::{
+    edge_link::Link,
     mailbox::{ActAnswer, Address, ConnectionId, Delivered, Delivery, HERE, Mail, Published, Target},
     metrics::CoreMetrics,
     shared::Shared,
@@ -79,6 +83,8 @@ pub struct Core {
     online: RefCell<OnlineTable>,
     followers: RefCell<FollowerTable>,
     members: RefCell<MemberTable>,
+    /// Of edges.
+    links: RefCell<Vec<Rc<Link>>>,
     deadlines: RefCell<BinaryHeap<Reverse<(Millis, ConnectionId)>>>,
     /// Ciphertext as read, decrypted in place.
     read_buffer: RefCell<Vec<u8>>,
@@ -93,8 +99,15 @@ pub struct Core {
     rooms_told: Cell<Millis>,
 }
 
+/// Where one core listens.
+pub struct Sockets {
+    pub clients: socket2::Socket,
+    /// For edges.
+    pub links: Option<socket2::Socket>,
+}
+
 /// Runs core `index` on the calling thread until all cores have drained. `up` is told once it serves.
-pub fn run(shared: Arc<Shared>, index: u16, listener: socket2::Socket, up: &mpsc::Sender<u16>) -> anyhow::Result<()> {
+pub fn run(shared: Arc<Shared>, index: u16, sockets: Sockets, up: &mpsc::Sender<u16>) -> anyhow::Result<()> {
     let placement = if shared.config.cores_pinned { Placement::Fixed(usize::from(index)) } else { Placement::Unbound };
     let executor = LocalExecutorBuilder::new(placement)
         .name(&format!("core-{index}"))
@@ -114,7 +127,10 @@ pub fn run(shared: Arc<Shared>, index: u16, listener: socket2::Socket, up: &mpsc
         let queue = glommio::executor().create_task_queue(Shares::default(), latency, "core");
         let core = Rc::new(Core::new(shared, index, queue));
         // Without these the core only half serves: a panic in one ends the core, and so the process.
-        let accepting = core.spawn_vital(listener::accept_all(core.clone(), listener));
+        let accepting = core.spawn_vital(listener::accept_all(core.clone(), sockets.clients));
+        if let Some(socket) = sockets.links {
+            core.spawn_vital(links::accept_all(core.clone(), socket)).detach();
+        }
         core.spawn_vital(tick_forever(core.clone())).detach();
         let _ = up.send(index);
         let mail = core.clone();
@@ -156,6 +172,7 @@ impl Core {
             online: RefCell::new(OnlineTable::new(index, shared.router.mailboxes().len(), shared.session_base)),
             followers: RefCell::default(),
             members: RefCell::default(),
+            links: RefCell::default(),
             shared,
             connections: RefCell::default(),
             next_connection: Cell::new(1),
@@ -338,6 +355,7 @@ impl Core {
 
     fn drain(&self) {
         self.draining.set(true);
+        self.leave_links();
         for id in self.connection_ids() {
             self.with_connection(id, Connection::drain);
         }

@@ -36,6 +36,7 @@ mod cores;
 mod devices;
 mod disk_full;
 mod drain;
+mod edges;
 mod expiry;
 mod extensions;
 mod foundationdb;

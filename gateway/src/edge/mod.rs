@@ -1,0 +1,188 @@
+//! An edge: ends the TLS of clients near it, and carries their bytes over a few links to a core. It has no store, and
+//! knows nothing of what clients say.
+//!
+//! - [`shard`]: one thread, its listening socket, its clients and its link. [`client`]: one client.
+//! - [`cores`]: to which core a shard is linked.
+//!
+//! What may not live here: anything of the client protocol but its last word.
+
+mod client;
+mod cores;
+mod shard;
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use arc_swap::ArcSwap;
+use backend::env::{Clock, Rng, SeededRng, SystemClock};
+use protocol::{
+    connection::ServerLimits,
+    link::{LINK_VERSION_MAX, LINK_VERSION_MIN},
+    link_message::{LinkHello, NodeRole},
+};
+use rustls::ServerConfig;
+
+use crate::{
+    admin,
+    config::Config,
+    limits,
+    link_tls::LinkTls,
+    metrics,
+    service::{self, Files, Signal, bind_shared, core_count, local_address, say, store_seed},
+};
+
+/// What all shards of an edge share.
+struct Edge {
+    config: Config,
+    limits: Arc<ServerLimits>,
+    connections_max: usize,
+    clock: Arc<dyn Clock>,
+    rng: SeededRng,
+    /// Drawn at the start.
+    node: u64,
+    /// For clients: swapped on SIGHUP, read at accept.
+    tls: ArcSwap<ServerConfig>,
+    link_tls: Arc<LinkTls>,
+    connections: AtomicUsize,
+    /// Shards that have a link.
+    links: AtomicUsize,
+    draining: AtomicBool,
+}
+
+impl Edge {
+    fn hello(&self) -> LinkHello {
+        LinkHello {
+            version_min: LINK_VERSION_MIN,
+            version_max: LINK_VERSION_MAX,
+            node: self.node,
+            name: self.config.node.name.clone(),
+            role: NodeRole::Edge.into(),
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            session_window_bytes: self.config.link.session_window_bytes,
+            ..LinkHello::default()
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+impl admin::Subject for Edge {
+    fn is_ready(&self) -> bool {
+        self.links.load(Ordering::Relaxed) > 0 && !self.is_draining()
+    }
+}
+
+/// Runs an edge until it is told to stop. An error is one of the start, or a shard that died.
+pub fn run(config: Config, signals: &mpsc::Receiver<Signal>) -> anyhow::Result<()> {
+    let prometheus = metrics::install()?;
+    let connections_max = limits::check(config.connections_max)?;
+    let shards = core_count(config.cores)?;
+    let files = Files::prepare(&config)?;
+    let sockets = bind_shared("client.listen", config.client_listen, "--client-listen", shards)?;
+    let client_address = sockets.first().map_or(Ok(config.client_listen), local_address)?;
+    let admin_listener = admin::bind(config.admin_listen)?;
+    let admin_address = admin_listener.local_addr()?;
+    let link_files = config.link.files.as_ref().context("links have no certificate")?;
+    let rng = SeededRng::new(store_seed()?);
+    let edge = Arc::new(Edge {
+        limits: Arc::new(config.limits.clone()),
+        connections_max,
+        clock: Arc::new(SystemClock::default()),
+        node: rng.next_u64().max(1),
+        rng,
+        tls: ArcSwap::new(files.tls_config(protocol::ALPN)?),
+        link_tls: LinkTls::load(link_files)?,
+        connections: AtomicUsize::new(0),
+        links: AtomicUsize::new(0),
+        draining: AtomicBool::new(false),
+        config,
+    });
+    serve_admin(admin_listener, &edge, prometheus)?;
+    let ended = start(&edge, sockets)?;
+    say(&ready_line(client_address, admin_address, &edge, shards));
+    serve(&edge, &files, signals, &ended, shards)
+}
+
+fn serve_admin(
+    listener: TcpListener,
+    edge: &Arc<Edge>,
+    prometheus: metrics_exporter_prometheus::PrometheusHandle,
+) -> anyhow::Result<()> {
+    admin::serve(listener, edge.clone(), prometheus)
+}
+
+fn ready_line(client: SocketAddr, admin: SocketAddr, edge: &Edge, shards: usize) -> String {
+    let cores: Vec<String> = edge.config.link.cores.iter().map(ToString::to_string).collect();
+    format!("gateway ready: client tls://{client}, admin http://{admin}, edge of {}, {shards} cores\n", cores.join(" "))
+}
+
+type ShardEnd = (u16, anyhow::Result<()>);
+
+fn start(edge: &Arc<Edge>, sockets: Vec<socket2::Socket>) -> anyhow::Result<mpsc::Receiver<ShardEnd>> {
+    let (report, ended) = mpsc::channel();
+    for (socket, index) in sockets.into_iter().zip(0..) {
+        let (edge, report) = (edge.clone(), report.clone());
+        std::thread::Builder::new().name(format!("core-{index}")).spawn(move || {
+            let run = std::panic::AssertUnwindSafe(|| shard::run(edge, index, socket));
+            let result =
+                std::panic::catch_unwind(run).unwrap_or_else(|_| Err(anyhow::anyhow!("core {index} panicked")));
+            let _ = report.send((index, result));
+        })?;
+    }
+    Ok(ended)
+}
+
+fn serve(
+    edge: &Edge,
+    files: &Files,
+    signals: &mpsc::Receiver<Signal>,
+    ended: &mpsc::Receiver<ShardEnd>,
+    shards: usize,
+) -> anyhow::Result<()> {
+    const POLL: Duration = Duration::from_millis(50);
+    loop {
+        match signals.recv_timeout(POLL) {
+            Ok(Signal::Reload) => reload(edge, files),
+            Ok(Signal::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+        }
+        if let Ok((index, result)) = ended.try_recv() {
+            return result.and_then(|()| bail!("core {index} ended by itself"));
+        }
+    }
+    tracing::info!(connections = edge.connections.load(Ordering::Relaxed), "draining: clients are sent elsewhere");
+    edge.draining.store(true, Ordering::Relaxed);
+    let limit = Duration::from_millis(edge.config.drain_ms_max) + service::STOP_GRACE;
+    for _ in 0..shards {
+        match ended.recv_timeout(limit) {
+            Ok((_, result)) => result?,
+            Err(_) => bail!("the cores have not stopped in time"),
+        }
+    }
+    tracing::info!("drained");
+    Ok(())
+}
+
+fn reload(edge: &Edge, files: &Files) {
+    match files.check_tls(&edge.config).and_then(|()| files.tls_config(protocol::ALPN)) {
+        Ok(config) => {
+            edge.tls.store(config);
+            tracing::info!("certificate reloaded; new connections use it");
+        }
+        Err(error) => tracing::error!("certificate not reloaded, the old one stays in use: {error:#}"),
+    }
+    match edge.link_tls.reload() {
+        Ok(()) => tracing::info!("certificates of links reloaded; new links use them"),
+        Err(error) => tracing::error!("certificates of links not reloaded, the old ones stay in use: {error:#}"),
+    }
+}

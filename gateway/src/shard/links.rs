@@ -1,0 +1,114 @@
+//! Links of edges to this core: each is a connection that holds many clients, whose TLS the edge has ended.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    rc::Rc,
+    time::Duration,
+};
+
+use futures_rustls::TlsAcceptor;
+use glommio::{net::TcpStream, timer::Timer};
+use protocol::{
+    link::LinkDecoder,
+    link_message::{LinkHello, NodeRole, SessionOpen},
+};
+
+use super::{Core, connection, listener, requests::DRAIN_RETRY_AFTER_MS, stream::Stream};
+use crate::edge_link::{
+    Link,
+    carry::{self, LinkEvents, carry},
+    greet::{self, Ended},
+    pipe::Pipe,
+};
+
+/// How long to leave the listener alone after it failed.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Links of edges that are being greeted on one core, at the most.
+const GREETINGS_MAX: usize = 64;
+
+/// Accepts links until cancelled.
+pub(super) async fn accept_all(core: Rc<Core>, socket: socket2::Socket) {
+    let listener = listener::listen(socket);
+    let greetings = Rc::new(());
+    loop {
+        match listener.accept().await {
+            Ok(_) if Rc::strong_count(&greetings) > GREETINGS_MAX => {}
+            Ok(stream) => {
+                let (task, greeting) = (core.clone(), greetings.clone());
+                core.spawn_vital(async move { serve(&task, stream, greeting).await }).detach();
+            }
+            Err(error) => {
+                core.metrics.accept_errors.increment(1);
+                tracing::warn!(core = core.index, %error, "accepting links failed; pausing");
+                Timer::new(BACK_OFF).await;
+            }
+        }
+    }
+}
+
+async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: Rc<()>) {
+    let from = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = core.shared.link_tls.clone() else { return };
+    let mut decoder = LinkDecoder::default();
+    let own = core.shared.link_hello();
+    let greeted = greet::in_time(async {
+        let mut stream = TlsAcceptor::from(tls.server()).accept(stream).await?;
+        let hello = greet::accept(&mut stream, &mut decoder, &own).await?;
+        if hello.role() == NodeRole::Edge { Ok((stream, hello)) } else { Err(Ended::NoEdge) }
+    });
+    let (stream, hello) = match greeted.await {
+        Ok(greeted) => greeted,
+        Err(why) => return tracing::debug!(from, %why, "a connection did not become an edge's link"),
+    };
+    drop(greeting);
+    let (name, config) = (hello.name, &core.shared.config.link);
+    let link = Link::new(config.session_window_bytes, hello.session_window_bytes, config.sessions_max as usize);
+    core.links.borrow_mut().push(link.clone());
+    tracing::info!(edge = name, from, core = core.index, "an edge is linked");
+    metrics::gauge!("gateway_edge_links").increment(1.0);
+    if core.draining.get() {
+        carry::say_goodbye(&link, DRAIN_RETRY_AFTER_MS);
+    }
+    let why = carry(&link, stream, decoder, &Clients(core.clone())).await;
+    metrics::gauge!("gateway_edge_links").decrement(1.0);
+    core.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, &link));
+    tracing::info!(edge = name, %why, "the link of an edge has ended");
+}
+
+/// An edge's clients become connections of this core.
+struct Clients(Rc<Core>);
+
+impl LinkEvents for Clients {
+    fn opened(&self, open: SessionOpen, pipe: Pipe) {
+        // Without room the pipe is dropped, which tells the edge.
+        if listener::has_room(&self.0) {
+            connection::start(&self.0, Stream::Linked(pipe), ip(&open.ip));
+        }
+    }
+}
+
+fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(bytes).ok().map(|bytes| IpAddr::from(Ipv4Addr::from(bytes)));
+    let v6 = || <[u8; 16]>::try_from(bytes).ok().map(|bytes| IpAddr::from(Ipv6Addr::from(bytes)));
+    v4().or_else(v6).map(|ip| ip.to_canonical())
+}
+
+impl Core {
+    /// Tells edges that this core ends: their clients go elsewhere.
+    pub(super) fn leave_links(&self) {
+        self.links.borrow().iter().for_each(|link| carry::say_goodbye(link, DRAIN_RETRY_AFTER_MS));
+    }
+}
+
+impl crate::shared::Shared {
+    /// What this core says to edges first.
+    fn link_hello(&self) -> LinkHello {
+        LinkHello {
+            session_window_bytes: self.config.link.session_window_bytes,
+            sessions_max: self.config.link.sessions_max,
+            ..crate::peers::hello(self.node, &self.config.node.name, self.store_id.clone())
+        }
+    }
+}

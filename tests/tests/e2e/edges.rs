@@ -1,0 +1,284 @@
+//! Edges: nodes near their clients, which reach a core by links (GEO-01).
+//!
+//! Goal: a client of an edge finds everything as on a core, from a login to a kick; whatever is slow stalls itself alone;
+//! and when an edge, the core or the link between them dies, its clients come again and have lost nothing. Mechanics: one
+//! core and two edges as processes, with a relay between that can be slow, silent or cut.
+
+use std::net::SocketAddr;
+
+use protocol::{
+    ErrorCode,
+    message::{GroupType, Message, OnlineState, Platform, event::What},
+};
+use serde_json::json;
+use tempfile::TempDir;
+use tests::{
+    Builder, Client, Gateway, MessageExt as _, Options, Refusal, Relay, eventually, free_port, node_certificates,
+    text_body, unique_id,
+};
+
+const NAMES: [&str; 3] = ["core", "east", "west"];
+
+/// A core, and how edges reach it.
+struct Scene {
+    core: Option<Gateway>,
+    relay: Relay,
+    certificates: TempDir,
+}
+
+impl Scene {
+    fn start() -> Scene {
+        Scene::start_with(|core| core)
+    }
+
+    fn start_with(more: impl FnOnce(Builder) -> Builder) -> Scene {
+        let certificates = node_certificates(&NAMES);
+        let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let builder = Gateway::builder().node(certificates.path(), "core").flag("link-listen", listen);
+        let core = Some(more(builder).start());
+        let relay = Relay::start();
+        relay.to(listen);
+        Scene { core, relay, certificates }
+    }
+
+    fn core(&self) -> &Gateway {
+        self.core.as_ref().expect("it runs")
+    }
+
+    /// An edge that is not started yet.
+    fn edge_builder(&self, name: &str) -> Builder {
+        self.core().built_from().another().node(self.certificates.path(), name).edge(self.relay.address())
+    }
+
+    /// An edge that is linked.
+    fn edge(&self, name: &str) -> Gateway {
+        let edge = self.edge_builder(name).start();
+        wait_linked(&edge);
+        edge
+    }
+}
+
+/// All of its shards have a link.
+fn wait_linked(edge: &Gateway) {
+    let shards = std::thread::available_parallelism().expect("processors").get();
+    edge.wait_metric("gateway_links", &[], shards as f64);
+    assert_eq!(edge.get("/readyz").expect("it answers").0, 200);
+}
+
+fn receive(client: &mut Client, count: usize) -> Vec<String> {
+    let mut messages: Vec<Message> = Vec::new();
+    while messages.len() < count {
+        match client.next_push().expect("the connection stays up") {
+            Some(message) => messages.push(message),
+            None => messages.extend(client.catch_up()),
+        }
+    }
+    messages.iter().map(|message| message.text()).collect()
+}
+
+#[test]
+fn geo_01_clients_of_edges_and_core_are_together() {
+    let scene = Scene::start();
+    let (east, west) = (scene.edge("east"), scene.edge("west"));
+    let (mut anna, mut ben, mut cleo) = (east.login("anna"), west.login("ben"), scene.core().login("cleo"));
+    let expected: Vec<String> = (0..50).map(|number| format!("hello {number}")).collect();
+    for text in &expected {
+        anna.send("ben", text);
+        anna.send("cleo", text);
+    }
+    assert_eq!(receive(&mut ben, 50), expected);
+    assert_eq!(receive(&mut cleo, 50), expected);
+    let group = cleo.create_group(GroupType::Work, &["anna", "ben"]);
+    cleo.send_to_group(&group, "all of you").expect("sent");
+    for client in [&mut anna, &mut ben] {
+        eventually(
+            "it is told",
+            || matches!(client.next_event(), What::Message(message) if message.text() == "all of you"),
+        );
+    }
+    // Presence, and the address that the client has.
+    cleo.follow(&["dan"]).expect("followed");
+    let dan = west.login("dan");
+    assert_eq!(cleo.next_presence().state(), OnlineState::Online);
+    drop(dan);
+    assert_eq!(cleo.next_presence().state(), OnlineState::Offline);
+    // A kick by the server API reaches a client of an edge.
+    let answer = scene.core().api().call("im_open_login_svc/kick", &json!({ "UserID": "anna" }));
+    assert_eq!(answer["ErrorCode"], 0, "{answer}");
+    anna.signed_out();
+}
+
+#[test]
+fn geo_01_login_02_devices_exclude_each_other_across_edges() {
+    let scene = Scene::start_with(|core| core.settings(json!({ "login_policy": "dual" })));
+    let (east, west) = (scene.edge("east"), scene.edge("west"));
+    let log_in = |at: &Gateway, device: &str| {
+        let options = Options { platform: Platform::Android, device: device.into(), ..Options::default() };
+        let mut client = at.connect_with("anna", options);
+        client.log_in_and_sync();
+        client
+    };
+    let mut first = log_in(&east, "first");
+    let mut second = log_in(&west, "second");
+    assert_eq!(first.signed_out().device, "second");
+    let mut third = log_in(scene.core(), "third");
+    assert_eq!(second.signed_out().device, "third");
+    assert_eq!(third.devices().len(), 1);
+}
+
+#[test]
+fn geo_01_big_answers_pass_small_windows_and_who_does_not_read_stalls_itself_alone() {
+    let scene = Scene::start_with(|core| core.flag("link-session-window-bytes", 16_384));
+    let east = scene.edge_builder("east").flag("link-session-window-bytes", 16_384).start();
+    wait_linked(&east);
+    let (mut anna, mut ben) = (east.login("anna"), east.login("ben"));
+    let slow = Options { receive_buffer_bytes: Some(4096), ..Options::default() };
+    let mut deaf = east.connect_with("deaf", slow);
+    deaf.log_in_and_sync();
+    let text = "x".repeat(8_000);
+    for number in 0..60 {
+        anna.send_as("deaf", &unique_id(), text_body(&text)).expect("sent");
+        anna.send("ben", &format!("{number}"));
+    }
+    assert_eq!(receive(&mut ben, 60), (0..60).map(|number| number.to_string()).collect::<Vec<_>>());
+    assert_eq!(anna.conversation("deaf").len(), 60, "480 kB by pages");
+    // It reads at last, and has missed nothing.
+    assert_eq!(receive(&mut deaf, 60).len(), 60);
+}
+
+#[test]
+fn geo_01_a_killed_edge_takes_its_sessions_with_it_and_its_clients_come_back_over_another() {
+    let scene = Scene::start();
+    let (east, west) = (scene.edge("east"), scene.edge("west"));
+    let mut ben = scene.core().login("ben");
+    let mut anna = east.login("anna");
+    anna.send("ben", "before");
+    assert_eq!(receive(&mut ben, 1), ["before"]);
+    assert_eq!(ben.presence_of("anna").state(), OnlineState::Online);
+    east.kill();
+    eventually("she is gone with her edge", || ben.presence_of("anna").state() == OnlineState::Offline);
+    ben.send("anna", "meanwhile");
+    let mut anna = west.connect("anna");
+    let missed = anna.log_in_and_sync();
+    assert_eq!(missed.last().expect("a message").text(), "meanwhile");
+    anna.send("ben", "after");
+    assert_eq!(receive(&mut ben, 1), ["after"]);
+}
+
+#[test]
+fn geo_01_when_the_core_dies_clients_of_edges_are_told_and_come_back_to_the_next_one() {
+    let mut scene = Scene::start();
+    let east = scene.edge("east");
+    let (mut anna, mut ben) = (east.login("anna"), east.login("ben"));
+    let mut acknowledged = Vec::new();
+    for number in 0..20 {
+        anna.send("ben", &format!("{number}"));
+        acknowledged.push(number.to_string());
+    }
+    let builder = scene.core.take().expect("it runs").kill();
+    let (code, retry_after_ms) = anna.closed().expect("a last word");
+    assert_eq!(code, ErrorCode::SERVER_DRAINING);
+    assert!(retry_after_ms > 0, "spread out");
+    assert!(ben.closed().is_some());
+    eventually("it says that it serves nobody", || east.get("/readyz").expect("it answers").0 == 503);
+    // Who comes meanwhile is told the same.
+    let mut early = east.connect("early");
+    assert!(matches!(early.try_login(), Err(Refusal::Closed(Some((ErrorCode::SERVER_DRAINING, 1..))))));
+    scene.core = Some(builder.start());
+    wait_linked(&east);
+    let mut ben = east.login("ben");
+    let texts: Vec<String> = ben.conversation("anna").iter().map(|message| message.text()).collect();
+    assert_eq!(texts, acknowledged);
+    let mut anna = east.login("anna");
+    anna.send("ben", "again");
+    assert_eq!(receive(&mut ben, 1), ["again"]);
+}
+
+#[test]
+fn geo_01_a_cut_or_silent_link_ends_its_sessions_and_comes_back() {
+    let scene = Scene::start();
+    let east = scene.edge("east");
+    let mut ben = scene.core().login("ben");
+    for how in [Relay::cut, Relay::silence] {
+        let mut anna = east.login("anna");
+        assert_eq!(ben.presence_of("anna").state(), OnlineState::Online);
+        how(&scene.relay);
+        assert_eq!(anna.closed().map(|(code, _)| code), Some(ErrorCode::SERVER_DRAINING));
+        eventually("the core has seen it", || ben.presence_of("anna").state() == OnlineState::Offline);
+        scene.relay.mend();
+        wait_linked(&east);
+    }
+    let mut anna = east.login("anna");
+    anna.send("ben", "still there");
+    assert_eq!(receive(&mut ben, 1), ["still there"]);
+}
+
+#[test]
+fn geo_01_an_edge_far_away_costs_one_round_trip_a_send() {
+    let scene = Scene::start();
+    let east = scene.edge("east");
+    let (mut anna, mut ben) = (east.login("anna"), scene.core().login("ben"));
+    scene.relay.delay_ms(40);
+    for number in 0..5 {
+        anna.send("ben", &number.to_string());
+    }
+    // How long it takes is for the load test; here it works, and heartbeats do.
+    anna.ping();
+    assert_eq!(receive(&mut ben, 5), ["0", "1", "2", "3", "4"]);
+}
+
+#[test]
+fn geo_01_an_edge_that_drains_sends_its_clients_elsewhere() {
+    let scene = Scene::start();
+    let (east, west) = (scene.edge("east"), scene.edge("west"));
+    let mut anna = east.login("anna");
+    let mut ben = west.login("ben");
+    let stopping = std::thread::spawn(move || east.stop());
+    assert_eq!(anna.closed().map(|(code, _)| code), Some(ErrorCode::SERVER_DRAINING));
+    drop(anna);
+    let (status, output, _) = stopping.join().expect("stopped");
+    assert_eq!(status.code(), Some(0), "{output}");
+    let mut anna = west.login("anna");
+    anna.send("ben", "over here");
+    assert_eq!(receive(&mut ben, 1), ["over here"]);
+}
+
+#[test]
+fn geo_01_a_core_that_drains_sends_the_clients_of_edges_away_once_they_are_answered() {
+    let mut scene = Scene::start();
+    let east = scene.edge("east");
+    let mut anna = east.login("anna");
+    let core = scene.core.take().expect("it runs");
+    let stopping = std::thread::spawn(move || core.stop());
+    assert_eq!(anna.closed().map(|(code, _)| code), Some(ErrorCode::SERVER_DRAINING));
+    let (status, output, _) = stopping.join().expect("stopped");
+    assert_eq!(status.code(), Some(0), "{output}");
+}
+
+#[test]
+fn geo_01_an_edge_without_the_deployment_s_certificate_is_not_taken() {
+    let scene = Scene::start();
+    let foreign = node_certificates(&["east"]);
+    let edge = scene.edge_builder("east").node(foreign.path(), "east").start();
+    edge.wait_metric("gateway_link_connects_failed_total", &[], 3.0);
+    assert_eq!(edge.get("/readyz").expect("it answers").0, 503);
+    let mut anna = edge.connect("anna");
+    assert!(anna.try_login().is_err());
+    assert_eq!(scene.core().metrics().sum("gateway_edge_links", &[]), 0.0);
+}
+
+#[test]
+fn geo_01_many_clients_share_the_links_of_an_edge() {
+    let scene = Scene::start();
+    let east = scene.edge("east");
+    let mut clients: Vec<Client> = (0..100).map(|number| east.login(&format!("user {number}"))).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let to = format!("user {}", (number + 37) % 100);
+        client.send(&to, &number.to_string());
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_eq!(receive(client, 1), [((number + 63) % 100).to_string()]);
+    }
+    drop(clients);
+    eventually("all are gone", || scene.core().metrics().sum("gateway_sessions", &[]) == 0.0);
+}
