@@ -75,19 +75,23 @@ pub(crate) struct Client {
     alarm: Rc<Alarm>,
     clock: Clock,
     in_flight_max: u32,
+    target: usize,
 }
 
 impl Client {
     /// Connects and shakes hands. The hello is on its way when this returns.
     pub(crate) async fn connect(worker: &Worker, tls: Arc<rustls::ClientConfig>) -> Result<Client> {
         let plan = &worker.plan;
-        let stream = TcpStream::connect_timeout(plan.address, Duration::from_micros(PATIENCE_US))
+        let target_index = worker.next_target();
+        let target = plan.targets.get(target_index).context("there is no target")?;
+        let stream = TcpStream::connect_timeout(target.address, Duration::from_micros(PATIENCE_US))
             .await
-            .map_err(|error| anyhow!("cannot connect to {}: {error}", plan.address))?;
+            .map_err(|error| anyhow!("cannot connect to {}: {error}", target.address))?;
         stream.set_nodelay(true).map_err(|error| anyhow!("cannot set up the socket: {error}"))?;
         let mut client = Client {
             stream,
-            tls: Tls::new(tls, plan.server_name.clone())?,
+            tls: Tls::new(tls, target.server_name.clone())?,
+            target: target_index,
             machine: ClientConnection::new(hello(), plan.clock.now_us() / 1_000),
             alarm: worker.alarms.alarm(),
             clock: plan.clock,
@@ -100,6 +104,11 @@ impl Client {
             }
         }
         Ok(client)
+    }
+
+    /// Where it is connected, by number.
+    pub(crate) fn target(&self) -> usize {
+        self.target
     }
 
     /// Connects and logs in.

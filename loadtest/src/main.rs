@@ -86,14 +86,10 @@ fn run(options: Options) -> Result<bool> {
 
 fn plan(options: Options) -> Result<Plan> {
     let random = getrandom::u64().context("no randomness")?;
-    let (host, address) = options.target()?;
-    let server_name = rustls_pki_types::ServerName::try_from(host.to_owned())
-        .with_context(|| format!("--target {}: not a host name", options.target))?;
     Ok(Plan {
         app: options.app()?,
-        tls: Arc::new(tls::config(&options.ca_file()?)?),
-        address,
-        server_name,
+        tls: Arc::new(tls::config(&options.ca_files()?)?),
+        targets: options.targets()?,
         run: random as u32,
         seed: options.seed.unwrap_or(random >> 32),
         clock: Clock::start(),

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rustls_pki_types::ServerName;
 use serde::Deserialize;
 
 /// Messages a second that `sync`, `reconnect`, `push` and `group` send if nothing else is asked for.
@@ -48,9 +49,17 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "PER_SECOND", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rate: Option<u64>,
 
-    /// The gateway's client port. The certificate must be valid for the host as written here.
-    #[arg(long, global = true, value_name = "HOST:PORT", default_value = "127.0.0.1:8443")]
-    pub(crate) target: String,
+    /// Gateways' client ports, of one deployment, separated by commas; connections take turns, and one that is lost comes
+    /// back at the next. So the two of a pair are on different gateways. REGION=HOST:PORT gives the latencies of each
+    /// region apart. Certificates must be valid for the hosts as written here.
+    #[arg(
+        long,
+        global = true,
+        value_name = "[REGION=]HOST:PORT",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:8443"
+    )]
+    pub(crate) target: Vec<String>,
 
     /// The gateway's admin endpoint, for its own figures; they are left out if it is not reachable.
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:8080")]
@@ -66,9 +75,10 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) app_file: Option<PathBuf>,
 
-    /// Certificates to trust, as PEM. [default: data/dev/cert.pem here or in a parent folder]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
+    /// Certificates to trust, as PEM; several files separated by commas.
+    /// [default: data/dev/cert.pem here or in a parent folder]
+    #[arg(long, global = true, value_name = "FILE", value_delimiter = ',')]
+    pub(crate) ca: Vec<PathBuf>,
 
     /// Threads to put the load on with; connections are spread over them.
     #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -337,25 +347,44 @@ impl Options {
             .with_context(|| format!("{} should be {{\"sdkappid\": 1, \"secret\": \"…\"}}", path.display()))
     }
 
-    /// The file of trusted certificates, from `--ca` or the development folder.
-    pub(crate) fn ca_file(&self) -> Result<PathBuf> {
-        development_file(self.ca.as_deref(), "cert.pem", "--ca")
+    /// The files of trusted certificates, from `--ca` or the development folder.
+    pub(crate) fn ca_files(&self) -> Result<Vec<PathBuf>> {
+        match &self.ca[..] {
+            [] => Ok(vec![development_file(None, "cert.pem", "--ca")?]),
+            named => named.iter().map(|file| development_file(Some(file), "cert.pem", "--ca")).collect(),
+        }
     }
 
     /// Who the server API is called by.
     pub(crate) const ADMINISTRATOR: &str = "administrator";
 
-    /// The target's host name and one of its addresses.
-    pub(crate) fn target(&self) -> Result<(&str, SocketAddr)> {
-        let (host, _) =
-            self.target.rsplit_once(':').with_context(|| format!("--target {}: give host:port", self.target))?;
-        let address = self
-            .target
+    /// Where to connect.
+    pub(crate) fn targets(&self) -> Result<Vec<Target>> {
+        self.target.iter().map(|text| Target::of(text).with_context(|| format!("--target {text}"))).collect()
+    }
+}
+
+/// Where a gateway takes clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Empty: none was named.
+    pub(crate) region: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) server_name: ServerName<'static>,
+}
+
+impl Target {
+    fn of(text: &str) -> Result<Target> {
+        let (region, place) = text.split_once('=').unwrap_or(("", text));
+        let (host, _) = place.rsplit_once(':').context("give host:port")?;
+        let address = place
             .to_socket_addrs()
             .ok()
             .and_then(|mut addresses| addresses.next())
-            .with_context(|| format!("--target {}: no such host, or not host:port", self.target))?;
-        Ok((host.trim_start_matches('[').trim_end_matches(']'), address))
+            .context("no such host, or not host:port")?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let server_name = ServerName::try_from(host.to_owned()).context("not a host name")?;
+        Ok(Target { region: region.to_owned(), address, server_name })
     }
 }
 
@@ -430,13 +459,18 @@ mod tests {
 
     #[test]
     fn targets() {
-        let target = |text: &str| {
+        let targets = |text: &str| {
             let options = Options::parse_from(["loadtest", "ping", "--target", text]);
-            options.target().map(|(host, address)| (host.to_owned(), address.port())).ok()
+            let targets = options.targets().ok()?;
+            Some(targets.into_iter().map(|it| (it.region, it.address.port())).collect::<Vec<_>>())
         };
-        assert_eq!(target("127.0.0.1:8443"), Some(("127.0.0.1".into(), 8443)));
-        assert_eq!(target("[::1]:8443"), Some(("::1".into(), 8443)));
-        assert_eq!(target("localhost:1"), Some(("localhost".into(), 1)));
-        assert_eq!(target("localhost"), None);
+        let one = |port| Some(vec![(String::new(), port)]);
+        assert_eq!(targets("127.0.0.1:8443"), one(8443));
+        assert_eq!(targets("[::1]:8443"), one(8443));
+        assert_eq!(targets("localhost:1"), one(1));
+        let two = vec![("eu".to_owned(), 1), ("us".to_owned(), 2)];
+        assert_eq!(targets("eu=localhost:1,us=127.0.0.1:2"), Some(two));
+        assert_eq!(targets("localhost"), None);
+        assert_eq!(targets("127.0.0.1:8443,localhost"), None);
     }
 }

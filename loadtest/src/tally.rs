@@ -50,6 +50,8 @@ pub(crate) struct Tally {
     /// Acks of what was sent in the second after that call.
     pub(crate) beside_push_us: Histogram<u64>,
     pub(crate) ack_us: Histogram<u64>,
+    /// The same by target, where there are several.
+    pub(crate) ack_us_at: Vec<Histogram<u64>>,
     pub(crate) delivery_us: Histogram<u64>,
     /// What many were given.
     pub(crate) spread: Spread,
@@ -84,6 +86,7 @@ impl Default for Tally {
             told_us: histogram(),
             beside_push_us: histogram(),
             ack_us: histogram(),
+            ack_us_at: Vec::new(),
             delivery_us: histogram(),
             spread: Spread::default(),
             shed: 0,
@@ -98,6 +101,16 @@ impl Tally {
         self.acked += 1;
         self.acked_in_time += u64::from(now_us <= end_us);
         self.ack_us.saturating_record(now_us.saturating_sub(sent_us));
+    }
+
+    /// That answer came from the target with this number.
+    pub(crate) fn ack_at(&mut self, target: usize, sent_us: Micros, now_us: Micros) {
+        while self.ack_us_at.len() <= target {
+            self.ack_us_at.push(histogram());
+        }
+        if let Some(ack_us) = self.ack_us_at.get_mut(target) {
+            ack_us.saturating_record(now_us.saturating_sub(sent_us));
+        }
     }
 
     /// A message reached its recipient at `now_us`.
@@ -145,6 +158,12 @@ impl Tally {
         self.told_us.add(other.told_us).expect("same bounds");
         self.beside_push_us.add(other.beside_push_us).expect("same bounds");
         self.ack_us.add(other.ack_us).expect("same bounds");
+        for (target, ack_us) in other.ack_us_at.into_iter().enumerate() {
+            while self.ack_us_at.len() <= target {
+                self.ack_us_at.push(histogram());
+            }
+            self.ack_us_at[target].add(ack_us).expect("same bounds");
+        }
         self.delivery_us.add(other.delivery_us).expect("same bounds");
         self.spread.add(other.spread);
         self.shed += other.shed;

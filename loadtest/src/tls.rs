@@ -3,7 +3,7 @@
 //! rustls' unbuffered interface lets all connections of a thread share one read buffer; a connection
 //! keeps only the bytes of a record that has not wholly come.
 
-use std::{path::Path, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use rustls::{
@@ -18,15 +18,18 @@ const RECORD_OVERHEAD: usize = 64;
 /// Most plaintext in one record, in bytes.
 const RECORD_PLAIN_MAX: usize = 16 * 1024;
 
-/// A configuration that trusts the certificates in `ca` and makes a full handshake each time.
-pub(crate) fn config(ca: &Path) -> Result<ClientConfig> {
+/// A configuration that trusts the certificates in these files and makes a full handshake each time.
+pub(crate) fn config(files: &[PathBuf]) -> Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    let readable = || format!("{} should hold certificates as PEM", ca.display());
-    for certificate in CertificateDer::pem_file_iter(ca).with_context(readable)? {
-        roots.add(certificate.with_context(readable)?).with_context(readable)?;
-    }
-    if roots.is_empty() {
-        bail!(readable());
+    for file in files {
+        let readable = || format!("{} should hold certificates as PEM", file.display());
+        let before = roots.len();
+        for certificate in CertificateDer::pem_file_iter(file).with_context(readable)? {
+            roots.add(certificate.with_context(readable)?).with_context(readable)?;
+        }
+        if roots.len() == before {
+            bail!(readable());
+        }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)

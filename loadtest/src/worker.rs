@@ -4,8 +4,7 @@
 //! ready, and at the time that the measurement starts, which the main thread then sets.
 
 use std::{
-    cell::RefCell,
-    net::SocketAddr,
+    cell::{Cell, RefCell},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -18,13 +17,12 @@ use backend::domain::usersig;
 use futures::{StreamExt, TryStreamExt};
 use glommio::timer::sleep;
 use protocol::message::{Message, Platform};
-use rustls_pki_types::ServerName;
 
 use crate::{
     alarm::Alarms,
     client::User,
     clock::{Clock, Micros, SECOND_US},
-    options::{App, Options},
+    options::{App, Options, Target},
     payload::Composer,
     tally::Tally,
 };
@@ -38,8 +36,8 @@ const USERSIG_EXPIRE_S: u64 = 7 * 86_400;
 pub(crate) struct Plan {
     pub(crate) options: Options,
     pub(crate) app: App,
-    pub(crate) address: SocketAddr,
-    pub(crate) server_name: ServerName<'static>,
+    /// One at least.
+    pub(crate) targets: Vec<Target>,
     pub(crate) tls: Arc<rustls::ClientConfig>,
     /// Sets this run's users apart from those of every other run.
     pub(crate) run: u32,
@@ -130,11 +128,20 @@ pub(crate) struct Worker {
     pub(crate) index: u32,
     pub(crate) alarms: Alarms,
     pub(crate) tally: RefCell<Tally>,
+    /// Connections made so far: targets take turns.
+    connects: Cell<usize>,
 }
 
 impl Worker {
     pub(crate) fn new(plan: Arc<Plan>, index: u32) -> Self {
-        Worker { plan, index, alarms: Alarms::default(), tally: RefCell::default() }
+        Worker { plan, index, alarms: Alarms::default(), tally: RefCell::default(), connects: Cell::default() }
+    }
+
+    /// Where to connect next, by its number.
+    pub(crate) fn next_target(&self) -> usize {
+        let turn = self.connects.get();
+        self.connects.set(turn + 1);
+        turn % self.plan.targets.len()
     }
 
     /// The numbers below `count` that are this thread's.

@@ -19,11 +19,17 @@ pub(super) fn run(plan: &Arc<Plan>, reconnect: bool) -> Result<Report> {
     let outcome = on_all_threads(plan, move |worker| work(worker, reconnect))?;
     let (unknown, unsent) = (outcome.tally.unknown, outcome.tally.unsent);
     let (reconnects, unverified) = (outcome.tally.reconnects, outcome.tally.unverified);
-    Ok(Report::new(&plan.options, outcome)
+    let by_target = outcome.tally.ack_us_at.clone();
+    let mut report = Report::new(&plan.options, outcome)
         .with("unknown", unknown)
         .with("unsent", unsent)
         .with("reconnects", reconnects)
-        .with("unverified", unverified))
+        .with("unverified", unverified);
+    for (target, ack_us) in plan.targets.iter().zip(&by_target) {
+        let name = if target.region.is_empty() { target.address.to_string() } else { target.region.clone() };
+        report = report.with_latencies(&format!("ack_ms_{name}"), ack_us);
+    }
+    Ok(report)
 }
 
 /// Pairs talk for the measured time, and everything is read back.

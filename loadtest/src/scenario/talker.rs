@@ -252,6 +252,9 @@ impl Talker {
         let sent_us = self.conversation.borrow_mut().acked(self.side, ordinal, reply.seq, &mut tally.findings);
         let sent_us = sent_us.unwrap_or(now_us);
         tally.ack(sent_us, now_us, span.end_us);
+        if self.worker.plan.targets.len() > 1 {
+            tally.ack_at(self.client.target(), sent_us, now_us);
+        }
         let pushed_us = self.worker.plan.board.pushed_us.load(Relaxed);
         if pushed_us > 0 && (pushed_us..pushed_us + SECOND_US).contains(&sent_us) {
             tally.beside_push_us.saturating_record(now_us - sent_us);

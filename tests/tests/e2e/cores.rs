@@ -5,11 +5,15 @@
 //! restarted one by one. Mechanics: three gateways of the feature `fdb`, linked through relays that can be cut. Skipped,
 //! with a word, where there is no FoundationDB.
 
+use std::process::Command;
+
 use protocol::message::{GroupType, Message, OnlineState, Platform, group_push, group_tips::Kind};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 use tempfile::TempDir;
-use tests::{Builder, Client, Gateway, MessageExt as _, Options, Relay, Seed, eventually, node_certificates};
+use tests::{
+    Builder, Client, Gateway, MessageExt as _, Options, Process, Relay, Seed, eventually, node_certificates, program,
+};
 
 use crate::foundationdb::{gateway_program, server::Server};
 
@@ -304,4 +308,68 @@ fn geo_01_all_cores_are_restarted_one_by_one_and_nothing_is_lost() {
     let all = cores.node(0).login("ben").conversation("anna");
     assert_eq!(texts(&all), (0..sent).map(|number| format!("message {number}")).collect::<Vec<_>>());
     assert!(all.iter().map(|message| message.seq).eq(1..=sent));
+}
+
+/// Pairs of users on different cores, who come back at another one when theirs is gone.
+fn start_load(cores: &Cores, seconds: u32) -> Process {
+    let joined = |each: fn(&Gateway) -> String| cores.running().into_iter().map(each).collect::<Vec<_>>().join(",");
+    let mut command = Command::new(program("loadtest"));
+    command.args(["c2c", "--reconnect", "--connections", "12", "--rate", "300", "--report", "json"]);
+    command.args(["--seconds", &seconds.to_string()]);
+    command.arg("--target").arg(joined(|node| node.address().to_string()));
+    command.arg("--ca").arg(joined(|node| node.data().join("dev/cert.pem").display().to_string()));
+    command.arg("--app-file").arg(cores.node(0).data().join("dev/app.json"));
+    Process::start(command)
+}
+
+/// Waits until so many more messages have been acknowledged by a core.
+fn wait_for_more(node: &Gateway, more: f64) {
+    let before = node.metrics().sum("gateway_messages_total", &[]);
+    node.wait_metric("gateway_messages_total", &[], before + more);
+}
+
+fn check_promises(mut load: Process) {
+    let line = load.line().unwrap_or_default();
+    assert_eq!(load.wait().code(), Some(0), "{}", load.output());
+    let report: serde_json::Value = serde_json::from_str(&line).expect("a report");
+    for broken in ["lost", "duplicated", "reordered"] {
+        assert_eq!(report[broken], 0, "{broken}: {report}");
+    }
+    assert!(report["acked"].as_u64() > Some(100), "{report}");
+}
+
+#[test]
+fn geo_01_load_on_three_cores_is_carried_while_one_is_killed_links_are_cut_and_the_store_stands_still() {
+    let Some(mut cores) = Cores::start(5_000) else { return };
+    let load = start_load(&cores, 25);
+    wait_for_more(cores.node(2), 50.0);
+    let builder = cores.take(2).kill();
+    wait_for_more(cores.node(0), 100.0);
+    let back = cores.start_node(2, builder, 5_000);
+    cores.nodes[2] = Some(back);
+    cores.wait_linked();
+    cores.relays.iter().for_each(Relay::cut);
+    wait_for_more(cores.node(1), 100.0);
+    cores.relays.iter().for_each(Relay::mend);
+    cores.wait_linked();
+    cores.cluster.freeze();
+    cores.cluster.thaw();
+    wait_for_more(cores.node(1), 50.0);
+    check_promises(load);
+}
+
+#[test]
+fn geo_01_load_is_carried_while_all_cores_are_restarted_one_by_one() {
+    let Some(mut cores) = Cores::start(5_000) else { return };
+    let load = start_load(&cores, 20);
+    for index in 0..3 {
+        wait_for_more(cores.node(index), 20.0);
+        let address = cores.node(index).address();
+        let (status, output, builder) = cores.take(index).stop();
+        assert_eq!(status.code(), Some(0), "{output}");
+        let back = cores.start_node(index, builder.flag("client-listen", address), 5_000);
+        cores.nodes[index] = Some(back);
+        cores.wait_linked();
+    }
+    check_promises(load);
 }
