@@ -203,6 +203,11 @@ impl Builder {
         self
     }
 
+    /// Where its data will be.
+    pub fn data_folder(&self) -> &Path {
+        &self.data
+    }
+
     /// A folder for the test's own files, gone when the gateway is.
     pub fn folder(&self) -> &Path {
         self.folder.path()

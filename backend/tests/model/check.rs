@@ -26,6 +26,9 @@ use super::{Kept, Local, without_counts};
 
 const HOUR_MS: u64 = 3_600_000;
 
+/// Reads of a list until none of its pages has changed between two of them.
+const READS_MAX: usize = 20;
+
 /// Reads everything of the server.
 pub struct Server<'a> {
     pub store: &'a Store,
@@ -109,20 +112,30 @@ impl Server<'_> {
         }
     }
 
-    /// Friends, requests, lists and the user's own profile.
-    fn read_people(&self, user: &UserId, local: &mut Local) {
-        let mut place = Place::default();
-        loop {
-            let page = friends::page(self.store, self.app, user, place, None, Chosen::basic(), self.limit());
-            let page = block_on(page).unwrap();
-            assert!(!page.start_over);
-            local.friends.extend(page.friends.into_iter().map(|friend| friend.user));
-            place = page.next;
-            if !page.more {
-                assert_eq!(local.friends.len(), page.count as usize, "friends of {user}");
-                break;
+    /// All friends, page by page. A list that changes between two pages is read once more.
+    fn read_friends(&self, user: &UserId) -> BTreeSet<String> {
+        for _ in 0..READS_MAX {
+            let (mut friends, mut place) = (BTreeSet::new(), Place::default());
+            let count = loop {
+                let page = friends::page(self.store, self.app, user, place, None, Chosen::basic(), self.limit());
+                let page = block_on(page).unwrap();
+                assert!(!page.start_over);
+                friends.extend(page.friends.into_iter().map(|friend| friend.user));
+                place = page.next;
+                if !page.more {
+                    break page.count as usize;
+                }
+            };
+            if friends.len() == count {
+                return friends;
             }
         }
+        panic!("as many friends of {user} as are counted were never there");
+    }
+
+    /// Friends, requests, lists and the user's own profile.
+    fn read_people(&self, user: &UserId, local: &mut Local) {
+        local.friends.extend(self.read_friends(user));
         for direction in [Direction::Incoming, Direction::Outgoing] {
             let mut after = None;
             loop {

@@ -14,10 +14,11 @@ use protocol::{
         Done, GroupType, Locate, LocateReply, Message, OnlineState, Platform, ReportRoundTrips, RoundTrip, event::What,
     },
 };
+use rustls::HandshakeKind;
 use serde_json::json;
 use tempfile::TempDir;
 use tests::{
-    Builder, Client, Gateway, MessageExt as _, Options, Refusal, Relay, eventually, free_port, node_certificates,
+    Builder, Client, Gateway, MessageExt as _, Options, Refusal, Relay, Wire, eventually, free_port, node_certificates,
     text_body, unique_id,
 };
 
@@ -306,6 +307,27 @@ fn geo_01_a_core_that_drains_sends_the_clients_of_edges_away_once_they_are_answe
     assert_eq!(anna.closed().map(|(code, _)| code), Some(ErrorCode::SERVER_DRAINING));
     let (status, output, _) = stopping.join().expect("stopped");
     assert_eq!(status.code(), Some(0), "{output}");
+}
+
+#[test]
+fn geo_01_a_tls_session_of_the_core_is_resumed_at_an_edge() {
+    let scene = Scene::start();
+    let builder = scene.edge_builder("east");
+    // One certificate for clients, as in a deployment.
+    for file in ["cert.pem", "key.pem"] {
+        std::fs::copy(scene.core().data().join("dev").join(file), builder.data_folder().join("dev").join(file))
+            .expect("copied");
+    }
+    let east = builder.start();
+    wait_linked(&east);
+    let config = scene.core().tls();
+    let mut kinds = Vec::new();
+    for node in [scene.core(), &east] {
+        let mut wire = Wire::open(node.address(), config.clone()).expect("a handshake");
+        wire.hello(); // the ticket comes with the first data, or before
+        kinds.push(wire.tls().handshake_kind());
+    }
+    assert_eq!(kinds, [Some(HandshakeKind::Full), Some(HandshakeKind::Resumed)]);
 }
 
 #[test]
