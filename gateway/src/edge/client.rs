@@ -16,6 +16,7 @@ use glommio::net::TcpStream;
 use protocol::{
     ErrorCode,
     connection::{Millis, ServerConnection},
+    frame::Boundary,
     link_message::SessionOpen,
 };
 
@@ -51,6 +52,8 @@ struct Inner {
     pipe: Option<Pipe>,
     /// What the client has said and the link has not taken.
     up: BytesMut,
+    /// Where in the core's frames the client is.
+    down: Boundary,
     /// Ciphertext that the socket has not taken.
     unsent: Vec<u8>,
     /// The client says no more.
@@ -79,6 +82,7 @@ impl Client {
             handshake: Progress::Handshaking,
             pipe: None,
             up: BytesMut::new(),
+            down: Boundary::default(),
             unsent: Vec::new(),
             ended: false,
             phase: Phase::Open,
@@ -122,7 +126,8 @@ impl Client {
         if inner.phase != Phase::Open {
             return;
         }
-        if inner.handshake != Progress::Handshaking {
+        // Within a frame of the core it would be taken for the rest of that.
+        if inner.handshake != Progress::Handshaking && inner.down.is_between_frames() {
             let mut last_word = ServerConnection::new(self.shard.edge.limits.clone(), self.shard.now());
             let spread = backend::env::Rng::next_u64(&self.shard.edge.rng) % (AWAY_MS.1 - AWAY_MS.0);
             last_word.go_away(ErrorCode::SERVER_DRAINING, (AWAY_MS.0 + spread) as u32);
@@ -219,6 +224,7 @@ impl Client {
             }
             Poll::Ready(Ok(count)) => {
                 let data = buffer.get(..count).unwrap_or_default();
+                inner.down.pass(data);
                 inner.tls.encrypt(data, &mut inner.unsent).map_err(|_| Gone)?;
                 Ok(true)
             }
