@@ -29,7 +29,9 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{service::bind_problem, shared::Shared};
+use rustls::ServerConfig;
+
+use crate::service::bind_problem;
 
 /// The protocol that is spoken, as TLS names it.
 pub const ALPN: &[u8] = b"http/1.1";
@@ -64,6 +66,14 @@ pub trait Site: Send + Sync + 'static {
     fn answer(self: Arc<Self>, ends: Ends, request: Request<Incoming>) -> impl Future<Output = Reply> + Send;
 }
 
+/// Where sites are served.
+pub trait Host: Send + Sync + 'static {
+    /// The present certificate.
+    fn tls(&self) -> Arc<ServerConfig>;
+    /// What is under way has so long to end.
+    fn drain_ms_max(&self) -> u64;
+}
+
 /// How much a site may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -90,7 +100,7 @@ pub fn bind(key: &str, address: SocketAddr, flag: &str) -> anyhow::Result<TcpLis
 /// Starts to serve, on threads of its own.
 pub fn serve<S: Site>(
     listener: TcpListener,
-    shared: Arc<Shared>,
+    host: Arc<dyn Host>,
     site: Arc<S>,
     limits: Limits,
 ) -> anyhow::Result<Server> {
@@ -105,7 +115,7 @@ pub fn serve<S: Site>(
     std::thread::Builder::new().name(format!("{}-main", S::NAME)).spawn(move || {
         let served = runtime.block_on(async move {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            Accepting { shared, site, limits }.run(listener, stopped).await;
+            Accepting { host, site, limits }.run(listener, stopped).await;
             io::Result::Ok(())
         });
         if let Err(error) = served {
@@ -131,7 +141,7 @@ impl Server {
 }
 
 struct Accepting<S> {
-    shared: Arc<Shared>,
+    host: Arc<dyn Host>,
     site: Arc<S>,
     limits: Limits,
 }
@@ -141,7 +151,7 @@ impl<S: Site> Accepting<S> {
         let (connections, refused) = S::METRICS;
         let graceful = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(self.limits.connections_max));
-        let drain_time = Duration::from_millis(self.shared.config.drain_ms_max);
+        let drain_time = Duration::from_millis(self.host.drain_ms_max());
         let accepting = Arc::new(self);
         loop {
             let accepted = tokio::select! {
@@ -177,7 +187,7 @@ impl<S: Site> Accepting<S> {
         let _ = socket.set_nodelay(true);
         let (Ok(local), Ok(remote)) = (socket.local_addr(), socket.peer_addr()) else { return };
         let ends = Ends { local, remote };
-        let acceptor = TlsAcceptor::from(self.shared.api_tls.load_full());
+        let acceptor = TlsAcceptor::from(self.host.tls());
         let Ok(Ok(stream)) = timeout(head_time, acceptor.accept(socket)).await else {
             metrics::counter!("gateway_tls_failures_total", "kind" => S::NAME).increment(1);
             return;

@@ -28,6 +28,7 @@ mod control;
 mod development;
 mod edge;
 mod edge_link;
+mod edges;
 mod errors;
 mod figures;
 mod geo;
@@ -51,6 +52,7 @@ mod service;
 mod shard;
 mod shared;
 mod store_tool;
+mod tickets;
 mod tls;
 
 use std::{

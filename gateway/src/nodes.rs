@@ -101,13 +101,8 @@ pub fn record(
 impl Membership {
     /// Says that this node lives, and is linked with the other cores or has waited for them long enough. Nothing may be
     /// changed in the store before.
-    pub fn join(
-        id: NodeId,
-        shared: &Shared,
-        record: NodeRecord,
-        listener: Option<TcpListener>,
-    ) -> anyhow::Result<Arc<Self>> {
-        let (store, clock) = (shared.store.clone(), shared.clock.clone());
+    pub fn join(id: NodeId, shared: &Shared, listener: Option<TcpListener>) -> anyhow::Result<Arc<Self>> {
+        let (store, clock, record) = (shared.store.clone(), shared.clock.clone(), shared.record.clone());
         let peers = listener.map(|listener| start_peers(id, shared, listener)).transpose()?;
         shared.sends.fence(id);
         block_on(nodes::enlist(&store, id, record.clone())).context("saying that this node lives")?;
@@ -157,6 +152,11 @@ impl Membership {
                     return;
                 }
                 Err(error) => tracing::warn!(%error, "the lease of this node is not renewed"),
+            }
+            for (id, record) in shared.edges.records() {
+                if let Err(error) = block_on(nodes::vouch(&self.store, id, record)) {
+                    tracing::warn!(%error, "others are not told of an edge");
+                }
             }
             if let Some(all) = self.look(&mut seen) {
                 shared.geo.follow(&all);

@@ -38,6 +38,7 @@ use crate::{
     control,
     development::{self, Development},
     edge,
+    edges::Edges,
     figures::{Adding, Figures},
     geo::{self, Geo},
     group_limit::GroupLimits,
@@ -50,6 +51,7 @@ use crate::{
     router::{Origin, Router},
     shard::{self, Sockets},
     shared::Shared,
+    tickets::Tickets,
     tls,
 };
 
@@ -111,6 +113,9 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let rng = SeededRng::new(store_seed()?);
     let store_id = futures::executor::block_on(deployment::store_id(&store, &rng)).context("naming the store")?;
     let probe_key = futures::executor::block_on(deployment::probe_key(&store, random()?)).context("reading a key")?;
+    let ticket_secret = deployment::ticket_secret(&store, random()?);
+    let ticket_secret = futures::executor::block_on(ticket_secret).context("reading a key")?;
+    files.tickets.share(&ticket_secret);
     let geo = Arc::new(Geo::open(config.geo.clone(), probe_key)?);
     let figures = Figures::default();
     let router = Router::new(cores, MAILBOX_EVENTS_MAX, figures.clone());
@@ -143,7 +148,11 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         applications,
         callbacks,
         store_id,
+        probe_key,
+        ticket_secret,
         node,
+        record: nodes::record(&config, client_address, peers_address, connections_max),
+        edges: Edges::default(),
         session_base: if is_alone { 0 } else { nodes::session_base(node) },
         router,
         geo,
@@ -165,14 +174,13 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         StoreEngine::Embedded => Some(control::serve(&shared.config.store_path, shared.clone())?),
         StoreEngine::Fdb { .. } => None,
     };
-    let record = nodes::record(&shared.config, client_address, peers_address, connections_max);
-    let join = || Membership::join(node, &shared, record, peers_listener)?.start(shared.clone());
+    let join = || Membership::join(node, &shared, peers_listener)?.start(shared.clone());
     let membership = if is_alone { None } else { Some(join()?) };
     let sockets = listeners.into_iter().map(|clients| Sockets { clients, links: links.next() }).collect();
     let ended = start_cores(&shared, sockets)?;
     let mut sites = vec![api::server::serve(api_listener, shared.clone())?];
     if let Some(listener) = locate_listener {
-        sites.push(geo::http::serve(listener, shared.clone())?);
+        sites.push(geo::http::serve(listener, shared.clone(), &shared.config)?);
     }
     geo::checks::start(&shared.geo).context("starting the checks of access points")?;
     let retention = start_retention(&shared)?;
@@ -245,14 +253,18 @@ pub struct Files {
     cert: PathBuf,
     key: PathBuf,
     applications: Vec<NewApplication>,
+    /// Of TLS: those of clients are good on all nodes.
+    pub tickets: Arc<Tickets>,
 }
 
 impl Files {
     pub fn prepare(config: &Config) -> anyhow::Result<Self> {
+        // Of this process, until that of the deployment is known.
+        let tickets = Tickets::new(&random()?, Arc::new(SystemClock::default()));
         let Some((cert, key)) = &config.tls else {
             let development = Development::prepare(&config.store_path)?;
             let applications = application::read(config.app_file.as_deref().unwrap_or(&development.app))?;
-            return Ok(Files { cert: development.cert, key: development.key, applications });
+            return Ok(Files { cert: development.cert, key: development.key, applications, tickets });
         };
         let app_file = config.app_file.as_deref().context("app.file is empty")?;
         let applications = application::read(app_file)?;
@@ -262,13 +274,13 @@ impl Files {
              `gateway app-file PATH` makes one",
             app_file.display()
         );
-        let files = Files { cert: cert.clone(), key: key.clone(), applications };
+        let files = Files { cert: cert.clone(), key: key.clone(), applications, tickets };
         files.check_tls(config)?;
         Ok(files)
     }
 
     pub fn tls_config(&self, alpn: &[u8]) -> anyhow::Result<Arc<rustls::ServerConfig>> {
-        tls::server_config(&self.cert, &self.key, alpn)
+        tls::server_config(&self.cert, &self.key, alpn, self.tickets.clone())
     }
 
     /// What a production start asks of its certificate, now and at every reload.
@@ -290,7 +302,7 @@ pub fn store_seed() -> anyhow::Result<u64> {
     random().map(u64::from_le_bytes)
 }
 
-fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+pub fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut random = [0u8; N];
     getrandom::fill(&mut random).map_err(|error| anyhow!("no randomness: {error}"))?;
     Ok(random)

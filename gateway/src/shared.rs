@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicUsize},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use arc_swap::ArcSwap;
@@ -11,6 +11,7 @@ use backend::{
         AppId, Error, GroupId,
         act::{Act, Answer},
         callbacks::Caller,
+        nodes::NodeRecord,
         send_queue::SendQueue,
     },
     env::{Clock, Rng},
@@ -21,8 +22,17 @@ use protocol::{connection::ServerLimits, message::Priority};
 use rustls::ServerConfig;
 
 use crate::{
-    announcer::Arrivals, applications::Applications, callbacks::Callbacks, config::Config, figures::Figures, geo::Geo,
-    group_limit::GroupLimits, link_tls::LinkTls, router::Router,
+    announcer::Arrivals,
+    applications::Applications,
+    callbacks::Callbacks,
+    config::Config,
+    edges::Edges,
+    figures::Figures,
+    geo::{Geo, here::Locator},
+    group_limit::GroupLimits,
+    https::Host,
+    link_tls::LinkTls,
+    router::Router,
 };
 
 /// What all cores share.
@@ -42,8 +52,16 @@ pub struct Shared {
     pub callbacks: Arc<Callbacks>,
     /// Which store it is: cursors belong to it.
     pub store_id: Bytes,
+    /// What signs probe tokens on all nodes.
+    pub probe_key: [u8; 32],
+    /// What TLS tickets are sealed with on all nodes.
+    pub ticket_secret: [u8; 32],
     /// Which node this is: drawn at its start.
     pub node: u64,
+    /// What it says of itself.
+    pub record: NodeRecord,
+    /// Those that are linked to it.
+    pub edges: Edges,
     /// Sessions of this node get numbers behind it, which no other node gives out.
     pub session_base: u64,
     pub sends: SendQueue<Router>,
@@ -91,5 +109,34 @@ impl Shared {
             }
             call.answer().await
         }
+    }
+}
+
+impl Host for Shared {
+    fn tls(&self) -> Arc<ServerConfig> {
+        self.api_tls.load_full()
+    }
+
+    fn drain_ms_max(&self) -> u64 {
+        self.config.drain_ms_max
+    }
+}
+
+impl Locator for Shared {
+    fn geo(&self) -> &Geo {
+        &self.geo
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    fn rng(&self) -> &dyn Rng {
+        &*self.rng
+    }
+
+    fn own_state(&self) -> (bool, usize, usize) {
+        let connections = self.connections.load(Ordering::Relaxed);
+        (self.ready.load(Ordering::Acquire), connections, self.connections_max)
     }
 }

@@ -9,14 +9,19 @@ use std::{path::Path, sync::Arc};
 use anyhow::Context as _;
 use rustls::{
     InvalidMessage, ServerConfig,
-    server::UnbufferedServerConnection,
+    server::{ProducesTickets, UnbufferedServerConnection},
     unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 /// TLS 1.3 and 1.2 with the certificate of two PEM files, for the protocol that ALPN calls `alpn`; tickets on,
 /// no 0-RTT.
-pub fn server_config(cert: &Path, key: &Path, alpn: &[u8]) -> anyhow::Result<Arc<ServerConfig>> {
+pub fn server_config(
+    cert: &Path,
+    key: &Path,
+    alpn: &[u8],
+    tickets: Arc<dyn ProducesTickets>,
+) -> anyhow::Result<Arc<ServerConfig>> {
     let chain = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .with_context(|| format!("certificate {}: not readable as PEM", cert.display()))?;
@@ -30,7 +35,7 @@ pub fn server_config(cert: &Path, key: &Path, alpn: &[u8]) -> anyhow::Result<Arc
         .with_single_cert(chain, key_der)
         .with_context(|| format!("certificate {} and key {} do not fit together", cert.display(), key.display()))?;
     config.alpn_protocols = vec![alpn.to_vec()];
-    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+    config.ticketer = tickets;
     // Resumption by tickets only: a session cache would hold memory for clients that are gone.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = 1;

@@ -77,6 +77,15 @@ impl Client {
         self.events.iter().filter(|event| matches!(event, ClientEvent::Presence(_))).count()
     }
 
+    /// Waits for the go-away of a server that ends; where the client is told to connect instead, by id.
+    pub fn sent_elsewhere(&mut self) -> Vec<String> {
+        let points = self.wait("being sent elsewhere", |event| match event {
+            ClientEvent::Closing { access_points, .. } => Some(access_points.clone()),
+            _ => None,
+        });
+        points.expect("a go-away").into_iter().map(|point| point.id).collect()
+    }
+
     /// Waits until this device has been signed out: by which one.
     pub fn signed_out(&mut self) -> Device {
         let go_away = self.closed();

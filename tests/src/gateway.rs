@@ -190,7 +190,7 @@ impl Builder {
 
     /// An edge of the core whose links are taken there.
     pub fn edge(self, core: SocketAddr) -> Self {
-        self.flag("node-role", "edge").flag("link-cores", core).without_flag("geo-listen")
+        self.flag("node-role", "edge").flag("link-cores", core)
     }
 
     fn is_edge(&self) -> bool {

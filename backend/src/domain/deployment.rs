@@ -8,8 +8,8 @@ use crate::{
     store::{Lane, Store, Tx},
 };
 
-/// Bytes of the key that signs probe tokens.
-pub const PROBE_KEY_BYTES: usize = 32;
+/// Bytes of what nodes share to sign and seal with.
+pub const SECRET_BYTES: usize = 32;
 
 /// Which store this is: 8 bytes drawn when it was new. A cursor is worth something only together with it.
 pub async fn store_id(store: &Store, rng: &dyn Rng) -> Result<Bytes, Error> {
@@ -17,10 +17,16 @@ pub async fn store_id(store: &Store, rng: &dyn Rng) -> Result<Bytes, Error> {
 }
 
 /// What signs probe tokens, on all nodes: `fresh` if there was none yet. It must be drawn as secrets are.
-pub async fn probe_key(store: &Store, fresh: [u8; PROBE_KEY_BYTES]) -> Result<[u8; PROBE_KEY_BYTES], Error> {
+pub async fn probe_key(store: &Store, fresh: [u8; SECRET_BYTES]) -> Result<[u8; SECRET_BYTES], Error> {
     let key = drawn_once(store, "probe_key", keys::probe_key(), &fresh).await?;
     // One of another length was written by nobody here; then this node has its own.
     Ok(key[..].try_into().unwrap_or(fresh))
+}
+
+/// What seals TLS tickets, on all nodes: `fresh` if there was none yet. It must be drawn as secrets are.
+pub async fn ticket_secret(store: &Store, fresh: [u8; SECRET_BYTES]) -> Result<[u8; SECRET_BYTES], Error> {
+    let secret = drawn_once(store, "ticket_secret", keys::ticket_secret(), &fresh).await?;
+    Ok(secret[..].try_into().unwrap_or(fresh))
 }
 
 /// What stands under a key, drawn when the store was new.

@@ -74,6 +74,7 @@
 //! | `(app, 53)` | how much of it is still to be told, i64 little-endian |
 //! | `(0, 39)` | which store this is: 8 random bytes |
 //! | `(0, 87)` | what signs probe tokens: 32 random bytes |
+//! | `(0, 90)` | what seals TLS tickets: 32 random bytes |
 //! | `(0, 88, node)` | `NodeRecord`: a node that lives, as it says |
 //! | `(0, 89, node)` | empty: the node has not been taken for dead |
 //! | `(0, 28)` | how often applications have changed, u64 little-endian |
@@ -178,6 +179,7 @@ const GROUP_TOTAL: u32 = 84;
 const GROUP_MENTION: u32 = 85;
 const GROUP_TRACE: u32 = 86;
 const PROBE_KEY: u32 = 87;
+const TICKET_SECRET: u32 = 90;
 const NODE: u32 = 88;
 const NODE_ALIVE: u32 = 89;
 const CALLBACKS_LEFT: u32 = 53;
@@ -251,6 +253,7 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (GROUP_TRACE, "traces of users in groups"),
     (CALLBACKS_LEFT, "count of callbacks"),
     (PROBE_KEY, "key of probe tokens"),
+    (TICKET_SECRET, "secret of TLS tickets"),
     (NODE, "nodes"),
     (NODE_ALIVE, "nodes that are not dead"),
 ];

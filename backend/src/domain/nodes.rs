@@ -98,6 +98,16 @@ pub async fn renew(store: &Store, id: NodeId, load: Load) -> Result<(), Error> {
     store.run(Lane::Write, "renew", put).await.map(|_| ())
 }
 
+/// An edge lives, as a core says to which it is linked. It changes nothing, so it has no fence.
+pub async fn vouch(store: &Store, id: NodeId, record: NodeRecord) -> Result<(), Error> {
+    let put = async move |tx: &Tx| -> Result<(), Error> {
+        let renewals = node(tx, id).await?.map_or(0, |known| known.renewals + 1);
+        tx.set(keys::node(id), NodeRecord { renewals, ..record.clone() }.encode_to_vec());
+        Ok(())
+    };
+    store.run(Lane::Write, "vouch", put).await.map(|_| ())
+}
+
 /// The node has ended, and changes nothing any more.
 pub async fn leave(store: &Store, id: NodeId) -> Result<(), Error> {
     let clear = async move |tx: &Tx| -> Result<(), Error> {

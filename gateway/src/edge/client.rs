@@ -24,6 +24,7 @@ use super::shard::Shard;
 use crate::{
     edge_link::pipe::Pipe,
     metrics::tls_failure_kind,
+    shard::elsewhere,
     tls::{Progress, TlsSession},
 };
 
@@ -130,7 +131,8 @@ impl Client {
         if inner.handshake != Progress::Handshaking && inner.down.is_between_frames() {
             let mut last_word = ServerConnection::new(self.shard.edge.limits.clone(), self.shard.now());
             let spread = backend::env::Rng::next_u64(&self.shard.edge.rng) % (AWAY_MS.1 - AWAY_MS.0);
-            last_word.go_away(ErrorCode::SERVER_DRAINING, (AWAY_MS.0 + spread) as u32);
+            let elsewhere = self.ip.map_or_else(Vec::new, |ip| elsewhere(&*self.shard.edge, ip));
+            last_word.go_elsewhere((AWAY_MS.0 + spread) as u32, elsewhere);
             let output = last_word.output().split();
             if inner.tls.encrypt(&output, &mut inner.unsent).is_err() {
                 inner.phase = Phase::Closed;

@@ -1,14 +1,14 @@
 //! To which core a shard of an edge is linked: the first of `link.cores` that takes it, tried in turn, after a while that
 //! grows with each round that failed.
 
-use std::{net::ToSocketAddrs as _, rc::Rc, time::Duration};
+use std::{net::ToSocketAddrs as _, rc::Rc, sync::Arc, time::Duration};
 
 use backend::env::Rng as _;
 use futures::channel::oneshot;
 use futures_rustls::{TlsConnector, client::TlsStream};
 use glommio::{net::TcpStream, timer::Timer};
 use protocol::{
-    link::LinkDecoder,
+    link::{LinkDecoder, What},
     link_message::{LinkHello, SessionOpen},
 };
 
@@ -99,16 +99,25 @@ async fn live(shard: &Rc<Shard>, target: &Target, hello: &LinkHello, stream: Lin
     let link = Link::new(config.session_window_bytes, hello.session_window_bytes, sessions_max);
     tracing::info!(core = hello.name, address = %target, shard = shard.index, "linked with a core");
     shard.linked(link.clone());
-    let why = carry(&link, stream, decoder, &Core).await;
+    let why = carry(&link, stream, decoder, &Core(shard.edge.clone())).await;
     tracing::warn!(core = hello.name, %why, shard = shard.index, "the link to a core has ended; its clients come again");
     shard.unlinked();
 }
 
 /// What a core says beside what its sessions do.
-struct Core;
+struct Core(Arc<Edge>);
 
 impl LinkEvents for Core {
     fn opened(&self, _: SessionOpen, _: Pipe) {
         // Cores open none: dropped, which tells it.
+    }
+
+    fn said(&self, frame: What) {
+        if let What::Directory(directory) = frame {
+            if let Ok(secret) = directory.ticket_secret[..].try_into() {
+                self.0.tickets.share(&secret);
+            }
+            self.0.geo.hear(directory);
+        }
     }
 }

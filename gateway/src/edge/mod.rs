@@ -11,7 +11,7 @@ mod cores;
 mod shard;
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -22,21 +22,27 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
-use backend::env::{Clock, Rng, SeededRng, SystemClock};
+use backend::{
+    domain::nodes::NodeRecord,
+    env::{Clock, Rng, SeededRng, SystemClock},
+};
 use protocol::{
     connection::ServerLimits,
     link::{LINK_VERSION_MAX, LINK_VERSION_MIN},
-    link_message::{LinkHello, NodeRole},
+    link_message::{DirectoryEntry, LinkHello, NodeRole},
 };
 use rustls::ServerConfig;
 
 use crate::{
     admin,
     config::Config,
+    geo::{self, Geo, here::Locator},
+    https::{self, Host},
     limits,
     link_tls::LinkTls,
-    metrics,
-    service::{self, Files, Signal, bind_shared, core_count, local_address, say, store_seed},
+    metrics, nodes,
+    service::{self, Files, Signal, bind_shared, core_count, local_address, random, say, store_seed},
+    tickets::Tickets,
 };
 
 /// What all shards of an edge share.
@@ -48,9 +54,16 @@ struct Edge {
     rng: SeededRng,
     /// Drawn at the start.
     node: u64,
+    /// Where it is for its clients.
+    access_point: DirectoryEntry,
     /// For clients: swapped on SIGHUP, read at accept.
     tls: ArcSwap<ServerConfig>,
+    /// For `/v1/locate`.
+    https_tls: ArcSwap<ServerConfig>,
     link_tls: Arc<LinkTls>,
+    tickets: Arc<Tickets>,
+    /// Where clients should connect, as cores say.
+    geo: Geo,
     connections: AtomicUsize,
     /// Shards that have a link.
     links: AtomicUsize,
@@ -67,12 +80,41 @@ impl Edge {
             role: NodeRole::Edge.into(),
             release: env!("CARGO_PKG_VERSION").to_owned(),
             session_window_bytes: self.config.link.session_window_bytes,
+            access_point: Some(self.access_point.clone()),
             ..LinkHello::default()
         }
     }
 
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+}
+
+impl Locator for Edge {
+    fn geo(&self) -> &Geo {
+        &self.geo
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    fn rng(&self) -> &dyn Rng {
+        &self.rng
+    }
+
+    fn own_state(&self) -> (bool, usize, usize) {
+        (admin::Subject::is_ready(self), self.connections.load(Ordering::Relaxed), self.connections_max)
+    }
+}
+
+impl Host for Edge {
+    fn tls(&self) -> Arc<ServerConfig> {
+        self.https_tls.load_full()
+    }
+
+    fn drain_ms_max(&self) -> u64 {
+        self.config.drain_ms_max
     }
 }
 
@@ -92,6 +134,9 @@ pub fn run(config: Config, signals: &mpsc::Receiver<Signal>) -> anyhow::Result<(
     let client_address = sockets.first().map_or(Ok(config.client_listen), local_address)?;
     let admin_listener = admin::bind(config.admin_listen)?;
     let admin_address = admin_listener.local_addr()?;
+    let bind_locate = |address| https::bind("geo.listen", address, "--geo-listen");
+    let locate_listener = config.geo.listen.map(bind_locate).transpose()?;
+    let locate_address = locate_listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let link_files = config.link.files.as_ref().context("links have no certificate")?;
     let rng = SeededRng::new(store_seed()?);
     let edge = Arc::new(Edge {
@@ -100,30 +145,38 @@ pub fn run(config: Config, signals: &mpsc::Receiver<Signal>) -> anyhow::Result<(
         clock: Arc::new(SystemClock::default()),
         node: rng.next_u64().max(1),
         rng,
+        access_point: access_point(&nodes::record(&config, client_address, None, connections_max)),
         tls: ArcSwap::new(files.tls_config(protocol::ALPN)?),
+        https_tls: ArcSwap::new(files.tls_config(https::ALPN)?),
+        // Until a core says what signs tokens on all nodes.
+        geo: Geo::open(config.geo.clone(), random()?)?,
         link_tls: LinkTls::load(link_files)?,
+        tickets: files.tickets.clone(),
         connections: AtomicUsize::new(0),
         links: AtomicUsize::new(0),
         draining: AtomicBool::new(false),
         config,
     });
-    serve_admin(admin_listener, &edge, prometheus)?;
+    admin::serve(admin_listener, edge.clone(), prometheus)?;
     let ended = start(&edge, sockets)?;
-    say(&ready_line(client_address, admin_address, &edge, shards));
-    serve(&edge, &files, signals, &ended, shards)
+    let site = locate_listener.map(|listener| geo::http::serve(listener, edge.clone(), &edge.config)).transpose()?;
+    let of: Vec<String> = edge.config.link.cores.iter().map(ToString::to_string).collect();
+    let of = of.join(" ");
+    say(&format!(
+        "gateway ready: client tls://{client_address}, admin http://{admin_address}, edge of {of}, {shards} cores\n{}",
+        locate_address.map_or_else(String::new, |address| format!("locate https://{address}{}\n", geo::http::PATH))
+    ));
+    let result = serve(&edge, &files, signals, &ended, shards);
+    if let Some(site) = site {
+        site.drain();
+    }
+    result
 }
 
-fn serve_admin(
-    listener: TcpListener,
-    edge: &Arc<Edge>,
-    prometheus: metrics_exporter_prometheus::PrometheusHandle,
-) -> anyhow::Result<()> {
-    admin::serve(listener, edge.clone(), prometheus)
-}
-
-fn ready_line(client: SocketAddr, admin: SocketAddr, edge: &Edge, shards: usize) -> String {
-    let cores: Vec<String> = edge.config.link.cores.iter().map(ToString::to_string).collect();
-    format!("gateway ready: client tls://{client}, admin http://{admin}, edge of {}, {shards} cores\n", cores.join(" "))
+/// What cores tell others of this edge.
+fn access_point(record: &NodeRecord) -> DirectoryEntry {
+    let NodeRecord { region, latitude, longitude, addresses, weight, connections_max, .. } = record.clone();
+    DirectoryEntry { region, latitude, longitude, addresses, weight, connections_max, ..DirectoryEntry::default() }
 }
 
 type ShardEnd = (u16, anyhow::Result<()>);
@@ -174,9 +227,11 @@ fn serve(
 }
 
 fn reload(edge: &Edge, files: &Files) {
-    match files.check_tls(&edge.config).and_then(|()| files.tls_config(protocol::ALPN)) {
-        Ok(config) => {
+    let both = || Ok((files.tls_config(protocol::ALPN)?, files.tls_config(https::ALPN)?));
+    match files.check_tls(&edge.config).and_then(|()| both()) {
+        Ok((config, https_config)) => {
             edge.tls.store(config);
+            edge.https_tls.store(https_config);
             tracing::info!("certificate reloaded; new connections use it");
         }
         Err(error) => tracing::error!("certificate not reloaded, the old one stays in use: {error:#}"),

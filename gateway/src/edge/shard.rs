@@ -13,7 +13,7 @@ use glommio::{
     net::{TcpListener, TcpStream},
     timer::Timer,
 };
-use protocol::connection::Millis;
+use protocol::{connection::Millis, link::What, link_message::EdgeLoad};
 
 use super::{Edge, client::Client, cores};
 use crate::{
@@ -23,6 +23,9 @@ use crate::{
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How often the core is told how many clients the edge has.
+const LOAD_INTERVAL_MS: Millis = 1_000;
 
 /// How long to leave the listener alone after it failed.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -83,12 +86,18 @@ async fn accept_all(shard: Rc<Shard>, listener: TcpListener) {
     }
 }
 
-/// Looks at deadlines until the edge drains.
+/// Looks at deadlines until the edge drains, and says how it fares.
 async fn watch(shard: &Shard) {
+    let mut told_ms = 0;
     while !shard.edge.is_draining() {
         Timer::new(TICK).await;
         shard.check_deadlines();
+        if shard.now() >= told_ms + LOAD_INTERVAL_MS {
+            told_ms = shard.now();
+            shard.tell_load();
+        }
     }
+    shard.tell_load();
 }
 
 impl Shard {
@@ -140,6 +149,13 @@ impl Shard {
             client.run(stream).await;
         })
         .detach();
+    }
+
+    fn tell_load(&self) {
+        if let Some(link) = &*self.link.borrow() {
+            let connections = self.edge.connections.load(Ordering::Relaxed) as u64;
+            link.say(&What::Load(EdgeLoad { connections, is_draining: self.edge.is_draining() }));
+        }
     }
 
     fn check_deadlines(&self) {

@@ -21,10 +21,10 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// What the user of a link is told.
 pub trait LinkEvents {
-    /// The other side has opened a session; `None` for a side that takes none.
+    /// The other side has opened a session.
     fn opened(&self, open: SessionOpen, pipe: Pipe);
-    /// The other side is about to end: sessions should go elsewhere.
-    fn leaving(&self) {}
+    /// It says something else.
+    fn said(&self, frame: What);
 }
 
 /// Carries a link until it ends. Its sessions are over then.
@@ -121,12 +121,9 @@ fn handle(link: &Rc<Link>, frame: What, events: &dyn LinkEvents) -> Result<(), E
             }
         }
         What::Ping(LinkPing { number }) => link.queue.put(&What::Pong(LinkPing { number })),
-        What::GoAway(_) => {
-            link.leave();
-            events.leaving();
-        }
-        // Of cores among themselves, or of a beginning that is over.
-        _ => {}
+        What::GoAway(_) => link.leave(),
+        What::Pong(_) => {}
+        other => events.said(other),
     }
     Ok(())
 }

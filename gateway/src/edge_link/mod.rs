@@ -100,6 +100,13 @@ impl Link {
         self.sessions.borrow().get(&session).and_then(WeakPipe::upgrade)
     }
 
+    /// Says something that is of no session.
+    pub fn say(&self, frame: &What) {
+        if self.state.get() != State::Over {
+            self.queue.put(frame);
+        }
+    }
+
     /// Takes no new sessions.
     pub fn leave(&self) {
         if self.state.get() == State::Open {

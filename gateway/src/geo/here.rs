@@ -1,45 +1,61 @@
 //! Questions of this node's clients: the rate, this node's own state, the draw, the moment.
 
-use std::{net::IpAddr, sync::atomic::Ordering};
+use std::net::IpAddr;
 
-use backend::env::Clock;
+use backend::env::{Clock, Rng};
 
-use super::{Located, Now, RoundTrip, TokenInvalid};
-use crate::shared::Shared;
+use super::{Geo, Located, Now, RoundTrip, TokenInvalid};
 
-impl Shared {
+/// A node that says where to connect.
+pub trait Locator: Send + Sync + 'static {
+    /// All that it knows of that.
+    fn geo(&self) -> &Geo;
+    /// The time.
+    fn clock(&self) -> &dyn Clock;
+    /// Draws for clients.
+    fn rng(&self) -> &dyn Rng;
+    /// Whether it takes clients itself; how many it has, and may have.
+    fn own_state(&self) -> (bool, usize, usize);
+
     /// Where a client should connect; `way`: how it asked, for metrics. With too many questions from its address: in how
     /// many milliseconds there is room.
-    pub fn locate(&self, ip: IpAddr, current: &str, way: &'static str) -> Result<Located, u32> {
+    fn locate(&self, ip: IpAddr, current: &str, way: &'static str) -> Result<Located, u32> {
         let ip = ip.to_canonical();
-        if let Err(wait_ms) = self.geo.take(ip, self.clock.monotonic_us()) {
+        if let Err(wait_ms) = self.geo().take(ip, self.clock().monotonic_us()) {
             metrics::counter!("gateway_locates_refused_total", "way" => way).increment(1);
             return Err(wait_ms);
         }
         metrics::counter!("gateway_locates_total", "way" => way).increment(1);
-        self.tell_own_state();
-        Ok(self.geo.locate(ip, current, self.rng.next_u64(), now(&*self.clock)))
+        Ok(self.locate_now(ip, current))
     }
 
-    /// Whether a client that logs in here would be much better off elsewhere.
-    pub fn is_much_better_elsewhere(&self, ip: IpAddr) -> bool {
+    /// The same for a client that has not asked.
+    fn locate_now(&self, ip: IpAddr, current: &str) -> Located {
         self.tell_own_state();
-        self.geo.is_much_better_elsewhere(ip.to_canonical(), self.rng.next_u64(), now(&*self.clock))
+        self.geo().locate(ip.to_canonical(), current, self.rng().next_u64(), now(self.clock()))
+    }
+
+    /// Whether a client that logs in at the access point `here` would be much better off elsewhere.
+    fn is_much_better_elsewhere(&self, ip: IpAddr, here: &str) -> bool {
+        self.tell_own_state();
+        self.geo().is_much_better_elsewhere(ip.to_canonical(), here, self.rng().next_u64(), now(self.clock()))
     }
 
     /// Takes what a client has measured.
-    pub fn take_round_trips(&self, token: &[u8], round_trips: &[RoundTrip]) -> Result<(), TokenInvalid> {
-        let counted = self.geo.report(token, round_trips, now(&*self.clock))?;
+    fn take_round_trips(&self, token: &[u8], round_trips: &[RoundTrip]) -> Result<(), TokenInvalid> {
+        let counted = self.geo().report(token, round_trips, now(self.clock()))?;
         metrics::counter!("gateway_round_trips_total", "counted" => "yes").increment(counted as u64);
         metrics::counter!("gateway_round_trips_total", "counted" => "no")
             .increment((round_trips.len() - counted) as u64);
         Ok(())
     }
 
+    /// Brings the own entry in the directory up to date.
     fn tell_own_state(&self) {
-        if let Some(node) = self.geo.directory.node(self.geo.here()) {
-            node.set_healthy(self.ready.load(Ordering::Acquire));
-            node.report(self.connections.load(Ordering::Relaxed) as u64, self.connections_max as u64);
+        if let Some(node) = self.geo().directory.node(self.geo().here()) {
+            let (is_ready, connections, connections_max) = self.own_state();
+            node.set_healthy(is_ready);
+            node.report(connections as u64, connections_max as u64);
         }
     }
 }

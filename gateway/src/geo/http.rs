@@ -19,11 +19,11 @@ use hyper::{
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
-use super::{Located, Told};
+use super::{Located, Told, here::Locator};
 use crate::{
     api::call::Query,
-    https::{self, Ends, Limits, Reply, Server, Site},
-    shared::Shared,
+    config::Config,
+    https::{self, Ends, Host, Limits, Reply, Server, Site},
 };
 
 /// The path that is served.
@@ -32,26 +32,25 @@ pub const PATH: &str = "/v1/locate";
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Starts to serve, on threads of its own.
-pub fn serve(listener: TcpListener, shared: Arc<Shared>) -> anyhow::Result<Server> {
-    let api = &shared.config.api;
+pub fn serve<L: Locator + Host>(listener: TcpListener, locator: Arc<L>, config: &Config) -> anyhow::Result<Server> {
     let limits = Limits {
         threads: 1,
-        connections_max: shared.config.geo.connections_max,
-        head_ms_max: api.head_ms_max,
-        write_stall_ms_max: api.write_stall_ms_max,
+        connections_max: config.geo.connections_max,
+        head_ms_max: config.api.head_ms_max,
+        write_stall_ms_max: config.api.write_stall_ms_max,
     };
-    https::serve(listener, shared.clone(), Arc::new(Locating(shared)), limits)
+    https::serve(listener, locator.clone(), Arc::new(Locating(locator)), limits)
 }
 
-struct Locating(Arc<Shared>);
+struct Locating<L>(Arc<L>);
 
-impl Site for Locating {
+impl<L: Locator> Site for Locating<L> {
     const NAME: &'static str = "locate";
     const METRICS: (&'static str, &'static str) =
         ("gateway_locate_connections", "gateway_locate_connections_refused_total");
 
     async fn answer(self: Arc<Self>, ends: Ends, request: Request<Incoming>) -> Reply {
-        let (status, value, retry_after_s) = locate(&self.0, ends, &request);
+        let (status, value, retry_after_s) = locate(&*self.0, ends, &request);
         let mut reply = Response::new(Full::new(Bytes::from(value.to_string())).boxed_unsync());
         *reply.status_mut() = status;
         let headers = reply.headers_mut();
@@ -67,7 +66,7 @@ impl Site for Locating {
 }
 
 /// Status, content, and when to ask again.
-fn locate(shared: &Shared, ends: Ends, request: &Request<Incoming>) -> (StatusCode, Value, u32) {
+fn locate(locator: &impl Locator, ends: Ends, request: &Request<Incoming>) -> (StatusCode, Value, u32) {
     let wrong = |status, what: &str| (status, json!({ "error": what }), 0);
     if request.uri().path() != PATH {
         return wrong(StatusCode::NOT_FOUND, "no such path: ask /v1/locate");
@@ -78,8 +77,8 @@ fn locate(shared: &Shared, ends: Ends, request: &Request<Incoming>) -> (StatusCo
     let Some(query) = Query::of(request.uri().query().unwrap_or_default()) else {
         return wrong(StatusCode::BAD_REQUEST, "an escape in the query is none");
     };
-    let ip = asker(ends.remote.ip(), request.headers(), &shared.config.geo.trusted_proxies);
-    match shared.locate(ip, query.get("current").unwrap_or_default(), "https") {
+    let ip = asker(ends.remote.ip(), request.headers(), locator.geo().trusted_proxies());
+    match locator.locate(ip, query.get("current").unwrap_or_default(), "https") {
         Ok(located) => (StatusCode::OK, content(&located), 0),
         Err(wait_ms) => {
             let content = json!({ "error": "too many questions from this address" });

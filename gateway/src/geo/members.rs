@@ -4,15 +4,22 @@
 //! A node is one if it says where it is: by a region that is known here, or by coordinates. It is healthy as long as its
 //! lease is; how full it is it says with each renewal.
 
+use std::sync::Arc;
+
 use ahash::AHashMap;
 use backend::domain::nodes::{NodeId, NodeRecord};
+use ipnetwork::IpNetwork;
+use protocol::link_message::{Directory, DirectoryEntry};
 
 use super::{
     Geo,
     access_points::AccessPoint,
     database::Whereabouts,
+    directory::Node,
     place::Place,
     regions::{Region, is_id},
+    score::Status,
+    token::Tokens,
 };
 
 impl<W: Whereabouts> Geo<W> {
@@ -43,6 +50,61 @@ impl<W: Whereabouts> Geo<W> {
     /// The access point that this node is; empty: none.
     pub fn here(&self) -> &str {
         &self.config.here
+    }
+
+    /// Who is believed when it says for whom it asks.
+    pub fn trusted_proxies(&self) -> &[IpNetwork] {
+        &self.config.trusted_proxies
+    }
+
+    /// All access points, as edges are told them; `probe_key`: what signs probe tokens.
+    pub fn told(&self, probe_key: [u8; 32]) -> Directory {
+        let entry = |node: &Arc<Node>| {
+            let AccessPoint { id, addresses, region, place, weight, drained, .. } = node.point.clone();
+            let Status { healthy, load } = node.status();
+            let (connections, connections_max) = load.unwrap_or_default();
+            let (latitude, longitude) = place.degrees();
+            DirectoryEntry {
+                id,
+                region,
+                latitude: Some(latitude),
+                longitude: Some(longitude),
+                addresses,
+                weight,
+                connections,
+                connections_max,
+                is_draining: drained,
+                is_unhealthy: !healthy,
+            }
+        };
+        let entries = self.directory.nodes().iter().map(entry).collect();
+        Directory { probe_key: probe_key.to_vec().into(), entries, ..Directory::default() }
+    }
+
+    /// From now on there are these: a core says so to an edge.
+    pub fn hear(&self, said: Directory) {
+        if let Ok(key) = said.probe_key[..].try_into() {
+            self.tokens.store(Arc::new(Tokens::new(key)));
+        }
+        let mut points = Vec::new();
+        let mut states = Vec::new();
+        for entry in said.entries {
+            let DirectoryEntry { id, addresses, region, weight, connections, connections_max, .. } = entry;
+            let place = entry.latitude.zip(entry.longitude).and_then(|degrees| Place::try_from(degrees).ok());
+            let (Some(place), true) = (place, is_id(&id)) else { continue };
+            states.push((id.clone(), !entry.is_unhealthy, connections, connections_max));
+            let drained = entry.is_draining;
+            points.push(AccessPoint { id, addresses, region, place, weight: weight.max(1), capacity: 0, drained });
+        }
+        self.directory.set(points);
+        for (id, is_healthy, connections, connections_max) in states {
+            if let Some(node) = self.directory.node(&id) {
+                node.set_healthy(is_healthy);
+                if connections_max > 0 {
+                    node.report(connections, connections_max);
+                }
+            }
+        }
     }
 }
 

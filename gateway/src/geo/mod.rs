@@ -18,7 +18,7 @@ pub mod database;
 pub mod directory;
 pub mod explain;
 mod forgetful;
-mod here;
+pub mod here;
 pub mod http;
 mod measured;
 mod members;
@@ -37,6 +37,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use arc_swap::ArcSwap;
 use ipnetwork::IpNetwork;
 
 use self::{
@@ -139,7 +140,7 @@ pub struct Geo<W = Database> {
     pub database: W,
     config: GeoConfig,
     measured: Mutex<Measured>,
-    tokens: Tokens,
+    tokens: ArcSwap<Tokens>,
     asked: Mutex<ForgetfulMap<IpAddr, SendBucket>>,
 }
 
@@ -158,7 +159,7 @@ impl<W: Whereabouts> Geo<W> {
             directory: Directory::new(config.access_points.clone()),
             database,
             measured: Mutex::default(),
-            tokens: Tokens::new(key),
+            tokens: ArcSwap::from_pointee(Tokens::new(key)),
             asked: Mutex::new(ForgetfulMap::new(ADDRESSES_MAX)),
             config,
         }
@@ -191,19 +192,22 @@ impl<W: Whereabouts> Geo<W> {
         // Not all who ask in one moment ask again in one moment.
         let expires_s = u64::from(self.config.expires_seconds);
         let expires_s = expires_s - (draw >> 32) % (expires_s / 4 + 1);
-        Located { access_points: told.collect(), expires_s: expires_s as u32, token: self.tokens.issue(ip, now.unix_s) }
+        Located {
+            access_points: told.collect(),
+            expires_s: expires_s as u32,
+            token: self.tokens.load().issue(ip, now.unix_s),
+        }
     }
 
-    /// Whether a client that has come here would be much better off elsewhere.
-    pub fn is_much_better_elsewhere(&self, ip: IpAddr, draw: u64, now: Now) -> bool {
-        let here = &self.config.here;
+    /// Whether a client that has come to the access point `here` would be much better off elsewhere.
+    pub fn is_much_better_elsewhere(&self, ip: IpAddr, here: &str, draw: u64, now: Now) -> bool {
         if here.is_empty() {
             return false;
         }
         let nodes = self.directory.nodes();
         let scored = self.decide(&nodes, ip, here, draw, now);
-        let best = scored.first().filter(|best| best.told && best.point.id != *here);
-        let own = scored.iter().find(|one| one.point.id == *here);
+        let best = scored.first().filter(|best| best.told && best.point.id != here);
+        let own = scored.iter().find(|one| one.point.id == here);
         let (Some(best), Some(own)) = (best, own) else { return false };
         let gain_ms = own.rtt_ms - best.rtt_ms;
         own.standing > best.standing || gain_ms > MUCH_BETTER_MS && gain_ms > own.rtt_ms * MUCH_BETTER_SHARE
@@ -211,7 +215,7 @@ impl<W: Whereabouts> Geo<W> {
 
     /// Takes what a client has measured. Returns how many of the round trips count.
     pub fn report(&self, token: &[u8], round_trips: &[RoundTrip], now: Now) -> Result<usize, TokenInvalid> {
-        let ip = self.tokens.check(token, now.unix_s).ok_or(TokenInvalid)?;
+        let ip = self.tokens.load().check(token, now.unix_s).ok_or(TokenInvalid)?;
         let known = round_trips.iter().take(ROUND_TRIPS_MAX).filter_map(|round_trip| {
             let node = self.directory.node(&round_trip.access_point)?;
             Some((node, rtt_ms(round_trip)?))

@@ -39,6 +39,11 @@ impl Place {
         Place { latitude, longitude }
     }
 
+    /// Latitude and longitude.
+    pub fn degrees(self) -> (f64, f64) {
+        (self.latitude, self.longitude)
+    }
+
     /// The way along a great circle.
     pub fn distance_km(self, other: Place) -> f64 {
         let half_sin = |from: f64, to: f64| ((to - from).to_radians() / 2.0).sin();

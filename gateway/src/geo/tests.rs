@@ -138,18 +138,14 @@ fn geo_03_reports_need_a_token_and_obey_physics() {
 
 #[test]
 fn geo_03_a_hint_is_given_where_it_is_much_better_elsewhere() {
-    let here = geo(|config| config.here = "tokyo".into());
-    assert!(here.is_much_better_elsewhere(ip(DE), 1, at(0)));
-    assert!(!here.is_much_better_elsewhere(ip(JP), 1, at(0)));
-    assert!(!here.is_much_better_elsewhere(ip("10.0.0.1"), 1, at(0)));
-    assert!(!geo(|_| ()).is_much_better_elsewhere(ip(DE), 1, at(0)));
-    let near = geo(|config| config.here = "paris".into());
-    assert!(!near.is_much_better_elsewhere(ip(DE), 1, at(0)), "a few milliseconds are not much");
-    let drained = geo(|config| {
-        config.here = "frankfurt".into();
-        config.access_points[1].drained = true;
-    });
-    assert!(drained.is_much_better_elsewhere(ip(DE), 1, at(0)), "this one is to be left");
+    let all = geo(|config| config.access_points[1].drained = false);
+    assert!(all.is_much_better_elsewhere(ip(DE), "tokyo", 1, at(0)));
+    assert!(!all.is_much_better_elsewhere(ip(JP), "tokyo", 1, at(0)));
+    assert!(!all.is_much_better_elsewhere(ip("10.0.0.1"), "tokyo", 1, at(0)));
+    assert!(!all.is_much_better_elsewhere(ip(DE), "", 1, at(0)));
+    assert!(!all.is_much_better_elsewhere(ip(DE), "paris", 1, at(0)), "a few milliseconds are not much");
+    let drained = geo(|config| config.access_points[1].drained = true);
+    assert!(drained.is_much_better_elsewhere(ip(DE), "frankfurt", 1, at(0)), "this one is to be left");
 }
 
 #[test]

@@ -30,7 +30,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 enum Event {
     Up(u64, PeerHandle),
-    Frame(u64, What),
+    Frame(u64, Box<What>),
     Down(u64),
 }
 
@@ -47,7 +47,7 @@ impl PeerEvents for Events {
     }
 
     fn frame(&self, peer: &Peer, frame: What) {
-        let _ = self.tell.send(Event::Frame(peer.id, frame));
+        let _ = self.tell.send(Event::Frame(peer.id, Box::new(frame)));
         drop(self.pause.lock().unwrap());
     }
 
@@ -94,7 +94,7 @@ impl TestNode {
 
     fn frame(&self, id: u64) -> What {
         match self.event() {
-            Event::Frame(peer, frame) if peer == id => frame,
+            Event::Frame(peer, frame) if peer == id => *frame,
             other => panic!("no frame of {id}, but {}", other.name()),
         }
     }
@@ -377,8 +377,8 @@ fn geo_01_a_link_that_is_full_can_be_closed_and_begins_anew() {
     to_high.send(&frame_of(2, 10)).unwrap();
     loop {
         match high.event() {
-            Event::Frame(1, frame) if frame == frame_of(2, 10) => break,
-            Event::Frame(1, frame) => assert!(frame == frame_of(1, 1 << 20)),
+            Event::Frame(1, frame) if *frame == frame_of(2, 10) => break,
+            Event::Frame(1, frame) => assert!(*frame == frame_of(1, 1 << 20)),
             Event::Up(1, _) | Event::Down(1) => {}
             other => panic!("{}", other.name()),
         }

@@ -23,7 +23,7 @@ use protocol::{
     connection::{Millis, ServerConnection, ServerEvent},
 };
 
-use super::{Core, acts, requests, session::Session, stream::Stream};
+use super::{Core, acts, requests, routing, session::Session, stream::Stream};
 use crate::{
     errors::Refusal,
     mailbox::ConnectionId,
@@ -47,6 +47,8 @@ pub(super) struct Connection {
     pub(super) core: Rc<Core>,
     /// Where the client connects from.
     pub(super) ip: Option<IpAddr>,
+    /// The access point of the edge that it has come by.
+    pub(super) via: Option<Box<str>>,
     inner: RefCell<Inner>,
 }
 
@@ -91,7 +93,7 @@ enum Phase {
 }
 
 /// Starts the task of a connection from `ip` that was admitted.
-pub(super) fn start(core: &Rc<Core>, stream: Stream, ip: Option<IpAddr>) {
+pub(super) fn start(core: &Rc<Core>, stream: Stream, ip: Option<IpAddr>, via: Option<Box<str>>) {
     let tls = match stream {
         Stream::Socket(_) => TlsSession::new(core.shared.tls.load_full()).map(Some),
         Stream::Linked(_) => Ok(None),
@@ -123,7 +125,7 @@ pub(super) fn start(core: &Rc<Core>, stream: Stream, ip: Option<IpAddr>) {
         waker: None,
         look_at: Millis::MAX,
     };
-    let connection = Rc::new(Connection { id, core: core.clone(), ip, inner: RefCell::new(inner) });
+    let connection = Rc::new(Connection { id, core: core.clone(), ip, via, inner: RefCell::new(inner) });
     core.connections.borrow_mut().insert(id, connection.clone());
     if let Some(deadline) = first_deadline {
         connection.watch_deadline(deadline);
@@ -425,7 +427,8 @@ impl Connection {
     fn after_change(self: &Rc<Self>) {
         let mut inner = self.inner.borrow_mut();
         if inner.draining && inner.protocol.in_flight() == 0 {
-            inner.protocol.go_away(ErrorCode::SERVER_DRAINING, requests::DRAIN_RETRY_AFTER_MS);
+            let elsewhere = self.ip.map_or_else(Vec::new, |ip| routing::elsewhere(&*self.core.shared, ip));
+            inner.protocol.go_elsewhere(requests::DRAIN_RETRY_AFTER_MS, elsewhere);
         }
         drop(inner);
         // The task handles what may have waited for this. Handling it here would nest as deep as a client pipelines.

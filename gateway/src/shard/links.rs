@@ -9,16 +9,20 @@ use std::{
 use futures_rustls::TlsAcceptor;
 use glommio::{net::TcpStream, timer::Timer};
 use protocol::{
-    link::LinkDecoder,
-    link_message::{LinkHello, NodeRole, SessionOpen},
+    connection::Millis,
+    link::{LinkDecoder, What},
+    link_message::{Directory, LinkHello, NodeRole, SessionOpen},
 };
 
 use super::{Core, connection, listener, requests::DRAIN_RETRY_AFTER_MS, stream::Stream};
-use crate::edge_link::{
-    Link,
-    carry::{self, LinkEvents, carry},
-    greet::{self, Ended},
-    pipe::Pipe,
+use crate::{
+    edge_link::{
+        Link,
+        carry::{self, LinkEvents, carry},
+        greet::{self, Ended},
+        pipe::Pipe,
+    },
+    shared::Shared,
 };
 
 /// How long to leave the listener alone after it failed.
@@ -63,28 +67,41 @@ async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: Rc<()>) {
         Err(why) => return tracing::debug!(from, %why, "a connection did not become an edge's link"),
     };
     drop(greeting);
-    let (name, config) = (hello.name, &core.shared.config.link);
+    let (name, edge, config) = (hello.name.clone(), hello.node, &core.shared.config.link);
     let link = Link::new(config.session_window_bytes, hello.session_window_bytes, config.sessions_max as usize);
     core.links.borrow_mut().push(link.clone());
+    core.shared.edges.joined(&hello, core.shared.config.node.lease_ms);
+    link.say(&core.shared.directory());
     tracing::info!(edge = name, from, core = core.index, "an edge is linked");
     metrics::gauge!("gateway_edge_links").increment(1.0);
     if core.draining.get() {
         carry::say_goodbye(&link, DRAIN_RETRY_AFTER_MS);
     }
-    let why = carry(&link, stream, decoder, &Clients(core.clone())).await;
+    let why = carry(&link, stream, decoder, &Clients { core: core.clone(), edge }).await;
     metrics::gauge!("gateway_edge_links").decrement(1.0);
+    core.shared.edges.left(edge);
     core.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, &link));
     tracing::info!(edge = name, %why, "the link of an edge has ended");
 }
 
 /// An edge's clients become connections of this core.
-struct Clients(Rc<Core>);
+struct Clients {
+    core: Rc<Core>,
+    edge: u64,
+}
 
 impl LinkEvents for Clients {
     fn opened(&self, open: SessionOpen, pipe: Pipe) {
         // Without room the pipe is dropped, which tells the edge.
-        if listener::has_room(&self.0) {
-            connection::start(&self.0, Stream::Linked(pipe), ip(&open.ip));
+        if listener::has_room(&self.core) {
+            let via = (!open.access_point.is_empty()).then(|| open.access_point.into_boxed_str());
+            connection::start(&self.core, Stream::Linked(pipe), ip(&open.ip), via);
+        }
+    }
+
+    fn said(&self, frame: What) {
+        if let What::Load(load) = frame {
+            self.core.shared.edges.fares(self.edge, &load);
         }
     }
 }
@@ -102,7 +119,37 @@ impl Core {
     }
 }
 
-impl crate::shared::Shared {
+/// How often edges are told where clients should connect.
+const DIRECTORY_INTERVAL_MS: Millis = 1_000;
+
+impl Core {
+    /// Tells edges where clients should connect, now and then.
+    pub(super) fn tick_links(&self) {
+        let Shared { config, store, edges, geo, node, record, .. } = &*self.shared;
+        if config.link.listen.is_none() || self.now() < self.directory_told.get() + DIRECTORY_INTERVAL_MS {
+            return;
+        }
+        self.directory_told.set(self.now());
+        if self.index == 0 && store.engine_name() == "embedded" {
+            // Nobody reads rows of nodes: there is this one, and its edges.
+            let all: Vec<_> = edges.records().into_iter().chain([(*node, record.clone())]).collect();
+            geo.follow(&all);
+        }
+        let links = self.links.borrow();
+        if !links.is_empty() {
+            let directory = self.shared.directory();
+            links.iter().for_each(|link| link.say(&directory));
+        }
+    }
+}
+
+impl Shared {
+    /// What edges are told of the deployment.
+    fn directory(&self) -> What {
+        let ticket_secret = self.ticket_secret.to_vec().into();
+        What::Directory(Directory { ticket_secret, ..self.geo.told(self.probe_key) })
+    }
+
     /// What this core says to edges first.
     fn link_hello(&self) -> LinkHello {
         LinkHello {

@@ -42,7 +42,7 @@ fn admit(core: &Rc<Core>, stream: TcpStream) {
     // Frames are written whole and coalesced already.
     let _ = stream.set_nodelay(true);
     let ip = stream.peer_addr().ok().map(|address| address.ip().to_canonical());
-    connection::start(core, Stream::Socket(stream), ip);
+    connection::start(core, Stream::Socket(stream), ip, None);
 }
 
 /// Takes a place for a connection, if there is one.

@@ -50,8 +50,8 @@ use futures::{FutureExt, task::AtomicWaker};
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle, timer::Timer};
 use protocol::{ErrorCode, connection::Millis};
 
-pub use self::listener::listen;
 use self::{connection::Connection, followers::FollowerTable, members::MemberTable, online::OnlineTable};
+pub use self::{listener::listen, routing::elsewhere};
 use crate::{
     edge_link::Link,
     mailbox::{ActAnswer, Address, ConnectionId, Delivered, Delivery, HERE, Mail, Published, Target},
@@ -97,6 +97,8 @@ pub struct Core {
     loss_logged: Cell<Millis>,
     /// When other nodes were told how many are in live rooms.
     rooms_told: Cell<Millis>,
+    /// When edges were told where clients should connect.
+    directory_told: Cell<Millis>,
 }
 
 /// Where one core listens.
@@ -148,6 +150,7 @@ async fn tick_forever(core: Rc<Core>) {
             core.tell_rooms();
             core.tick_cluster();
         }
+        core.tick_links();
     }
 }
 
@@ -184,6 +187,7 @@ impl Core {
             mail_waker: AtomicWaker::new(),
             loss_logged: Cell::new(0),
             rooms_told: Cell::new(0),
+            directory_told: Cell::new(0),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Where to connect: a client asks before it logs in, and reports what it has measured once it has.
 
-use std::rc::Rc;
+use std::{net::IpAddr, rc::Rc};
 
 use protocol::{
     ErrorCode,
@@ -10,7 +10,7 @@ use protocol::{
 use super::{connection::Connection, requests::invalid};
 use crate::{
     errors::Refusal,
-    geo::{ROUND_TRIPS_MAX, RoundTrip, Told},
+    geo::{ROUND_TRIPS_MAX, RoundTrip, Told, here::Locator},
 };
 
 /// Answers where to connect.
@@ -51,7 +51,20 @@ pub(super) fn report(connection: &Rc<Connection>, request: u32, report: ReportRo
 
 /// Whether a client that has logged in does well to locate.
 pub(super) fn is_much_better_elsewhere(connection: &Connection) -> bool {
-    connection.ip.is_some_and(|ip| connection.core.shared.is_much_better_elsewhere(ip))
+    let shared = &connection.core.shared;
+    let here = connection.via.as_deref().unwrap_or(shared.geo.here());
+    connection.ip.is_some_and(|ip| shared.is_much_better_elsewhere(ip, here))
+}
+
+/// Access points that a client is told when this one ends, at the most.
+const ELSEWHERE_MAX: usize = 3;
+
+/// Where a client should connect that can't stay here.
+pub fn elsewhere(locator: &impl Locator, ip: IpAddr) -> Vec<AccessPoint> {
+    let here = locator.geo().here();
+    let located = locator.locate_now(ip, "");
+    let others = located.access_points.into_iter().filter(|told| told.id != here);
+    others.take(ELSEWHERE_MAX).map(access_point).collect()
 }
 
 fn access_point(told: Told) -> AccessPoint {

@@ -10,7 +10,7 @@ use crate::{
     ErrorCode, VERSION_MAX, VERSION_MIN,
     command::{Command, Topic},
     frame::{self, Decoder, Frame, FrameError, Kind, Prefix},
-    message::{self, Device, EventPush, Failure, GoAway, GroupPush, Hello, Pong, Presence, Welcome},
+    message::{self, AccessPoint, Device, EventPush, Failure, GoAway, GroupPush, Hello, Pong, Presence, Welcome},
 };
 
 /// Until the welcome names one, a client waits this long for the server.
@@ -76,6 +76,8 @@ pub enum ClientEvent {
         retry_after_ms: u32,
         /// The device because of which this one was signed out.
         by: Option<Device>,
+        /// Where to connect instead, the best first; may be empty.
+        access_points: Vec<AccessPoint>,
     },
 }
 
@@ -244,7 +246,7 @@ impl ClientConnection {
             }
             Kind::GoAway => {
                 let goaway = GoAway::decode(frame.body).map_err(|_| FrameError::Invalid)?;
-                self.close_by(ErrorCode(goaway.code), goaway.text, goaway.retry_after_ms, goaway.by);
+                self.close_with(goaway);
             }
             Kind::Unknown(_) => {} // from a newer server: skipped by its length
             Kind::Hello | Kind::Request | Kind::Ping => return Err(FrameError::Invalid),
@@ -312,14 +314,16 @@ impl ClientConnection {
     }
 
     fn close(&mut self, code: ErrorCode, text: String, retry_after_ms: u32) {
-        self.close_by(code, text, retry_after_ms, None);
+        self.close_with(GoAway { code: code.0, text, retry_after_ms, ..GoAway::default() });
     }
 
-    fn close_by(&mut self, code: ErrorCode, text: String, retry_after_ms: u32, by: Option<Device>) {
+    fn close_with(&mut self, goaway: GoAway) {
         if !self.closed {
             self.closed = true;
             self.decoder = Decoder::default();
-            self.events.push_back(ClientEvent::Closing { code, text, retry_after_ms, by });
+            let GoAway { code, text, retry_after_ms, by, access_points } = goaway;
+            let code = ErrorCode(code);
+            self.events.push_back(ClientEvent::Closing { code, text, retry_after_ms, by, access_points });
         }
     }
 }

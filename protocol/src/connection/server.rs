@@ -10,7 +10,7 @@ use crate::{
     ErrorCode, VERSION_MAX, VERSION_MIN,
     command::{Access, Command, Topic},
     frame::{self, Decoder, Frame, FrameError, InflateError, Kind, Prefix},
-    message::{Device, Failure, GoAway, Hello, Pong, Welcome},
+    message::{AccessPoint, Device, Failure, GoAway, Hello, Pong, Welcome},
     push::{EncodedEvent, EncodedPush, EventPush},
 };
 
@@ -280,10 +280,25 @@ impl ServerConnection {
         self.go_away_with(code, code.text(), retry_after_ms);
     }
 
+    /// The same because this server ends: the client is told where else to connect.
+    pub fn go_elsewhere(&mut self, retry_after_ms: u32, access_points: Vec<AccessPoint>) {
+        let code = ErrorCode::SERVER_DRAINING;
+        let text = code.text().to_owned();
+        let goaway = GoAway { code: code.0, text, retry_after_ms, by: None, access_points };
+        self.put(Kind::GoAway, Prefix::None, &goaway);
+        self.close(code);
+    }
+
     /// Closes the connection because of another device of the same user: `by`.
     pub fn sign_out(&mut self, by: Device) {
         let code = ErrorCode::SIGNED_OUT_BY_OTHER_DEVICE;
-        let goaway = GoAway { code: code.0, text: code.text().to_owned(), retry_after_ms: 0, by: Some(by) };
+        let goaway = GoAway {
+            code: code.0,
+            text: code.text().to_owned(),
+            retry_after_ms: 0,
+            by: Some(by),
+            access_points: Vec::new(),
+        };
         self.put(Kind::GoAway, Prefix::None, &goaway);
         self.close(code);
     }
@@ -490,7 +505,7 @@ impl ServerConnection {
     }
 
     fn go_away_with(&mut self, code: ErrorCode, text: &str, retry_after_ms: u32) {
-        let goaway = GoAway { code: code.0, text: text.to_owned(), retry_after_ms, by: None };
+        let goaway = GoAway { code: code.0, text: text.to_owned(), retry_after_ms, ..GoAway::default() };
         self.put(Kind::GoAway, Prefix::None, &goaway);
         self.close(code);
     }

@@ -105,7 +105,8 @@ fn what_is_no_answer_to_a_hello() {
 
 #[test]
 fn go_away_instead_of_a_welcome_and_later() {
-    let goaway = GoAway { code: ErrorCode::CONNECTION_LIMIT.0, text: "full".into(), retry_after_ms: 9, by: None };
+    let goaway =
+        GoAway { code: ErrorCode::CONNECTION_LIMIT.0, text: "full".into(), retry_after_ms: 9, ..GoAway::default() };
     for mut client in [client(), welcomed(1_000)] {
         client.receive(START, &bytes_of(Kind::GoAway, Prefix::None, &goaway));
         let closing = ClientEvent::Closing {
@@ -113,6 +114,7 @@ fn go_away_instead_of_a_welcome_and_later() {
             text: "full".into(),
             retry_after_ms: 9,
             by: None,
+            access_points: Vec::new(),
         };
         assert_eq!(client.poll(), Some(closing));
         assert_eq!(client.poll(), None);

@@ -148,6 +148,13 @@ fn connection() -> Vec<FrameVector> {
         text: ErrorCode::SERVER_DRAINING.text().into(),
         retry_after_ms: 1_500,
         by: None,
+        access_points: vec![AccessPoint {
+            id: "sg-2".into(),
+            addresses: vec!["sg-2.example.com:443".into()],
+            region: "singapore".into(),
+            weight: 60,
+            expected_ms: 12,
+        }],
     };
     let bye = FrameVector {
         sender: "client".into(),

@@ -70,6 +70,7 @@ fn devices() -> Vec<FrameVector> {
         text: code.text().into(),
         retry_after_ms: 0,
         by: Some(device(4, Platform::Android, "pixel-1", false)),
+        ..GoAway::default()
     };
     let all = SignOut { sessions: vec![], invalidate_usersigs: true };
     let mut vectors = vec![

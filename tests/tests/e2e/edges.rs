@@ -6,9 +6,13 @@
 
 use std::net::SocketAddr;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use protocol::{
     ErrorCode,
-    message::{GroupType, Message, OnlineState, Platform, event::What},
+    command::Command,
+    message::{
+        Done, GroupType, Locate, LocateReply, Message, OnlineState, Platform, ReportRoundTrips, RoundTrip, event::What,
+    },
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -16,6 +20,8 @@ use tests::{
     Builder, Client, Gateway, MessageExt as _, Options, Refusal, Relay, eventually, free_port, node_certificates,
     text_body, unique_id,
 };
+
+use crate::locate::asked;
 
 const NAMES: [&str; 3] = ["core", "east", "west"];
 
@@ -241,6 +247,53 @@ fn geo_01_an_edge_that_drains_sends_its_clients_elsewhere() {
     let mut anna = west.login("anna");
     anna.send("ben", "over here");
     assert_eq!(receive(&mut ben, 1), ["over here"]);
+}
+
+/// The access points that a client is told, by id.
+fn told(client: &mut Client) -> Vec<String> {
+    let reply: LocateReply = client.call(Command::Locate, &Locate::default()).expect("told");
+    let mut ids: Vec<String> = reply.access_points.into_iter().map(|point| point.id).collect();
+    ids.sort();
+    ids
+}
+
+#[test]
+fn geo_02_geo_03_edges_are_access_points_and_say_so_as_cores_do() {
+    let scene = Scene::start_with(|core| core.flag("node-region", "germany").flag("geo-locates-per-second", 0));
+    let build = |name: &str, region: &str| {
+        scene.edge_builder(name).flag("node-region", region).flag("geo-locates-per-second", 0)
+    };
+    let east = build("east", "japan").start();
+    let west = build("west", "usa").start();
+    [&east, &west].into_iter().for_each(wait_linked);
+    let mut clients = [scene.core().login("a"), east.login("b"), west.login("c")];
+    for client in &mut clients {
+        eventually("all three are known", || told(client) == ["core", "east", "west"]);
+    }
+    // By HTTPS at the edge itself, with a token that is good everywhere.
+    let mut answer = serde_json::Value::Null;
+    eventually("the edge says the same", || {
+        answer = asked(&east, "127.0.0.1", "").1;
+        answer["access_points"].as_array().is_some_and(|points| points.len() == 3)
+    });
+    let token = URL_SAFE_NO_PAD.decode(answer["token"].as_str().expect("a token")).expect("base64");
+    let round_trips = vec![RoundTrip { access_point: "east".into(), connect_ms: 20, ..RoundTrip::default() }];
+    let report = ReportRoundTrips { token: token.into(), round_trips };
+    let mut reporter = scene.core().login("reporter");
+    reporter.call::<Done>(Command::ReportRoundTrips, &report).expect("taken");
+    // One that drains is told to nobody any more, and sends its clients to the others.
+    let mut anna = east.login("anna");
+    let stopping = std::thread::spawn(move || east.stop());
+    let elsewhere = anna.sent_elsewhere();
+    assert!(!elsewhere.is_empty() && !elsewhere.contains(&"east".to_owned()), "{elsewhere:?}");
+    drop((anna, clients));
+    assert_eq!(stopping.join().expect("stopped").0.code(), Some(0));
+    let mut client = west.login("d");
+    eventually("it is told no more", || told(&mut client) == ["core", "west"]);
+    // Nor is one that has died.
+    west.kill();
+    let mut client = scene.core().login("e");
+    eventually("it is told no more", || told(&mut client) == ["core"]);
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn builder() -> Builder {
 }
 
 /// Asks by HTTPS from an address: the status, the content, and when to ask again.
-fn asked(gateway: &Gateway, ip: &str, query: &str) -> (u16, Value, Option<String>) {
+pub fn asked(gateway: &Gateway, ip: &str, query: &str) -> (u16, Value, Option<String>) {
     let url = gateway.locate_url().expect("it serves /v1/locate").replace("127.0.0.1", "localhost");
     get(gateway, ip, &format!("{url}{query}"))
 }

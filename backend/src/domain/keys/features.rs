@@ -5,7 +5,7 @@ use foundationdb_tuple::{Bytes as TupleBytes, Element, unpack};
 
 use super::{
     ACTIVE, AppId, BLACKLIST, DELETED, DEPLOYMENT, GroupId, IN_GROUP, KEPT, LABELS, MENTION, MERGED, NODE, NODE_ALIVE,
-    ONE_TO_ONE, PROBE_KEY, Peer, RELATION, STORE_ID, UserId, children, key,
+    ONE_TO_ONE, PROBE_KEY, Peer, RELATION, STORE_ID, TICKET_SECRET, UserId, children, key,
 };
 
 /// What a user keeps about a conversation.
@@ -157,6 +157,11 @@ pub fn store_id() -> Bytes {
 /// What signs probe tokens.
 pub fn probe_key() -> Bytes {
     key(&(DEPLOYMENT, PROBE_KEY))
+}
+
+/// What seals TLS tickets.
+pub fn ticket_secret() -> Bytes {
+    key(&(DEPLOYMENT, TICKET_SECRET))
 }
 
 /// What a node says of itself.

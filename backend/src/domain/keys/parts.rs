@@ -7,7 +7,7 @@ use protocol::message;
 
 use super::super::{
     audience::Audience,
-    deployment::PROBE_KEY_BYTES,
+    deployment::SECRET_BYTES,
     groups::records::{
         FormerRecord, GroupApplicationRecord, GroupAttributesRecord, GroupBanRecord, GroupCountersRecord,
         RoomSentRecord,
@@ -23,8 +23,9 @@ use super::{
     GROUP_ATTRIBUTES, GROUP_BAN, GROUP_COUNTERS, GROUP_FORMER, GROUP_JOINED, GROUP_LISTED, GROUP_MEMBER, GROUP_MENTION,
     GROUP_RECEIPT, GROUP_SENT, GROUP_TOTAL, GROUP_TRACE, GROUP_WORD, GROUPS_OF_USER, GroupId, HISTORY_CHUNK,
     HISTORY_FILE, HOUR, KEPT, KEPT_BY, LABELS, MENTION, MERGED, MERGED_HOUR, MESSAGE, MOMENT, MUTE, NODE, NODE_ALIVE,
-    PIN, PROBE_KEY, PROFILE, RELATION, REMOVAL, RETENTION_CLAIM, ROOM_SENT, SENT, STORE_ID, Tail, UNFINISHED, UserId,
-    expiry::split_number, friend_request_parts, group_of, hour_parts, one_user, two_names, two_users, user_and_seq,
+    PIN, PROBE_KEY, PROFILE, RELATION, REMOVAL, RETENTION_CLAIM, ROOM_SENT, SENT, STORE_ID, TICKET_SECRET, Tail,
+    UNFINISHED, UserId, expiry::split_number, friend_request_parts, group_of, hour_parts, one_user, two_names,
+    two_users, user_and_seq,
 };
 use crate::store::Versionstamp;
 
@@ -147,8 +148,8 @@ impl Parts {
             KEPT_BY => two_users(key).map(|(user, other)| Parts::KeptBy(user, other))?,
             MERGED_HOUR | KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | LABELS | STORE_ID
             | BLACKLIST | MUTE | HISTORY_FILE | HISTORY_CHUNK | ATTRIBUTE_NAMES | AUDIENCE | ANNOUNCEMENT
-            | ANNOUNCEMENT_TASK | ANNOUNCEMENT_BODY | ANNOUNCED | ANNOUNCEMENTS_MADE | FIGURE | PROBE_KEY | NODE
-            | NODE_ALIVE => Parts::Feature,
+            | ANNOUNCEMENT_TASK | ANNOUNCEMENT_BODY | ANNOUNCED | ANNOUNCEMENTS_MADE | FIGURE | PROBE_KEY
+            | TICKET_SECRET | NODE | NODE_ALIVE => Parts::Feature,
             APPLICATIONS_VERSION => Parts::ApplicationsVersion,
             REMOVAL => Parts::Removal,
             CALLBACK => Parts::Callback,
@@ -188,7 +189,7 @@ pub(crate) fn feature_decodes(subspace: u32, key: &[u8], value: &[u8]) -> bool {
         (ANNOUNCED, _) => value.len() == Versionstamp::LEN,
         (ANNOUNCEMENTS_MADE | FIGURE, _) => value.len() == size_of::<u64>(),
         (EXTENSION, 6) | (STORE_ID, _) => value.len() == size_of::<u64>(),
-        (PROBE_KEY, _) => value.len() == PROBE_KEY_BYTES,
+        (PROBE_KEY | TICKET_SECRET, _) => value.len() == SECRET_BYTES,
         (EXTENSION, _) => is::<ExtensionRecord>(value),
         (PIN, _) => is::<PinRecord>(value),
         (MERGED, 3) => is::<MergedRecord>(value),
