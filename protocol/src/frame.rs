@@ -307,6 +307,48 @@ fn put_head(out: &mut BytesMut, kind: Kind, flags: u8, body_len: usize) {
     varint::put_u32(out, body_len as u32);
 }
 
+/// Follows a stream of frames without reading them: whether it stands between two of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Boundary {
+    /// Bytes of the head and length that have passed.
+    header_bytes: u32,
+    length: u64,
+    /// Bytes of the body that are still to come.
+    body_bytes: u64,
+}
+
+impl Boundary {
+    /// These bytes have passed.
+    pub fn pass(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let body = self.body_bytes.min(bytes.len() as u64);
+            self.body_bytes -= body;
+            bytes = bytes.get(body as usize..).unwrap_or_default();
+            if let Some((&byte, rest)) = bytes.split_first() {
+                self.pass_header(byte);
+                bytes = rest;
+            }
+        }
+    }
+
+    /// Whether another frame could begin here.
+    pub fn is_between_frames(&self) -> bool {
+        self.header_bytes == 0 && self.body_bytes == 0
+    }
+
+    fn pass_header(&mut self, byte: u8) {
+        if self.header_bytes > 0 {
+            // A length that is too long is no length: the receiver refuses it.
+            self.length |= u64::from(byte & 0x7f).checked_shl(7 * (self.header_bytes - 1)).unwrap_or_default();
+            if byte & 0x80 == 0 {
+                *self = Boundary { body_bytes: self.length, ..Boundary::default() };
+                return;
+            }
+        }
+        self.header_bytes = (self.header_bytes + 1).min(16);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,6 +436,29 @@ mod tests {
             }
             prop_assert_eq!(seen, payloads);
             prop_assert!(decoder.finish().is_ok());
+        }
+    }
+
+    proptest! {
+        /// However a stream is cut, it stands between frames exactly where one has ended.
+        #[test]
+        fn a_boundary_is_where_a_frame_has_ended(lengths in prop::collection::vec(0u32..40_000, 1..6), piece in 1usize..5000) {
+            let (mut stream, mut ends) = (Vec::new(), vec![0]);
+            for length in lengths {
+                stream.push(4);
+                let mut header = BytesMut::new();
+                varint::put_u32(&mut header, length);
+                stream.extend_from_slice(&header);
+                stream.resize(stream.len() + length as usize, 0xff);
+                ends.push(stream.len());
+            }
+            let (mut boundary, mut passed) = (Boundary::default(), 0);
+            for part in stream.chunks(piece) {
+                boundary.pass(part);
+                passed += part.len();
+                prop_assert_eq!(boundary.is_between_frames(), ends.contains(&passed));
+            }
+            prop_assert!(boundary.is_between_frames());
         }
     }
 }

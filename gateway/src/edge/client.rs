@@ -16,6 +16,7 @@ use glommio::net::TcpStream;
 use protocol::{
     ErrorCode,
     connection::{Millis, ServerConnection},
+    frame::Boundary,
     link_message::SessionOpen,
 };
 
@@ -52,6 +53,8 @@ struct Inner {
     pipe: Option<Pipe>,
     /// What the client has said and the link has not taken.
     up: BytesMut,
+    /// Where in the core's frames the client is.
+    down: Boundary,
     /// Ciphertext that the socket has not taken.
     unsent: Vec<u8>,
     /// The client says no more.
@@ -80,6 +83,7 @@ impl Client {
             handshake: Progress::Handshaking,
             pipe: None,
             up: BytesMut::new(),
+            down: Boundary::default(),
             unsent: Vec::new(),
             ended: false,
             phase: Phase::Open,
@@ -123,7 +127,8 @@ impl Client {
         if inner.phase != Phase::Open {
             return;
         }
-        if inner.handshake != Progress::Handshaking {
+        // Within a frame of the core it would be taken for the rest of that.
+        if inner.handshake != Progress::Handshaking && inner.down.is_between_frames() {
             let mut last_word = ServerConnection::new(self.shard.edge.limits.clone(), self.shard.now());
             let spread = backend::env::Rng::next_u64(&self.shard.edge.rng) % (AWAY_MS.1 - AWAY_MS.0);
             let elsewhere = self.ip.map_or_else(Vec::new, |ip| elsewhere(&*self.shard.edge, ip));
@@ -221,6 +226,7 @@ impl Client {
             }
             Poll::Ready(Ok(count)) => {
                 let data = buffer.get(..count).unwrap_or_default();
+                inner.down.pass(data);
                 inner.tls.encrypt(data, &mut inner.unsent).map_err(|_| Gone)?;
                 Ok(true)
             }

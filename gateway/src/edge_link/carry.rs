@@ -101,12 +101,12 @@ fn handle(link: &Rc<Link>, frame: What, events: &dyn LinkEvents) -> Result<(), E
         }
         // A session that is not known has ended here: the other side hears of that.
         What::Bytes(bytes) => {
-            let received = link.session(bytes.session).map(|pipe| pipe.receive(bytes.data));
+            let received = link.session(bytes.session).map(|pipe| pipe.receive(&bytes.data));
             received.transpose().map_err(|_| Ended::Overrun)?;
         }
         What::ManyBytes(bytes) => {
             for session in bytes.sessions {
-                let received = link.session(session).map(|pipe| pipe.receive(bytes.data.clone()));
+                let received = link.session(session).map(|pipe| pipe.receive(&bytes.data));
                 received.transpose().map_err(|_| Ended::Overrun)?;
             }
         }

@@ -27,6 +27,9 @@ use self::{
     queue::Queue,
 };
 
+/// Most bytes under way in one session, whatever window the other side says: the largest that can be configured.
+const PEER_WINDOW_BYTES_MAX: u32 = 1 << 24;
+
 /// A link, as its sessions share it.
 pub struct Link {
     queue: Queue,
@@ -58,7 +61,7 @@ impl Link {
             queue: Queue::default(),
             sessions: RefCell::default(),
             window: window as usize,
-            peer_window: peer_window as usize,
+            peer_window: peer_window.min(PEER_WINDOW_BYTES_MAX) as usize,
             sessions_max,
             state: State::Open.into(),
             last_session: 0.into(),

@@ -2,13 +2,12 @@
 
 use std::{
     cell::RefCell,
-    collections::VecDeque,
     io,
     rc::{Rc, Weak},
     task::{Context, Poll, Waker},
 };
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, BytesMut};
 use protocol::{
     link::What,
     link_message::{SessionClose, SessionCredit},
@@ -28,8 +27,8 @@ pub struct WeakPipe(Weak<RefCell<PipeInner>>);
 pub struct PipeInner {
     link: Rc<Link>,
     session: u64,
-    received: VecDeque<Bytes>,
-    received_bytes: usize,
+    /// Copied out of the link's buffers, so that a client that is slow holds no more than its window.
+    received: BytesMut,
     /// Taken out, and not yet given as new credit.
     taken: usize,
     /// Bytes that may be sent.
@@ -60,20 +59,21 @@ impl Pipe {
     /// Takes what was received. Nothing: the other side sends no more. An error: the stream is over.
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut inner = self.0.borrow_mut();
-        let Some(first) = inner.received.front_mut() else {
-            return match (inner.is_over, inner.peer_ended) {
-                (true, _) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-                (false, true) => Poll::Ready(Ok(0)),
+        if inner.received.is_empty() {
+            // What ended in good order has, whatever became of the link later.
+            return match (inner.peer_ended, inner.is_over) {
+                (true, _) => Poll::Ready(Ok(0)),
+                (false, true) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
                 (false, false) => {
                     inner.reader = Some(cx.waker().clone());
                     Poll::Pending
                 }
             };
-        };
-        let count = first.len().min(buffer.len());
-        first.copy_to_slice(buffer.get_mut(..count).unwrap_or_default());
-        if first.is_empty() {
-            inner.received.pop_front();
+        }
+        let count = inner.received.len().min(buffer.len());
+        inner.received.copy_to_slice(buffer.get_mut(..count).unwrap_or_default());
+        if inner.received.is_empty() {
+            inner.received = BytesMut::new();
         }
         inner.took(count);
         Poll::Ready(Ok(count))
@@ -105,15 +105,12 @@ impl Pipe {
     }
 
     /// Bytes have arrived.
-    pub(super) fn receive(&self, data: Bytes) -> Result<(), Overrun> {
+    pub(super) fn receive(&self, data: &[u8]) -> Result<(), Overrun> {
         let mut inner = self.0.borrow_mut();
-        if inner.received_bytes + inner.taken + data.len() > inner.link.window {
+        if inner.received.len() + inner.taken + data.len() > inner.link.window {
             return Err(Overrun);
         }
-        inner.received_bytes += data.len();
-        if !data.is_empty() {
-            inner.received.push_back(data);
-        }
+        inner.received.extend_from_slice(data);
         wake(&mut inner.reader);
         Ok(())
     }
@@ -127,11 +124,12 @@ impl Pipe {
 
     /// The other side sends no more; `aborted`: nor does it take anything.
     pub(super) fn peer_closed(&self, aborted: bool) {
-        self.0.borrow_mut().peer_ended = true;
         if aborted {
             return self.lose();
         }
-        wake(&mut self.0.borrow_mut().reader);
+        let mut inner = self.0.borrow_mut();
+        inner.peer_ended = true;
+        wake(&mut inner.reader);
     }
 
     /// It is over.
@@ -155,8 +153,7 @@ impl PipeInner {
             credit: link.peer_window,
             link,
             session,
-            received: VecDeque::new(),
-            received_bytes: 0,
+            received: BytesMut::new(),
             taken: 0,
             peer_ended: false,
             ended: false,
@@ -168,7 +165,6 @@ impl PipeInner {
 
     /// Gives credit for what was taken, half a window at a time.
     fn took(&mut self, count: usize) {
-        self.received_bytes -= count;
         self.taken += count;
         if self.taken * 2 >= self.link.window && !self.is_over {
             let bytes = std::mem::take(&mut self.taken) as u32;
