@@ -1,7 +1,8 @@
 //! TLS of links between nodes: both sides show a certificate, and check the other's against `link.ca`.
 //!
 //! TLS 1.3 only. Each certificate must be of one of these authorities and for `link.name`, on both sides: an authority
-//! that signs other things, too, does not make nodes of them. Nothing is resumed, so that a certificate or authority
+//! that signs other things, too, does not make nodes of them. Those of cores are for `link.core_name`, too, and whoever is
+//! dialled, or comes as a core, must have that one: an edge, whose machine may stand anywhere, can't pass for a core. Nothing is resumed, so that a certificate or authority
 //! that was replaced means nothing to the next connection.
 
 use std::sync::Arc;
@@ -26,26 +27,29 @@ use crate::{application, config::LinkFiles};
 /// The certificate of this node and what it takes of others, as the files say.
 pub struct LinkTls {
     files: LinkFiles,
-    name: ServerName<'static>,
+    core_name: ServerName<'static>,
     sides: ArcSwap<Sides>,
 }
 
 struct Sides {
+    /// For all nodes.
     server: Arc<ServerConfig>,
+    /// For cores alone.
+    core_server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
 }
 
 impl LinkTls {
     /// Reads and checks the files.
     pub fn load(files: &LinkFiles) -> anyhow::Result<Arc<Self>> {
-        let name = ServerName::try_from(files.name.clone()).context("link.name")?;
-        let sides = Sides::load(files, &name)?;
-        Ok(Arc::new(LinkTls { files: files.clone(), name, sides: ArcSwap::from_pointee(sides) }))
+        let core_name = ServerName::try_from(files.core_name.clone()).context("link.core_name")?;
+        let sides = ArcSwap::from_pointee(Sides::load(files, &core_name)?);
+        Ok(Arc::new(LinkTls { files: files.clone(), core_name, sides }))
     }
 
     /// Reads them again, for connections from now on. After an error what was there before holds.
     pub fn reload(&self) -> anyhow::Result<()> {
-        self.sides.store(Arc::new(Sides::load(&self.files, &self.name)?));
+        self.sides.store(Arc::new(Sides::load(&self.files, &self.core_name)?));
         Ok(())
     }
 
@@ -54,15 +58,21 @@ impl LinkTls {
         self.sides.load().server.clone()
     }
 
-    /// For a connection to another node, whose certificate is for this name.
+    /// The same for one that another core has made.
+    pub fn core_server(&self) -> Arc<ServerConfig> {
+        self.sides.load().core_server.clone()
+    }
+
+    /// For a connection to a core, whose certificate is for this name.
     pub fn client(&self) -> (Arc<ClientConfig>, ServerName<'static>) {
-        (self.sides.load().client.clone(), self.name.clone())
+        (self.sides.load().client.clone(), self.core_name.clone())
     }
 }
 
 impl Sides {
-    fn load(files: &LinkFiles, name: &ServerName<'static>) -> anyhow::Result<Self> {
-        let LinkFiles { cert, key, ca, .. } = files;
+    fn load(files: &LinkFiles, core_name: &ServerName<'static>) -> anyhow::Result<Self> {
+        let LinkFiles { cert, key, ca, name, .. } = files;
+        let name = ServerName::try_from(name.clone()).context("link.name")?;
         application::ensure_private(key).with_context(|| format!("link.key {}", key.display()))?;
         let key_der = PrivateKeyDer::from_pem_file(key)
             .with_context(|| format!("link.key {}: not readable as PEM", key.display()))?;
@@ -74,18 +84,23 @@ impl Sides {
         let authorities = Arc::new(authorities);
         let unfit = || format!("link.cert {} and link.key {} do not fit together", cert.display(), key.display());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let of_authorities =
-            WebPkiClientVerifier::builder_with_provider(authorities.clone(), provider.clone()).build()?;
-        let nodes_only = Arc::new(NodesOnly { of_authorities, name: name.clone() });
-        let mut server = ServerConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[&TLS13])?
-            .with_client_cert_verifier(nodes_only)
-            .with_single_cert(chain.clone(), key_der.clone_key())
-            .with_context(unfit)?;
-        server.alpn_protocols = vec![LINK_ALPN.to_vec()];
-        server.session_storage = Arc::new(NoServerSessionStorage {});
-        server.send_tls13_tickets = 0;
-        Ok(Sides { server: Arc::new(server), client: Arc::new(client(provider, authorities, chain, key_der, unfit)?) })
+        let server = |name: &ServerName<'static>| -> anyhow::Result<Arc<ServerConfig>> {
+            let of_authorities =
+                WebPkiClientVerifier::builder_with_provider(authorities.clone(), provider.clone()).build()?;
+            let nodes_only = Arc::new(NodesOnly { of_authorities, name: name.clone() });
+            let mut server = ServerConfig::builder_with_provider(provider.clone())
+                .with_protocol_versions(&[&TLS13])?
+                .with_client_cert_verifier(nodes_only)
+                .with_single_cert(chain.clone(), key_der.clone_key())
+                .with_context(unfit)?;
+            server.alpn_protocols = vec![LINK_ALPN.to_vec()];
+            server.session_storage = Arc::new(NoServerSessionStorage {});
+            server.send_tls13_tickets = 0;
+            Ok(Arc::new(server))
+        };
+        let (server, core_server) = (server(&name)?, server(core_name)?);
+        let client = Arc::new(client(provider, authorities, chain, key_der, unfit)?);
+        Ok(Sides { server, core_server, client })
     }
 }
 
@@ -173,17 +188,32 @@ mod tests {
     use rustls::{CertificateError, ClientConnection, ServerConnection};
 
     use super::*;
-    use crate::node_certs;
+    use crate::node_certs::{self, Names};
+
+    fn make(folder: &Path, cores: &[&str], edges: &[&str]) {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        node_certs::make(folder, &owned(cores), &owned(edges), NAMES).unwrap();
+    }
+
+    const NAMES: Names<'static> = Names { all: "im-node", cores: "im-core" };
+
+    fn files(folder: &Path, node: &str) -> LinkFiles {
+        node_certs::files(folder, node, NAMES)
+    }
 
     fn tls(folder: &Path, node: &str) -> Arc<LinkTls> {
-        LinkTls::load(&node_certs::files(folder, node, "im-node")).unwrap()
+        LinkTls::load(&files(folder, node)).unwrap()
     }
 
     /// A connection within memory: what one side says to the other, or why it does not.
     fn shake_hands(client: &LinkTls, server: &LinkTls) -> Result<(), Error> {
+        shake_hands_with(client, server.server())
+    }
+
+    fn shake_hands_with(client: &LinkTls, server: Arc<ServerConfig>) -> Result<(), Error> {
         let (config, name) = client.client();
         let mut client = ClientConnection::new(config, name).unwrap();
-        let mut server = ServerConnection::new(server.server()).unwrap();
+        let mut server = ServerConnection::new(server).unwrap();
         client.writer().write_all(b"hello").unwrap();
         for _ in 0..4 {
             let mut wire = Vec::new();
@@ -209,15 +239,15 @@ mod tests {
     #[test]
     fn geo_01_nodes_of_one_authority_know_each_other_and_nobody_else() {
         let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let names = ["a".to_owned(), "b".to_owned()];
-        node_certs::make(ours.path(), &names, "im-node").unwrap();
-        node_certs::make(theirs.path(), &names, "im-node").unwrap();
+        make(ours.path(), &["a", "b"], &[]);
+        make(theirs.path(), &["a", "b"], &[]);
         let (a, b, stranger) = (tls(ours.path(), "a"), tls(ours.path(), "b"), tls(theirs.path(), "a"));
         shake_hands(&a, &b).unwrap();
         shake_hands(&b, &a).unwrap();
         assert!(matches!(shake_hands(&a, &stranger), Err(Error::InvalidCertificate(_))));
         // The right authority, but what it signed is for something else: refused by either side.
-        let picky = LinkTls::load(&node_certs::files(ours.path(), "b", "another")).unwrap();
+        let picky = LinkFiles { name: "another".into(), core_name: "another".into(), ..files(ours.path(), "b") };
+        let picky = LinkTls::load(&picky).unwrap();
         for refused in [shake_hands(&a, &picky), shake_hands(&picky, &a)] {
             let not_for_name = |error| matches!(error, CertificateError::NotValidForNameContext { .. });
             assert!(matches!(refused, Err(Error::InvalidCertificate(error)) if not_for_name(error.clone())));
@@ -225,9 +255,23 @@ mod tests {
     }
 
     #[test]
+    fn geo_01_an_edge_passes_for_no_core() {
+        let folder = tempfile::tempdir().unwrap();
+        make(folder.path(), &["core"], &["edge"]);
+        let (core, edge) = (tls(folder.path(), "core"), tls(folder.path(), "edge"));
+        shake_hands(&edge, &core).unwrap();
+        let not_for_name = |refused| {
+            matches!(refused, Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. })))
+        };
+        assert!(not_for_name(shake_hands(&core, &edge)), "nobody is linked with an edge as with a core");
+        assert!(not_for_name(shake_hands_with(&edge, core.core_server())), "nor does it come as one");
+        shake_hands_with(&tls(folder.path(), "core"), core.core_server()).unwrap();
+    }
+
+    #[test]
     fn geo_01_who_shows_no_certificate_is_no_node() {
         let folder = tempfile::tempdir().unwrap();
-        node_certs::make(folder.path(), &["a".to_owned()], "im-node").unwrap();
+        make(folder.path(), &["a"], &[]);
         let a = tls(folder.path(), "a");
         let mut authorities = RootCertStore::empty();
         authorities.add(certificates("link.ca", &folder.path().join("ca.pem")).unwrap().remove(0)).unwrap();
@@ -235,22 +279,23 @@ mod tests {
         let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13]).unwrap();
         let mut client = builder.with_root_certificates(authorities).with_no_client_auth();
         client.alpn_protocols = vec![LINK_ALPN.to_vec()];
-        let sides = Sides { server: a.server(), client: Arc::new(client) };
-        let nobody = LinkTls { files: a.files.clone(), name: a.name.clone(), sides: ArcSwap::from_pointee(sides) };
+        let sides = Sides { server: a.server(), core_server: a.core_server(), client: Arc::new(client) };
+        let nobody =
+            LinkTls { files: a.files.clone(), core_name: a.core_name.clone(), sides: ArcSwap::from_pointee(sides) };
         assert_eq!(shake_hands(&nobody, &a), Err(Error::NoCertificatesPresented));
     }
 
     #[test]
     fn geo_01_files_that_are_wrong_are_named() {
         let folder = tempfile::tempdir().unwrap();
-        node_certs::make(folder.path(), &["a".to_owned(), "b".to_owned()], "im-node").unwrap();
-        let good = node_certs::files(folder.path(), "a", "im-node");
+        make(folder.path(), &["a", "b"], &[]);
+        let good = files(folder.path(), "a");
         let why = |files: &LinkFiles| format!("{:#}", LinkTls::load(files).err().unwrap());
         let missing = folder.path().join("c.pem");
         assert!(why(&LinkFiles { cert: missing.clone(), ..good.clone() }).starts_with("link.cert "));
         assert!(why(&LinkFiles { ca: missing.clone(), ..good.clone() }).starts_with("link.ca "));
         assert!(why(&LinkFiles { key: missing, ..good.clone() }).starts_with("link.key "));
-        let other_key = node_certs::files(folder.path(), "b", "im-node").key;
+        let other_key = files(folder.path(), "b").key;
         assert!(why(&LinkFiles { key: other_key, ..good.clone() }).contains("do not fit together"));
         assert!(why(&LinkFiles { ca: good.key.clone(), ..good.clone() }).contains("holds no certificate"));
         let tls = LinkTls::load(&good).unwrap();

@@ -19,35 +19,54 @@ use crate::{
     development::write_secret,
 };
 
+/// What certificates are for.
+#[derive(Clone, Copy)]
+pub struct Names<'a> {
+    /// Those of all nodes.
+    pub all: &'a str,
+    /// Those of cores, too.
+    pub cores: &'a str,
+}
+
 /// The command.
 pub fn command() -> Command {
-    let name = keys().find(|key| key.name == "link.name").map_or("", |key| key.default);
+    let default = |name: &str| keys().find(|key| key.name == name).map_or("", |key| key.default);
+    let nodes = |arg: Arg| arg.num_args(0..).value_name("NODE");
     Command::new("node-certs")
         .about("Make an authority and certificates of nodes, to try links between nodes out with")
         .arg(Arg::new("folder").required(true).value_name("DIR").help("Where to write them; must not have any yet"))
         .arg(
-            Arg::new("nodes")
-                .num_args(0..)
-                .value_name("NODE")
-                .default_values(["node"])
-                .help("Names of nodes: each gets NODE.pem and NODE.key"),
+            nodes(Arg::new("cores"))
+                .help("Names of cores: each gets NODE.pem and NODE.key; one called node if nobody is named"),
         )
+        .arg(nodes(Arg::new("edges").long("edges")).help("Names of edges, likewise: theirs make no core"))
         .arg(
             Arg::new("name")
                 .long("link-name")
-                .default_value(name)
+                .default_value(default("link.name"))
                 .help("What the certificates are for: link.name of all nodes"),
+        )
+        .arg(
+            Arg::new("core-name")
+                .long("link-core-name")
+                .default_value(default("link.core_name"))
+                .help("What those of cores are for, too: link.core_name of all nodes"),
         )
 }
 
 /// Does what the command says.
 pub fn run(arguments: &ArgMatches) -> anyhow::Result<()> {
     let folder = arguments.get_one::<String>("folder").map(PathBuf::from).unwrap_or_default();
-    let nodes: Vec<String> = arguments.get_many("nodes").unwrap_or_default().cloned().collect();
-    let name = arguments.get_one::<String>("name").map_or("", String::as_str);
-    make(&folder, &nodes, name)?;
-    for node in nodes {
-        let LinkFiles { cert, key, ca, .. } = files(&folder, &node, name);
+    let named = |id| arguments.get_many(id).unwrap_or_default().cloned().collect::<Vec<String>>();
+    let (mut cores, edges) = (named("cores"), named("edges"));
+    if cores.is_empty() && edges.is_empty() {
+        cores.push("node".to_owned());
+    }
+    let text = |id| arguments.get_one::<String>(id).map_or("", String::as_str);
+    let names = Names { all: text("name"), cores: text("core-name") };
+    make(&folder, &cores, &edges, names)?;
+    for node in cores.iter().chain(&edges) {
+        let LinkFiles { cert, key, ca, .. } = files(&folder, node, names);
         let (cert, key, ca) = (cert.display(), key.display(), ca.display());
         println!("{node}: --link-cert {cert} --link-key {key} --link-ca {ca}");
     }
@@ -56,18 +75,19 @@ pub fn run(arguments: &ArgMatches) -> anyhow::Result<()> {
 }
 
 /// Where the files of a node are.
-pub fn files(folder: &Path, node: &str, name: &str) -> LinkFiles {
+pub fn files(folder: &Path, node: &str, names: Names<'_>) -> LinkFiles {
     LinkFiles {
         cert: folder.join(format!("{node}.pem")),
         key: folder.join(format!("{node}.key")),
         ca: folder.join("ca.pem"),
-        name: name.to_owned(),
+        name: names.all.to_owned(),
+        core_name: names.cores.to_owned(),
     }
 }
 
 /// Makes an authority, and a certificate of it for each node.
-pub fn make(folder: &Path, nodes: &[String], name: &str) -> anyhow::Result<()> {
-    for node in nodes {
+pub fn make(folder: &Path, cores: &[String], edges: &[String], names: Names<'_>) -> anyhow::Result<()> {
+    for node in cores.iter().chain(edges) {
         anyhow::ensure!(is_name(node) && node != "ca", "{node:?} can't be a node's name here");
     }
     fs::DirBuilder::new()
@@ -75,7 +95,7 @@ pub fn make(folder: &Path, nodes: &[String], name: &str) -> anyhow::Result<()> {
         .mode(0o700)
         .create(folder)
         .with_context(|| format!("can't make the folder {}", folder.display()))?;
-    let all = nodes.iter().flat_map(|node| [format!("{node}.pem"), format!("{node}.key")]);
+    let all = cores.iter().chain(edges).flat_map(|node| [format!("{node}.pem"), format!("{node}.key")]);
     for file in all.chain(["ca.pem".into(), "ca.key".into()]) {
         let path = folder.join(file);
         anyhow::ensure!(!path.exists(), "{} exists; it is not overwritten", path.display());
@@ -88,14 +108,23 @@ pub fn make(folder: &Path, nodes: &[String], name: &str) -> anyhow::Result<()> {
     write_secret(&folder.join("ca.key"), key.serialize_pem().as_bytes())?;
     write_secret(&folder.join("ca.pem"), cert.pem().as_bytes())?;
     let authority = Issuer::new(params, key);
-    nodes.iter().try_for_each(|node| make_node(&files(folder, node, name), node, &authority))
+    let of_core = [names.all.to_owned(), names.cores.to_owned()];
+    for (nodes, certified) in [(cores, &of_core[..]), (edges, &of_core[..1])] {
+        nodes.iter().try_for_each(|node| make_node(&files(folder, node, names), node, certified, &authority))?;
+    }
+    Ok(())
 }
 
-fn make_node(files: &LinkFiles, node: &str, authority: &Issuer<'_, KeyPair>) -> anyhow::Result<()> {
+fn make_node(
+    files: &LinkFiles,
+    node: &str,
+    certified: &[String],
+    authority: &Issuer<'_, KeyPair>,
+) -> anyhow::Result<()> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-    let mut params = params(vec![files.name.clone()], node)?;
+    let mut params = params(certified.to_vec(), node)?;
     params.use_authority_key_identifier_extension = true;
-    // The one who connects is a client, the other one a server; each node is both.
+    // The one who connects is a client, the other one a server; a core is both.
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let cert = params.signed_by(&key, authority)?;
     write_secret(&files.key, key.serialize_pem().as_bytes())?;
@@ -116,17 +145,19 @@ mod tests {
 
     use super::*;
 
+    const NAMES: Names<'static> = Names { all: "im-node", cores: "im-core" };
+
     #[test]
     fn geo_01_certificates_are_ones_own_and_never_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("certs");
-        make(&path, &["a".to_owned()], "im-node").unwrap();
+        make(&path, &["a".to_owned()], &[], NAMES).unwrap();
         let modes: Vec<u32> =
             fs::read_dir(&path).unwrap().map(|file| file.unwrap().metadata().unwrap().permissions().mode()).collect();
         assert_eq!(modes, [0o100_600; 4]);
         let why = |nodes: &[&str]| {
             let nodes: Vec<String> = nodes.iter().map(|&node| node.to_owned()).collect();
-            make(&path, &nodes, "im-node").unwrap_err().to_string()
+            make(&path, &nodes, &[], NAMES).unwrap_err().to_string()
         };
         assert!(why(&["b"]).ends_with("ca.pem exists; it is not overwritten"));
         assert!(why(&["a"]).ends_with("a.pem exists; it is not overwritten"));

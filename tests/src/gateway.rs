@@ -366,10 +366,17 @@ impl Builder {
 }
 
 /// Makes certificates of nodes, all of one new authority.
-pub fn node_certificates(nodes: &[&str]) -> TempDir {
+pub fn node_certificates(cores: &[&str], edges: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = Command::new(program("gateway"));
-    let status = command.arg("node-certs").arg(folder.path()).args(nodes).output().expect("it starts");
+    let status = command
+        .arg("node-certs")
+        .arg(folder.path())
+        .args(cores)
+        .arg("--edges")
+        .args(edges)
+        .output()
+        .expect("it starts");
     assert!(status.status.success(), "{status:?}");
     folder
 }

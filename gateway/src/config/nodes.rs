@@ -81,6 +81,11 @@ pub const KEYS: &[Key] = &[
         "Name (subjectAltName) that the certificates of all nodes are for. Others are refused.",
     ),
     key(
+        "link.core_name",
+        "im-core",
+        "Name that the certificates of cores are for besides: who has none for it, like an edge, is linked with as no core.",
+    ),
+    key(
         "link.queue_bytes_max",
         "67108864",
         "What may wait to be sent to one other core, in bytes; when it is more, the link is begun anew and sessions read their logs.",
@@ -141,6 +146,8 @@ pub struct LinkFiles {
     pub ca: PathBuf,
     /// What the certificates of all nodes are for.
     pub name: String,
+    /// What those of cores are for, too.
+    pub core_name: String,
 }
 
 /// Where something listens, by name or by address.
@@ -216,10 +223,13 @@ impl Values {
         let path = |name| Some(self.text(name)).filter(|text| !text.is_empty()).map(PathBuf::from);
         let files = match (path("link.cert"), path("link.key"), path("link.ca")) {
             (Some(cert), Some(key), Some(ca)) => {
-                let name = self.text("link.name").to_owned();
-                rustls_pki_types::DnsName::try_from(name.as_str())
-                    .map_err(|_| self.wrong("link.name", "a name as DNS has them"))?;
-                Some(LinkFiles { cert, key, ca, name })
+                let dns_name = |key| {
+                    let name = self.text(key);
+                    let checked = rustls_pki_types::DnsName::try_from(name);
+                    checked.map(|_| name.to_owned()).map_err(|_| self.wrong(key, "a name as DNS has them"))
+                };
+                let (name, core_name) = (dns_name("link.name")?, dns_name("link.core_name")?);
+                Some(LinkFiles { cert, key, ca, name, core_name })
             }
             (None, None, None) => None,
             _ => return Err(ConfigError("link.cert, link.key and link.ca go together: name all or none".into())),

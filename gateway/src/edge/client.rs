@@ -59,6 +59,8 @@ struct Inner {
     unsent: Vec<u8>,
     /// The client says no more.
     ended: bool,
+    /// The sending direction has been ended.
+    finished: bool,
     phase: Phase,
     /// Until when something has to happen.
     deadline: Option<Millis>,
@@ -86,6 +88,7 @@ impl Client {
             down: Boundary::default(),
             unsent: Vec::new(),
             ended: false,
+            finished: false,
             phase: Phase::Open,
             // From here on the core counts.
             deadline: Some(shard.now() + shard.edge.limits.hello_deadline_ms),
@@ -179,6 +182,10 @@ impl Client {
     /// Writes what waits for the client.
     fn write(&self, inner: &mut Inner, cx: &mut Context<'_>, stream: &mut TcpStream) -> Result<bool, Gone> {
         if inner.unsent.is_empty() {
+            if inner.phase == Phase::Lingering && !inner.finished {
+                inner.finished = true;
+                let _ = Pin::new(&mut *stream).poll_close(cx);
+            }
             if inner.phase == Phase::Flushing {
                 if inner.handshake != Progress::Handshaking {
                     inner.tls.close(&mut inner.unsent).map_err(|_| Gone)?;
@@ -197,9 +204,6 @@ impl Client {
                 }
                 if inner.unsent.is_empty() {
                     inner.unsent = Vec::new();
-                    if inner.phase == Phase::Lingering {
-                        let _ = Pin::new(&mut *stream).poll_close(cx);
-                    }
                 }
                 Ok(true)
             }

@@ -1,7 +1,7 @@
 //! To which core a shard of an edge is linked: the first of `link.cores` that takes it, tried in turn, after a while that
 //! grows with each round that failed.
 
-use std::{net::ToSocketAddrs as _, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, net::ToSocketAddrs as _, rc::Rc, sync::Arc, time::Duration};
 
 use backend::env::Rng as _;
 use futures::channel::oneshot;
@@ -93,31 +93,48 @@ async fn resolve(target: &Target) -> Result<Vec<std::net::SocketAddr>, Ended> {
     Ok(finding.await.map_err(|_| Ended::Late)??)
 }
 
+/// Carries a link for as long as sessions can be opened on it; those that it has it carries on by itself.
 async fn live(shard: &Rc<Shard>, target: &Target, hello: &LinkHello, stream: LinkStream, decoder: LinkDecoder) {
     let config = &shard.edge.config.link;
     let sessions_max = config.sessions_max.min(hello.sessions_max) as usize;
     let link = Link::new(config.session_window_bytes, hello.session_window_bytes, sessions_max);
-    tracing::info!(core = hello.name, address = %target, shard = shard.index, "linked with a core");
+    let name = hello.name.clone();
+    tracing::info!(core = name, address = %target, shard = shard.index, "linked with a core");
     shard.linked(link.clone());
-    let why = carry(&link, stream, decoder, &Core(shard.edge.clone())).await;
-    tracing::warn!(core = hello.name, %why, shard = shard.index, "the link to a core has ended; its clients come again");
+    let (left, leaving) = oneshot::channel();
+    let core = Core { edge: shard.edge.clone(), left: Cell::new(Some(left)) };
+    let (carried, index) = (link.clone(), shard.index);
+    glommio::spawn_local(async move {
+        let why = carry(&carried, stream, decoder, &core).await;
+        tracing::warn!(core = name, %why, shard = index, "the link to a core has ended; its clients come again");
+    })
+    .detach();
+    let _ = leaving.await; // dropped: it has ended
     shard.unlinked();
 }
 
 /// What a core says beside what its sessions do.
-struct Core(Arc<Edge>);
+struct Core {
+    edge: Arc<Edge>,
+    /// Told when no new sessions can be opened any more.
+    left: Cell<Option<oneshot::Sender<()>>>,
+}
 
 impl LinkEvents for Core {
     fn opened(&self, _: SessionOpen, _: Pipe) {
         // Cores open none: dropped, which tells it.
     }
 
+    fn leaving(&self) {
+        self.left.take();
+    }
+
     fn said(&self, frame: What) {
         if let What::Directory(directory) = frame {
             if let Ok(secret) = directory.ticket_secret[..].try_into() {
-                self.0.tickets.share(&secret);
+                self.edge.tickets.share(&secret);
             }
-            self.0.geo.hear(directory);
+            self.edge.geo.hear(directory);
         }
     }
 }

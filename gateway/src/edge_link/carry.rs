@@ -17,12 +17,20 @@ const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// Without a byte for so many of them, it is not.
 const SILENT_INTERVALS_MAX: u32 = 3;
 
+/// If it takes nothing for so many, it is given up.
+const STALLED_INTERVALS_MAX: u32 = 10;
+
+/// Bytes that wait for it, at the most: sessions add nothing long before.
+const QUEUE_BYTES_MAX: usize = 16 << 20;
+
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// What the user of a link is told.
 pub trait LinkEvents {
     /// The other side has opened a session.
     fn opened(&self, open: SessionOpen, pipe: Pipe);
+    /// It is about to end: new sessions go elsewhere.
+    fn leaving(&self) {}
     /// It says something else.
     fn said(&self, frame: What);
 }
@@ -75,6 +83,9 @@ async fn read<R: AsyncRead + Unpin>(
                     if let Err(ended) = handle(link, frame, events) {
                         return ended;
                     }
+                    if link.queue.bytes() > QUEUE_BYTES_MAX {
+                        return Ended::Stalled;
+                    }
                 }
                 Ok(None) => break,
                 Err(error) => return error.into(),
@@ -121,7 +132,10 @@ fn handle(link: &Rc<Link>, frame: What, events: &dyn LinkEvents) -> Result<(), E
             }
         }
         What::Ping(LinkPing { number }) => link.queue.put(&What::Pong(LinkPing { number })),
-        What::GoAway(_) => link.leave(),
+        What::GoAway(_) => {
+            link.leave();
+            events.leaving();
+        }
         What::Pong(_) => {}
         other => events.said(other),
     }
@@ -144,8 +158,15 @@ async fn write<W: AsyncWrite + Unpin>(link: &Link, mut writer: W) -> Ended {
 
 async fn ask(link: &Link, silent: &Cell<u32>) -> Ended {
     let mut number = 0;
+    let (mut takes, mut stalled) = (0, 0);
     loop {
         Timer::new(PING_INTERVAL).await;
+        // Something waits, and nothing was taken since: what is being written does not go out.
+        let is_stalled = link.queue.bytes() > 0 && link.queue.takes() == takes;
+        (takes, stalled) = (link.queue.takes(), if is_stalled { stalled + 1 } else { 0 });
+        if stalled >= STALLED_INTERVALS_MAX {
+            return Ended::Stalled;
+        }
         if silent.get() >= SILENT_INTERVALS_MAX {
             return Ended::Silent;
         }

@@ -30,6 +30,8 @@ pub enum Ended {
     NoEdge,
     #[error("nothing was heard for too long")]
     Silent,
+    #[error("the other side took nothing for too long")]
+    Stalled,
     #[error("it took too long")]
     Late,
     #[error("the other side sent more than it may")]

@@ -85,6 +85,9 @@ impl Pipe {
         if inner.is_over || inner.ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
+        if inner.link.queue.is_crowded(cx.waker()) {
+            return Poll::Pending;
+        }
         let count = data.len().min(inner.credit).min(PIECE_BYTES_MAX);
         if count == 0 {
             inner.writer = Some(cx.waker().clone());

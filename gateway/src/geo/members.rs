@@ -9,7 +9,11 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use backend::domain::nodes::{NodeId, NodeRecord};
 use ipnetwork::IpNetwork;
-use protocol::link_message::{Directory, DirectoryEntry};
+use prost::Message as _;
+use protocol::{
+    link::EDGE_FRAME_BYTES_MAX,
+    link_message::{Directory, DirectoryEntry},
+};
 
 use super::{
     Geo,
@@ -77,7 +81,13 @@ impl<W: Whereabouts> Geo<W> {
                 is_unhealthy: !healthy,
             }
         };
-        let entries = self.directory.nodes().iter().map(entry).collect();
+        // As many as one frame takes, and some to spare.
+        let mut bytes = 0;
+        let fits = |entry: &DirectoryEntry| {
+            bytes += entry.encoded_len() + 8;
+            bytes <= EDGE_FRAME_BYTES_MAX / 2
+        };
+        let entries = self.directory.nodes().iter().map(entry).take_while(fits).collect();
         Directory { probe_key: probe_key.to_vec().into(), entries, ..Directory::default() }
     }
 

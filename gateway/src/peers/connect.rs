@@ -114,7 +114,7 @@ pub async fn accept_all(node: Rc<Node>, listener: TcpListener) {
 async fn meet(node: &Node, socket: TcpStream) -> Result<(LinkHello, u32, Connection), Ended> {
     let greeted = async {
         socket.set_nodelay(true)?;
-        let stream = TlsAcceptor::from(node.options.tls.server()).accept(socket).await?;
+        let stream = TlsAcceptor::from(node.options.tls.core_server()).accept(socket).await?;
         let mut connection = Connection::new(TlsStream::Server(stream));
         let hello = hello_of(&mut connection).await?;
         Ok::<_, Ended>((hello, connection))

@@ -117,18 +117,20 @@ impl Event {
     }
 }
 
+const NAMES: node_certs::Names<'static> = node_certs::Names { all: "im-node", cores: "im-core" };
+
 /// Certificates of one authority.
 struct Certs(TempDir);
 
 impl Certs {
     fn new() -> Certs {
         let folder = tempfile::tempdir().unwrap();
-        node_certs::make(folder.path(), &["node".to_owned()], "im-node").unwrap();
+        node_certs::make(folder.path(), &["node".to_owned()], &[], NAMES).unwrap();
         Certs(folder)
     }
 
     fn tls(&self) -> Arc<LinkTls> {
-        LinkTls::load(&node_certs::files(self.0.path(), "node", "im-node")).unwrap()
+        LinkTls::load(&node_certs::files(self.0.path(), "node", NAMES)).unwrap()
     }
 }
 
@@ -170,7 +172,7 @@ impl Stranger<ClientConnection> {
 impl Stranger<ServerConnection> {
     fn accept(listener: &TcpListener, certs: &Certs) -> Self {
         let (socket, _) = listener.accept().unwrap();
-        Self::new(ServerConnection::new(certs.tls().server()).unwrap(), socket)
+        Self::new(ServerConnection::new(certs.tls().core_server()).unwrap(), socket)
     }
 }
 

@@ -33,7 +33,7 @@ impl Cores {
     fn start(lease_ms: u32) -> Option<Cores> {
         let program = gateway_program()?;
         let cluster = Server::start()?;
-        let (certificates, relays) = (node_certificates(&NAMES), NAMES.map(|_| Relay::start()).into());
+        let (certificates, relays) = (node_certificates(&NAMES, &[]), NAMES.map(|_| Relay::start()).into());
         let mut cores = Cores { nodes: Vec::new(), relays, certificates, cluster };
         let first = Gateway::builder().on_fdb(program, &cores.cluster.file()).more_settings(&json!({}));
         let first = cores.start_node(0, first, lease_ms);

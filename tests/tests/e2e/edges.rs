@@ -24,8 +24,6 @@ use tests::{
 
 use crate::locate::asked;
 
-const NAMES: [&str; 3] = ["core", "east", "west"];
-
 /// A core, and how edges reach it.
 struct Scene {
     core: Option<Gateway>,
@@ -39,7 +37,7 @@ impl Scene {
     }
 
     fn start_with(more: impl FnOnce(Builder) -> Builder) -> Scene {
-        let certificates = node_certificates(&NAMES);
+        let certificates = node_certificates(&["core"], &["east", "west"]);
         let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let builder = Gateway::builder().node(certificates.path(), "core").flag("link-listen", listen);
         let core = Some(more(builder).start());
@@ -333,7 +331,7 @@ fn geo_01_a_tls_session_of_the_core_is_resumed_at_an_edge() {
 #[test]
 fn geo_01_an_edge_without_the_deployment_s_certificate_is_not_taken() {
     let scene = Scene::start();
-    let foreign = node_certificates(&["east"]);
+    let foreign = node_certificates(&[], &["east"]);
     let edge = scene.edge_builder("east").node(foreign.path(), "east").start();
     edge.wait_metric("gateway_link_connects_failed_total", &[], 3.0);
     assert_eq!(edge.get("/readyz").expect("it answers").0, 503);
