@@ -6,6 +6,7 @@
 //! - [`client`], [`tls`], [`alarm`]: a connection, cheap enough that a core drives thousands.
 //! - [`http`]: calls of the server API.
 //! - [`payload`], [`mod@mix`], [`ledger`], [`follower`]: messages that can be checked, and the checking.
+//! - [`mod@relay`]: a long way, on one machine.
 //! - [`timetable`]: when devices come and go.
 //! - [`pace`], [`tally`], [`clock`]: when to send, and what is counted and timed.
 
@@ -20,6 +21,7 @@ mod options;
 mod pace;
 mod payload;
 mod progress;
+mod relay;
 mod report;
 mod run;
 mod scenario;
@@ -62,6 +64,9 @@ fn main() -> ExitCode {
 
 /// Runs the scenario and prints the result. Returns whether the server kept its promises.
 fn run(options: Options) -> Result<bool> {
+    if let Scenario::Relay(relay) = &options.scenario {
+        return relay::run(relay).map(|()| true);
+    }
     options.check()?;
     let format = options.report;
     raise_open_files(&options)?;

@@ -130,6 +130,27 @@ pub(crate) enum Scenario {
     Login,
     /// The writes of a `c2c` send straight into the embedded engine, without a network.
     Engine,
+    /// No load: passes connections on to a gateway, as slowly as a long way would.
+    Relay(RelayOptions),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub(crate) struct RelayOptions {
+    /// Where to listen.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) listen: SocketAddr,
+
+    /// Where to pass connections on to.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) to: SocketAddr,
+
+    /// How much longer everything takes, each way, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub(crate) delay_ms: u64,
+
+    /// Each connection is lost after so many seconds, and up to one more.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) lose_after_s: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
@@ -251,6 +272,7 @@ impl Scenario {
             Scenario::Idle => "idle",
             Scenario::Login => "login",
             Scenario::Engine => "engine",
+            Scenario::Relay(_) => "relay",
         }
     }
 

@@ -35,7 +35,8 @@ pub(crate) fn run(plan: &Arc<Plan>) -> Result<Report> {
         Scenario::Group(_) | Scenario::Room(_) => crowd::run(plan),
         Scenario::Idle => idle::run(plan),
         Scenario::Login => login::run(plan),
-        Scenario::Engine => engine(&plan.options),
+        // Neither goes to a gateway.
+        Scenario::Engine | Scenario::Relay(_) => engine(&plan.options),
     }
 }
 
