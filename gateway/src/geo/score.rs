@@ -2,9 +2,9 @@
 //!
 //! | term | from | what it does |
 //! | --- | --- | --- |
-//! | distance | the location database, [`place::usual_ms`] | what a round trip should take: where the estimate begins |
+//! | distance | the location database, [`usual_ms`] | what a round trip should take: where the estimate begins |
 //! | measured | votes of the country, the wider network, the network | how many times as long as usual: each moves the estimate towards its median, the wider ones less ([`TRUST`]); [`PRIOR_VOTES`] stand for the distance; the mean of all, the logarithm's |
-//! | floor | the distance, [`place::floor_ms`] | nobody is believed to be faster than light: what is reported is clamped to it |
+//! | floor | the distance, [`floor_ms`] | nobody is believed to be faster than light: what is reported is clamped to it |
 //! | doubt | round trips that do not fit the place | a network most of whose voters measure what can't be ([`DOUBT_MS`], [`DOUBT_SHARE`]) is nowhere |
 //! | unknown | no place in the database | votes of such networks are milliseconds; without them the estimate is [`UNKNOWN_MS`]: what is measured to be better goes first, and the rest by weight |
 //! | stickiness | where the client is now | that one counts as [`STICKY_SHARE`] better, at least [`STICKY_MS_MIN`]; and stays first among its equals |
