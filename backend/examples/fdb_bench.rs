@@ -26,8 +26,8 @@ use backend::{
     },
     env::{Clock, SeededRng, SystemClock},
     store::{
-        Lane, Store, StoreError, StoreOptions, Tx,
-        fdb::{Committed, Fdb, FdbOptions},
+        Committed, Lane, Store, StoreError, StoreOptions, Tx,
+        fdb::{Fdb, FdbOptions},
     },
 };
 use futures::executor::block_on;
