@@ -19,7 +19,7 @@ use std::{cell::RefCell, rc::Rc};
 use ahash::AHashMap;
 use protocol::{
     link::What,
-    link_message::{SessionBytes, SessionClose, SessionOpen},
+    link_message::{SessionClose, SessionOpen},
 };
 
 use self::{
@@ -127,6 +127,6 @@ impl Link {
     }
 
     fn send_bytes(&self, session: u64, data: &[u8]) {
-        self.queue.put(&What::Bytes(SessionBytes { session, data: bytes::Bytes::copy_from_slice(data) }));
+        self.queue.put_bytes(session, data);
     }
 }

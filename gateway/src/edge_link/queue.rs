@@ -7,16 +7,26 @@ use std::{
     task::{Poll, Waker},
 };
 
+use ahash::AHashSet;
 use bytes::{Bytes, BytesMut};
-use protocol::link::{self, What};
+use protocol::{
+    link::{self, What},
+    link_message::{SessionBytes, SessionsBytes},
+};
 
 /// Above it sessions add nothing: what a link takes in a moment.
 const BYTES_HIGH: usize = 1 << 20;
+
+/// Sessions that one frame names, at the most.
+const SESSIONS_MAX: usize = 4_096;
 
 /// Encoded frames, in order.
 #[derive(Default)]
 pub struct Queue {
     waiting: RefCell<BytesMut>,
+    /// Bytes of sessions that stand behind them, and may be those of the next session, too: what many are pushed goes
+    /// over the link once.
+    same: RefCell<Same>,
     waker: RefCell<Option<Waker>>,
     /// Of sessions that wait until there is less.
     crowded: RefCell<Vec<Waker>>,
@@ -25,11 +35,47 @@ pub struct Queue {
     is_finished: Cell<bool>,
 }
 
+#[derive(Default)]
+struct Same {
+    sessions: Vec<u64>,
+    known: AHashSet<u64>,
+    data: Bytes,
+}
+
 impl Queue {
     /// Adds a frame.
     pub fn put(&self, frame: &What) {
+        self.end_same();
         link::encode(frame, &mut self.waiting.borrow_mut());
         self.wake();
+    }
+
+    /// Adds bytes of a session.
+    pub fn put_bytes(&self, session: u64, data: &[u8]) {
+        let is_same = {
+            let same = self.same.borrow();
+            same.data == data && same.sessions.len() < SESSIONS_MAX && !same.known.contains(&session)
+        };
+        if !is_same {
+            self.end_same();
+            self.same.borrow_mut().data = Bytes::copy_from_slice(data);
+        }
+        let mut same = self.same.borrow_mut();
+        same.sessions.push(session);
+        same.known.insert(session);
+        drop(same);
+        self.wake();
+    }
+
+    /// Encodes what has gathered for sessions.
+    fn end_same(&self) {
+        let Same { sessions, data, .. } = std::mem::take(&mut *self.same.borrow_mut());
+        let frame = match sessions[..] {
+            [] => return,
+            [session] => What::Bytes(SessionBytes { session, data }),
+            _ => What::ManyBytes(SessionsBytes { sessions, data }),
+        };
+        link::encode(&frame, &mut self.waiting.borrow_mut());
     }
 
     /// Nothing more comes behind what waits.
@@ -41,6 +87,7 @@ impl Queue {
     /// All that waits, once there is anything; `None`: nothing ever will.
     pub async fn take(&self) -> Option<Bytes> {
         poll_fn(|cx| {
+            self.end_same();
             let mut waiting = self.waiting.borrow_mut();
             if !waiting.is_empty() {
                 self.takes.set(self.takes.get() + 1);
@@ -67,7 +114,7 @@ impl Queue {
 
     /// Bytes that wait.
     pub fn bytes(&self) -> usize {
-        self.waiting.borrow().len()
+        self.waiting.borrow().len() + self.same.borrow().data.len()
     }
 
     /// How often something was taken out.
@@ -79,5 +126,62 @@ impl Queue {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use protocol::link::{EDGE_FRAME_BYTES_MAX, LinkDecoder};
+
+    use super::*;
+
+    /// What has been put in, in words.
+    fn taken(queue: &Queue) -> Vec<String> {
+        let mut decoder = LinkDecoder::default();
+        queue.finish();
+        while let Some(bytes) = block_on(queue.take()) {
+            decoder.feed(&bytes);
+        }
+        let mut said = Vec::new();
+        while let Some(frame) = decoder.next_frame(EDGE_FRAME_BYTES_MAX).unwrap() {
+            said.push(match frame {
+                What::Bytes(bytes) => format!("{} {:?}", bytes.session, bytes.data),
+                What::ManyBytes(bytes) => format!("{:?} {:?}", bytes.sessions, bytes.data),
+                _ => "other".to_owned(),
+            });
+        }
+        said
+    }
+
+    #[test]
+    fn geo_01_what_many_are_told_goes_over_the_link_once() {
+        let queue = Queue::default();
+        for session in [1, 2, 3] {
+            queue.put_bytes(session, b"push");
+        }
+        queue.put_bytes(4, b"another");
+        queue.put_bytes(1, b"another");
+        // The same for one session twice is two things.
+        queue.put_bytes(5, b"twice");
+        queue.put_bytes(5, b"twice");
+        queue.put(&What::Ping(Default::default()));
+        queue.put_bytes(5, b"twice");
+        let expected = [
+            r#"[1, 2, 3] b"push""#,
+            r#"[4, 1] b"another""#,
+            r#"5 b"twice""#,
+            r#"5 b"twice""#,
+            "other",
+            r#"5 b"twice""#,
+        ];
+        assert_eq!(taken(&queue), expected);
+    }
+
+    #[test]
+    fn geo_01_a_frame_names_no_more_sessions_than_it_may() {
+        let queue = Queue::default();
+        (0..10_000).for_each(|session| queue.put_bytes(session, b"push"));
+        assert_eq!(taken(&queue).len(), 3);
     }
 }
