@@ -193,6 +193,16 @@ impl Builder {
         self.flag("node-role", "edge").flag("link-cores", core)
     }
 
+    /// The ports that it was given by number are free: what a killed process had in its ring the kernel lets go a moment
+    /// later.
+    fn wait_released(&self) {
+        let named = self.flags.iter().filter(|(name, _)| name.ends_with("-listen"));
+        let fixed = named.filter_map(|(_, address)| address.parse::<SocketAddr>().ok()).filter(|it| it.port() != 0);
+        for address in fixed {
+            eventually("the port is free again", || TcpListener::bind(address).is_ok());
+        }
+    }
+
     fn is_edge(&self) -> bool {
         self.flags.iter().any(|(name, value)| name == "node-role" && value == "edge")
     }
@@ -408,15 +418,14 @@ impl Gateway {
 
     /// Starts again with the same settings on the same folder, on ports of the system's choice.
     pub fn restart(self) -> Gateway {
-        let Gateway { mut process, builder, .. } = self;
-        process.kill();
-        builder.start()
+        self.kill().start()
     }
 
     /// Kills it with a signal it can't handle, and gives back what it was started with.
     pub fn kill(self) -> Builder {
         let Gateway { mut process, builder, .. } = self;
         process.kill();
+        builder.wait_released();
         builder
     }
 

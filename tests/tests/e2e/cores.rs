@@ -352,7 +352,7 @@ fn geo_01_load_on_three_cores_is_carried_while_one_is_killed_links_are_cut_and_t
     wait_for_more(cores.node(1), 100.0);
     cores.relays.iter().for_each(Relay::mend);
     cores.wait_linked();
-    // For longer than a lease, in which nobody could say that it lives: nobody is dead for that.
+    // For a while in which nobody can say that it lives: nobody is dead for that.
     cores.cluster.freeze();
     for node in cores.running() {
         eventually("the store is gone", || node.metrics().sum("store_fdb_reachable", &[]) == 0.0);
