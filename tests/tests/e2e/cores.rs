@@ -220,7 +220,7 @@ fn geo_01_a_killed_core_is_noticed_by_its_lease_and_nothing_is_lost() {
     let mut cleo = cores.node(2).login("cleo");
     cleo.send("ben", "one");
     assert_eq!(texts(&receive(&mut ben, 1)), ["one"]);
-    assert_eq!(anna.presence_of("cleo").state(), OnlineState::Online);
+    eventually("she is seen", || anna.presence_of("cleo").state() == OnlineState::Online);
     let builder = cores.take(2).kill();
     // It may come back to its link until its lease is over: until then its users are there.
     assert_eq!(anna.presence_of("cleo").state(), OnlineState::Online);
@@ -272,7 +272,7 @@ fn geo_01_over_a_cut_link_nothing_is_lost_and_both_sides_go_on() {
 fn geo_01_a_core_that_stood_still_is_taken_for_dead_and_ends() {
     let Some(mut cores) = Cores::start(1_000) else { return };
     let (mut anna, _cleo) = (cores.node(0).login("anna"), cores.node(2).login("cleo"));
-    assert_eq!(anna.presence_of("cleo").state(), OnlineState::Online);
+    eventually("she is seen", || anna.presence_of("cleo").state() == OnlineState::Online);
     let frozen = cores.take(2);
     frozen.freeze();
     eventually("its users are gone with its lease", || anna.presence_of("cleo").state() == OnlineState::Offline);
