@@ -133,7 +133,7 @@ impl Cluster {
     pub fn late(self: &Arc<Self>, place: Place, news: Vec<Published>) {
         let mut inner = self.inner();
         inner.broadcast(&frames::batch(place, true, &news));
-        let step = inner.sequencer.late(place, all(news), self.now_us());
+        let step = inner.sequencer.late(place, all(news));
         self.carry_out(inner, step);
     }
 
@@ -302,10 +302,9 @@ impl Cluster {
             return self.pass_on(told);
         }
         let mut inner = self.inner();
-        let now_us = self.now_us();
         let step = match late {
-            true => inner.sequencer.late(place, told, now_us),
-            false => inner.sequencer.peer_batch(peer, place, told, now_us),
+            true => inner.sequencer.late(place, told),
+            false => inner.sequencer.peer_batch(peer, place, told, self.now_us()),
         };
         let barrier = inner.want(place.0);
         self.carry_out(inner, step);

@@ -39,7 +39,7 @@ pub struct Sequencer<T> {
     peers: AHashMap<NodeId, Peer>,
     /// Cores that have stopped and are still in the directory.
     ended: AHashSet<NodeId>,
-    held: BTreeMap<Place, Held<T>>,
+    held: BTreeMap<Place, Vec<Held<T>>>,
     /// The highest version of any batch.
     known: u64,
     /// The last batch that was released.
@@ -141,7 +141,7 @@ impl<T> Sequencer<T> {
 
     /// Batches that wait for others.
     pub fn held(&self) -> usize {
-        self.held.len()
+        self.held.values().map(Vec::len).sum()
     }
 
     /// This node has committed a batch: all of its earlier ones came before.
@@ -162,9 +162,10 @@ impl<T> Sequencer<T> {
         self.take(place, batch, now_us)
     }
 
-    /// Something that had been committed turned out later: the watermark of its node has not passed it.
-    pub fn late(&mut self, place: Place, batch: T, now_us: u64) -> Step<T> {
-        self.take(place, batch, now_us)
+    /// Something that had been committed turned out later. More of the same place may follow, in any order.
+    pub fn late(&mut self, place: Place, batch: T) -> Step<T> {
+        self.known = self.known.max(place.0);
+        Step { released: vec![Released::Doubtful(batch)], ..Step::default() }
     }
 
     /// Another node's watermark.
@@ -218,7 +219,7 @@ impl<T> Sequencer<T> {
                 peer.link = Link::Down;
             }
         }
-        let is_late = self.held.values().any(|held| now_us >= held.since_us + self.late_us_max);
+        let is_late = self.held.values().flatten().any(|held| now_us >= held.since_us + self.late_us_max);
         if is_late || self.peers.values().any(|peer| peer.link == Link::Down) {
             if self.order == Order::Sure {
                 self.read_us = now_us;
@@ -249,9 +250,11 @@ impl<T> Sequencer<T> {
         self.known = self.known.max(place.0);
         // What comes behind its time finds later ones told.
         if self.order != Order::Sure || place <= self.told {
-            return Step { released: vec![Released::Doubtful(batch)], ..self.release() };
+            let mut step = self.release();
+            step.released.push(Released::Doubtful(batch));
+            return step;
         }
-        self.held.insert(place, Held { batch, since_us: now_us });
+        self.held.entry(place).or_default().push(Held { batch, since_us: now_us });
         self.release()
     }
 
@@ -267,7 +270,7 @@ impl<T> Sequencer<T> {
         let reached = self.reached();
         while let Some(first) = self.held.first_entry().filter(|first| first.key().0 <= reached) {
             self.told = self.told.max(*first.key());
-            step.released.push(Released::InOrder(first.remove().batch));
+            step.released.extend(first.remove().into_iter().map(|held| Released::InOrder(held.batch)));
         }
         let is_heard = self.peers.values().all(|peer| match peer.link {
             Link::Up => peer.has_answered,
@@ -289,7 +292,8 @@ impl<T> Sequencer<T> {
         self.order = Order::Doubtful { until: None };
         let held = std::mem::take(&mut self.held);
         self.told = held.last_key_value().map_or(self.told, |(place, _)| self.told.max(*place));
-        Step { released: held.into_values().map(|held| Released::Doubtful(held.batch)).collect(), ..Step::default() }
+        let released = held.into_values().flatten().map(|held| Released::Doubtful(held.batch)).collect();
+        Step { released, ..Step::default() }
     }
 }
 

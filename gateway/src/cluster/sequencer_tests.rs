@@ -89,7 +89,7 @@ fn geo_01_who_is_late_is_waited_for_so_long_and_no_longer() {
     assert_eq!(said(sequencer.peer_batch(B, (5, 0), "b5", 0)), ["b5?"]);
     assert_eq!(sequencer.tick(2_000 + LATE_US).ask, Some(6));
     assert_eq!(said(sequencer.peer_reached(B, 6)), ["all behind"]);
-    assert_eq!(said(sequencer.late((4, 0), "b4", 0)), ["b4?"], "told behind its time");
+    assert_eq!(said(sequencer.late((4, 0), "b4")), ["b4?"], "told behind its time");
 }
 
 #[test]
@@ -133,5 +133,31 @@ fn geo_01_a_core_that_joins_is_linked_or_makes_all_doubtful_before_it_serves() {
     sequencer.peer_reached(A, 6);
     assert_eq!(said(sequencer.peer_reached(B, 6)), nothing());
     assert_eq!(said(sequencer.peer_reached(3, 6)), ["own6"]);
+    assert!(sequencer.is_sure());
+}
+
+#[test]
+fn geo_01_what_stands_at_one_place_is_told_all_of_it() {
+    let mut sequencer = three();
+    assert_eq!(said(sequencer.peer_batch(A, (7, 0), "a7", 0)), nothing());
+    // It wrote nothing, and read that version.
+    assert_eq!(said(sequencer.own_batch((7, 0), "own nothing", 0)), nothing());
+    assert_eq!(sequencer.held(), 2);
+    assert_eq!(said(sequencer.peer_reached(B, 7)), ["a7", "own nothing"]);
+    assert_eq!(said(sequencer.own_batch((8, 0), "own8", 0)), nothing());
+    assert_eq!(said(sequencer.own_batch((8, 0), "nothing8", 0)), nothing());
+    assert_eq!(said(sequencer.peer_down(A)), ["own8?", "nothing8?"]);
+}
+
+#[test]
+fn geo_01_what_turns_out_later_is_told_at_once_and_holds_nothing_up() {
+    let mut sequencer = three();
+    assert_eq!(said(sequencer.own_batch((6, 0), "own6", 0)), nothing());
+    // Several acts of one commit, each found by itself.
+    assert_eq!(said(sequencer.late((5, 0), "b5.2")), ["b5.2?"]);
+    assert_eq!(said(sequencer.late((5, 0), "b5.1")), ["b5.1?"]);
+    assert_eq!(said(sequencer.late((6, 0), "more of 6")), ["more of 6?"]);
+    assert_eq!(said(sequencer.peer_reached(A, 6)), nothing());
+    assert_eq!(said(sequencer.peer_reached(B, 6)), ["own6"]);
     assert!(sequencer.is_sure());
 }
