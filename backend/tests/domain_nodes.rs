@@ -29,6 +29,8 @@ use futures::executor::block_on;
 use prost::Message as _;
 use protocol::message::{Body, Element, Text, element::Kind};
 
+use self::remote::Remote;
+
 const APP: AppId = 7;
 const SECRET: &str = "a secret for tests only";
 const USERS: [&str; 3] = ["anna", "ben", "cleo"];
@@ -178,7 +180,7 @@ fn message(from: &UserId, to: &UserId, id: String) -> NewMessage {
 
 fn two(seed: u64) -> (Memory, [Arc<Node>; 2]) {
     let memory = Memory::new(seed, Faults::default());
-    let nodes = [1, 2].map(|n| Node::new(Arc::new(remote::Remote::new(memory.clone())), seed * 2 + n));
+    let nodes = [1, 2].map(|n| Node::new(Arc::new(Remote::new(memory.clone())), seed * 2 + n));
     nodes[0].log_in_all();
     (memory, nodes)
 }
@@ -240,4 +242,26 @@ fn geo_01_a_node_that_was_taken_for_dead_changes_nothing_any_more() {
     nodes[1].queue.submit(0, send("too late")).unwrap();
     let answers = nodes[1].answers(1);
     assert!(!answers[0].outcome.as_ref().unwrap().is_duplicate(), "nothing of it was stored");
+}
+
+#[test]
+fn geo_01_what_a_node_may_have_stored_before_it_was_buried_holds_its_barriers_up() {
+    let memory = Memory::new(1, Faults::default());
+    let remote = Remote::new(memory.clone());
+    let node = Node::new(Arc::new(remote.clone()), 1);
+    node.log_in_all();
+    block_on(nodes::enlist(&node.store, 11, record("one"))).unwrap();
+    node.queue.fence(11);
+    let other = Node::new(Arc::new(Remote::new(memory)), 2);
+    let store = other.store.clone();
+    remote.lose_answer_once(move || assert!(block_on(nodes::bury(&store, 11, 0)).unwrap()));
+    let users = users();
+    node.queue.submit(0, Act::Send(message(&users[0], &users[1], "stored".into()))).unwrap();
+    assert_eq!(node.answers(1)[0].outcome, Err(Error::Fenced));
+    // It is stored, and will be told by nobody here: so this node must not say that it has told everything.
+    let (called, call) = mpsc::channel();
+    node.queue.barrier(move || _ = called.send(()));
+    node.queue.submit(1, Act::Send(message(&users[0], &users[1], "too late".into()))).unwrap();
+    assert_eq!(node.answers(1)[0].outcome, Err(Error::Fenced));
+    assert_eq!(call.try_recv(), Err(mpsc::TryRecvError::Empty));
 }

@@ -500,16 +500,25 @@ impl<O: Outbox> Shared<O> {
     /// Passes on what turned out to be stored of batches that had given up, in the order of the logs: with those
     /// of `completions` that stand between. They come once more, which sessions don't mind.
     fn settle(&self, settled: Vec<(Arc<unsettled::Batch>, Vec<Late>)>, completions: &[Completion<O::Origin>]) {
+        let mut claimed = Vec::with_capacity(settled.len());
         let mut all = Vec::new();
         for (batch, late) in settled {
-            if self.unsettled.remove(&batch) {
-                self.answered(batch.0.len(), batch.0.iter().map(|tried| tried.act.bytes()).sum());
+            if self.unsettled.claim(&batch) {
+                claimed.push(batch);
                 all.extend(late);
             }
         }
-        if all.is_empty() {
-            return;
+        if !all.is_empty() {
+            self.tell_late(all, completions);
         }
+        // Now, not before: a barrier waits for what is told here.
+        for batch in claimed {
+            self.unsettled.remove(&batch);
+            self.answered(batch.0.len(), batch.0.iter().map(|tried| tried.act.bytes()).sum());
+        }
+    }
+
+    fn tell_late(&self, mut all: Vec<Late>, completions: &[Completion<O::Origin>]) {
         let place = |late: &Late| first_position(&late.notices);
         let last = all.iter().filter_map(place).max();
         let between = completions.iter().filter(|completion| position(completion).is_some_and(|own| Some(own) <= last));
@@ -523,7 +532,8 @@ impl<O: Outbox> Shared<O> {
 
     /// Answers `error` to all; what may be stored all the same stays in doubt.
     fn give_up(self: &Arc<Self>, jobs: Vec<Job<O::Origin>>, error: Error) {
-        let unknown = error == Error::Store(StoreError::MaybeCommitted);
+        // An earlier run may have been committed before this node was taken for dead.
+        let unknown = matches!(error, Error::Store(StoreError::MaybeCommitted) | Error::Fenced);
         let mut completions = Vec::with_capacity(jobs.len());
         let mut in_doubt = Vec::new();
         for Job { origin, act, tries, returned, .. } in jobs {

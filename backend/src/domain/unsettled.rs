@@ -92,31 +92,42 @@ pub struct Late {
 
 /// The batches in doubt, oldest first.
 #[derive(Default)]
-pub(super) struct Unsettled(Mutex<Vec<Arc<Batch>>>);
+pub(super) struct Unsettled(Mutex<Vec<InDoubt>>);
+
+struct InDoubt {
+    batch: Arc<Batch>,
+    /// A transaction has settled it, and what it found is being told.
+    is_claimed: bool,
+}
 
 impl Unsettled {
     pub(super) fn add(&self, batch: Batch) {
-        self.lock().push(Arc::new(batch));
+        self.lock().push(InDoubt { batch: Arc::new(batch), is_claimed: false });
     }
 
+    /// Those to be settled.
     pub(super) fn all(&self) -> Vec<Arc<Batch>> {
-        self.lock().clone()
+        self.lock().iter().filter(|known| !known.is_claimed).map(|known| known.batch.clone()).collect()
     }
 
-    /// How many acts are in doubt.
+    /// How many acts are in doubt, or not told yet.
     pub(super) fn acts(&self) -> usize {
-        self.lock().iter().map(|batch| batch.0.len()).sum()
+        self.lock().iter().map(|known| known.batch.0.len()).sum()
     }
 
-    /// The batch has been settled; `false` if it was before.
-    pub(super) fn remove(&self, settled: &Arc<Batch>) -> bool {
-        let mut batches = self.lock();
-        let before = batches.len();
-        batches.retain(|batch| !Arc::ptr_eq(batch, settled));
-        batches.len() < before
+    /// The batch has been settled, and the caller tells what was found; `false` if another one does, or has.
+    pub(super) fn claim(&self, settled: &Arc<Batch>) -> bool {
+        let mut all = self.lock();
+        let known = all.iter_mut().find(|known| Arc::ptr_eq(&known.batch, settled));
+        known.is_some_and(|known| !std::mem::replace(&mut known.is_claimed, true))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Batch>>> {
+    /// What was found of a batch has been told.
+    pub(super) fn remove(&self, told: &Arc<Batch>) {
+        self.lock().retain(|known| !Arc::ptr_eq(&known.batch, told));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<InDoubt>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -28,6 +28,8 @@ struct Wire {
     detain: bool,
     losses: Losses,
     rng: Option<SeededRng>,
+    /// Called before the next loss of an answer is told.
+    at_loss: Option<Box<dyn FnOnce() + Send>>,
     /// Found by ranges that were read.
     rows_read: usize,
 }
@@ -62,6 +64,11 @@ impl Remote {
         let mut wire = lock(&self.wire);
         wire.losses = losses;
         wire.rng = Some(SeededRng::new(seed));
+    }
+
+    /// The next commit is carried out, and its answer gets lost; `then` is called before that is told.
+    pub fn lose_answer_once(&self, then: impl FnOnce() + Send + 'static) {
+        lock(&self.wire).at_loss = Some(Box::new(then));
     }
 
     /// Rows that ranges have found so far.
@@ -205,6 +212,17 @@ impl EngineTx for RemoteTx {
             wire.detained.push(tx);
             drop(wire);
             return done(Err(StoreError::MaybeCommitted));
+        }
+        if let Some(then) = wire.at_loss.take() {
+            drop(wire);
+            return tx.commit(Box::new(|outcome| {
+                // Not here: the engine waits for this to return.
+                let tell = move || {
+                    then();
+                    done(outcome.and(Err(StoreError::MaybeCommitted)));
+                };
+                std::thread::spawn(tell);
+            }));
         }
         let Losses { answer, commit } = wire.losses;
         let draw = wire.rng.as_ref().map_or(u64::MAX, |rng| rng.next_u64() % 1000);
