@@ -72,7 +72,19 @@ type Done = Box<dyn FnOnce() + Send>;
 struct Work {
     /// A transaction: begun, and where it was committed.
     under_way: Option<Option<Committed>>,
+    /// Commits whose answers were lost.
+    in_doubt: Vec<Committed>,
     barriers: Vec<Done>,
+}
+
+impl Work {
+    /// Those who need wait no longer.
+    fn due(&mut self) -> Vec<Done> {
+        match self.under_way.is_none() && self.in_doubt.is_empty() {
+            true => std::mem::take(&mut self.barriers),
+            false => Vec::new(),
+        }
+    }
 }
 
 struct Queue(Arc<Mutex<Work>>);
@@ -80,12 +92,10 @@ struct Queue(Arc<Mutex<Work>>);
 impl Commits for Queue {
     fn barrier(&self, done: Done) {
         let mut now = self.0.lock().unwrap();
-        if now.under_way.is_some() {
-            now.barriers.push(done);
-        } else {
-            drop(now);
-            done();
-        }
+        now.barriers.push(done);
+        let due = now.due();
+        drop(now);
+        due.into_iter().for_each(|done| done());
     }
 
     fn settle_doubts(&self) {}
@@ -201,33 +211,52 @@ impl World {
 
     /// One step of a node's send queue.
     fn work(&mut self, index: usize) {
-        let node = &self.nodes[index];
-        if !node.is_alive {
+        if !self.nodes[index].is_alive {
             return;
         }
-        let under_way = node.work.lock().unwrap().under_way;
+        let under_way = self.nodes[index].work.lock().unwrap().under_way;
         match under_way {
-            None => node.work.lock().unwrap().under_way = Some(None),
+            // A batch that writes nothing stands where it reads.
+            None if self.below(4) == 0 => {
+                let (version, batch_order) = self.committed.last().copied().unwrap_or_default();
+                self.finish(index, Committed { version, batch_order }, Vec::new());
+            }
+            None => self.nodes[index].work.lock().unwrap().under_way = Some(None),
             Some(None) => {
-                self.version += 1 + self.rng.next_u64() % 3;
-                let at = Committed { version: self.version, batch_order: (self.rng.next_u64() % 4) as u16 };
-                self.committed.insert((at.version, at.batch_order));
-                node.work.lock().unwrap().under_way = Some(Some(at));
+                let at = self.commit();
+                self.nodes[index].work.lock().unwrap().under_way = Some(Some(at));
             }
-            Some(Some(at)) => {
-                let position = Versionstamp::new(at.version, at.batch_order, 0);
-                let event = EncodedEvent::of(&event::What::Message(Default::default()));
-                let to = Audience::User(UserId::new("anna").unwrap());
-                let news = Published { app: 1, to, news: News::Event(position, event), origin: None };
-                node.cluster.committed(at, vec![news]);
-                let mut work = node.work.lock().unwrap();
+            Some(Some(at)) if self.below(8) == 0 => {
+                let mut work = self.nodes[index].work.lock().unwrap();
                 work.under_way = None;
-                let barriers = std::mem::take(&mut work.barriers);
-                drop(work);
-                barriers.into_iter().for_each(|done| done());
-                self.read_mail(index);
+                work.in_doubt.push(at);
             }
+            Some(Some(at)) => self.finish(index, at, vec![news(at, 0)]),
         }
+        self.read_mail(index);
+    }
+
+    fn commit(&mut self) -> Committed {
+        self.version += 1 + self.rng.next_u64() % 3;
+        let at = Committed { version: self.version, batch_order: (self.rng.next_u64() % 4) as u16 };
+        self.committed.insert((at.version, at.batch_order));
+        at
+    }
+
+    /// A batch of a node ends. It has found what lost commits have stored, act by act.
+    fn finish(&mut self, index: usize, at: Committed, written: Vec<Published>) {
+        let node = &self.nodes[index];
+        let lost = std::mem::take(&mut node.work.lock().unwrap().in_doubt);
+        for lost in lost {
+            let place = (lost.version, lost.batch_order);
+            (0..2).rev().for_each(|act| node.cluster.late(place, vec![news(lost, act)]));
+        }
+        node.cluster.committed(at, written);
+        let mut work = node.work.lock().unwrap();
+        work.under_way = None;
+        let due = work.due();
+        drop(work);
+        due.into_iter().for_each(|done| done());
     }
 
     /// What the session of a node is told: it must not miss anything.
@@ -285,7 +314,7 @@ impl World {
             for a in 0..NODES {
                 self.poll_directory(a);
                 self.tick(a);
-                while self.nodes[a].work.lock().unwrap().under_way.is_some() && self.nodes[a].is_alive {
+                while self.nodes[a].is_alive && !self.nodes[a].is_idle() {
                     self.work(a);
                 }
                 for b in 0..NODES {
@@ -308,6 +337,19 @@ impl Node {
         let cluster = Cluster::new(router.clone(), clock, Box::new(Queue(work.clone())), 300);
         Node { id, is_alive: true, cluster, router, work, cursor: (0, 0) }
     }
+
+    fn is_idle(&self) -> bool {
+        let work = self.work.lock().unwrap();
+        work.under_way.is_none() && work.in_doubt.is_empty()
+    }
+}
+
+/// One of the acts of a commit.
+fn news(at: Committed, act: u16) -> Published {
+    let position = Versionstamp::new(at.version, at.batch_order, act);
+    let event = EncodedEvent::of(&event::What::Message(Default::default()));
+    let to = Audience::User(UserId::new("anna").unwrap());
+    Published { app: 1, to, news: News::Event(position, event), origin: None }
 }
 
 fn history(seed: u64, steps: usize, link_room: usize, cuts: bool) {
