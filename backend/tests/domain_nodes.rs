@@ -67,6 +67,19 @@ fn geo_01_a_node_lives_as_long_as_it_says_so() {
     assert_eq!(names().count(), 0);
 }
 
+#[test]
+fn geo_01_edges_live_as_a_core_says_and_take_no_core_s_place() {
+    let store = memory_store();
+    block_on(nodes::enlist(&store, 1, record("core"))).unwrap();
+    let edges = || vec![(1, record("not a core")), (2, record("edge"))];
+    assert_eq!(block_on(nodes::vouch(&store, edges())), Ok(vec![1]));
+    assert_eq!(block_on(nodes::vouch(&store, edges())), Ok(vec![1]));
+    let all = block_on(nodes::list(&store)).unwrap();
+    let told: Vec<_> = all.iter().map(|(id, node)| (*id, node.name.as_str(), node.is_edge, node.renewals)).collect();
+    assert_eq!(told, [(1, "core", false, 0), (2, "edge", true, 1)]);
+    block_on(nodes::renew(&store, 1, Load::default())).unwrap();
+}
+
 /// What a node was told, in order.
 #[derive(Debug)]
 enum Told {

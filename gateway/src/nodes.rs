@@ -41,6 +41,9 @@ use crate::{
 /// A node says so many times in a lease that it lives, and looks who else does.
 const RENEWALS_PER_LEASE: u64 = 5;
 
+/// For how long a node that ends waits for what is under way in the store, or in doubt.
+const SETTLE_WITHIN: Duration = Duration::from_secs(5);
+
 /// Bits of a session's number that say which session of its node it is: numbers stay within what all clients can count.
 const SESSION_BITS: u32 = 32;
 const NODE_BITS: u32 = 20;
@@ -109,6 +112,9 @@ impl Membership {
         let (is_draining, failure) = Default::default();
         let membership = Arc::new(Membership { id, store, clock, record, peers, is_draining, failure });
         membership.wait_for_others();
+        if let Some((cluster, _)) = &membership.peers {
+            cluster.serve();
+        }
         Ok(membership)
     }
 
@@ -153,14 +159,40 @@ impl Membership {
                 }
                 Err(error) => tracing::warn!(%error, "the lease of this node is not renewed"),
             }
-            for (id, record) in shared.edges.records() {
-                if let Err(error) = block_on(nodes::vouch(&self.store, id, record)) {
-                    tracing::warn!(%error, "others are not told of an edge");
-                }
-            }
+            self.vouch(shared.edges.records());
             if let Some(all) = self.look(&mut seen) {
                 shared.geo.follow(&all);
             }
+        }
+    }
+
+    /// Says of the edges that are linked here that they live: of all in one transaction, since the lease waits.
+    fn vouch(&self, edges: Vec<(NodeId, NodeRecord)>) {
+        if edges.is_empty() {
+            return;
+        }
+        match block_on(nodes::vouch(&self.store, edges)) {
+            Ok(refused) => {
+                refused.iter().for_each(|id| tracing::warn!(id, "an edge says that it is a core: others are not told"));
+            }
+            Err(error) => tracing::warn!(%error, "others are not told of edges"),
+        }
+    }
+
+    fn leave(&self) {
+        let cluster = self.peers.as_ref().map(|(cluster, _)| cluster);
+        let is_settled = cluster.is_none_or(|cluster| cluster.settle(SETTLE_WITHIN));
+        // From here on nothing of this node is committed any more.
+        if let Err(error) = block_on(nodes::leave(&self.store, self.id)) {
+            tracing::warn!(%error, "others are not told that this node ends: they wait for its lease");
+            return;
+        }
+        match cluster {
+            Some(cluster) if is_settled && cluster.settle(SETTLE_WITHIN) => cluster.end(),
+            Some(_) => {
+                tracing::warn!("not all that this node has changed could be told: clients elsewhere read the log")
+            }
+            None => {}
         }
     }
 
@@ -227,18 +259,14 @@ impl Running {
         self.membership.is_draining.store(true, Ordering::Relaxed);
     }
 
-    /// This node ends: others are told all that it has changed, and that it is gone.
+    /// This node ends. Others are told that it is gone, and that they have heard all that it has changed, if they have:
+    /// else they read the logs.
     pub fn leave(self) {
         let Running { membership, stop, thread } = self;
         drop(stop);
         let _ = thread.join();
-        if let Some((cluster, _)) = &membership.peers {
-            cluster.end();
-        }
-        if membership.failure.get().is_none()
-            && let Err(error) = block_on(nodes::leave(&membership.store, membership.id))
-        {
-            tracing::warn!(%error, "others are not told that this node ends: they wait for its lease");
+        if membership.failure.get().is_none() {
+            membership.leave();
         }
         if let Some((_, peers)) = Arc::into_inner(membership).and_then(|membership| membership.peers) {
             peers.stop();

@@ -7,6 +7,7 @@
 //!
 //! What may not live here: when to look and whom to be linked with.
 
+use futures::future::try_join_all;
 use prost::Message;
 
 use super::{Error, damaged, keys};
@@ -98,14 +99,24 @@ pub async fn renew(store: &Store, id: NodeId, load: Load) -> Result<(), Error> {
     store.run(Lane::Write, "renew", put).await.map(|_| ())
 }
 
-/// An edge lives, as a core says to which it is linked. It changes nothing, so it has no fence.
-pub async fn vouch(store: &Store, id: NodeId, record: NodeRecord) -> Result<(), Error> {
-    let put = async move |tx: &Tx| -> Result<(), Error> {
-        let renewals = node(tx, id).await?.map_or(0, |known| known.renewals + 1);
-        tx.set(keys::node(id), NodeRecord { renewals, ..record.clone() }.encode_to_vec());
-        Ok(())
+/// Edges live, as a core says to which they are linked. They change nothing, so they have no fence. Returns those whose
+/// id is a core's: nothing is said of them.
+pub async fn vouch(store: &Store, edges: Vec<(NodeId, NodeRecord)>) -> Result<Vec<NodeId>, Error> {
+    let put = async move |tx: &Tx| -> Result<Vec<NodeId>, Error> {
+        let known = try_join_all(edges.iter().map(|(id, _)| node(tx, *id))).await?;
+        let mut refused = Vec::new();
+        for ((id, record), known) in edges.iter().zip(known) {
+            if known.as_ref().is_some_and(|known| !known.is_edge) {
+                refused.push(*id);
+                continue;
+            }
+            let renewals = known.map_or(0, |known| known.renewals + 1);
+            let record = NodeRecord { renewals, is_edge: true, ..record.clone() };
+            tx.set(keys::node(*id), record.encode_to_vec());
+        }
+        Ok(refused)
     };
-    store.run(Lane::Write, "vouch", put).await.map(|_| ())
+    Ok(store.run(Lane::Write, "vouch", put).await?.0)
 }
 
 /// The node has ended, and changes nothing any more.

@@ -14,7 +14,8 @@ mod sequencer;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    time::Duration,
 };
 
 use ahash::AHashMap;
@@ -41,6 +42,9 @@ use crate::{
 
 /// Sessions that are told of in one frame.
 const SESSIONS_PER_FRAME_MAX: usize = 1_000;
+
+/// How often it is tried to settle what is in doubt while somebody waits for it.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A link to another core. Sending never waits.
 pub trait Outgoing: Send {
@@ -87,6 +91,8 @@ struct Inner {
     /// The version that it has come to.
     reached: u64,
     is_barrier_set: bool,
+    /// Clients are served here, or about to be.
+    serves: bool,
     /// Everything was told in order when it was looked at last.
     was_sure: bool,
 }
@@ -110,6 +116,7 @@ impl Cluster {
             wanted: 0,
             reached: 0,
             is_barrier_set: false,
+            serves: false,
             was_sure: true,
         };
         Arc::new(Cluster { router, clock, commits, inner: Mutex::new(inner) })
@@ -184,7 +191,26 @@ impl Cluster {
         self.inner().broadcast(&What::Rooms(rooms));
     }
 
-    /// This node commits nothing any more.
+    /// Clients are served from here on.
+    pub fn serve(&self) {
+        self.inner().serves = true;
+    }
+
+    /// Waits until whatever was begun before has been told, and nothing is in doubt. `false`: it took longer.
+    pub fn settle(&self, within: Duration) -> bool {
+        let deadline_us = self.now_us() + within.as_micros() as u64;
+        let (done, settled) = mpsc::channel();
+        self.commits.barrier(Box::new(move || _ = done.send(())));
+        while self.now_us() < deadline_us {
+            if settled.recv_timeout(SETTLE_INTERVAL).is_ok() {
+                return true;
+            }
+            self.commits.settle_doubts();
+        }
+        false
+    }
+
+    /// This node commits nothing any more, and has told all that it has.
     pub fn end(&self) {
         self.inner().broadcast(&What::Watermark(PeerWatermark { version: WATERMARK_END }));
     }
@@ -235,7 +261,7 @@ impl Cluster {
         let mut inner = self.inner();
         let node = inner.index(peer);
         inner.links.insert(peer, Link { to, is_broken: false, has_ended: false });
-        let scratch = PeerSessions { from_scratch: true, ..PeerSessions::default() };
+        let scratch = PeerSessions { from_scratch: true, serves: inner.serves, ..PeerSessions::default() };
         inner.send(node, &What::Sessions(scratch));
         inner.send(node, &What::Rooms(self.router.rooms().all_numbers()));
         for mailbox in self.router.mailboxes() {
@@ -259,7 +285,12 @@ impl Cluster {
                 self.carry_out(inner, step);
             }
             What::Ask(PeerAsk { version }) => self.asked(node, version),
-            What::Sessions(sessions) => self.heard_sessions(node, sessions),
+            What::Sessions(sessions) => {
+                if sessions.serves {
+                    self.heard_serving();
+                }
+                self.heard_sessions(node, sessions);
+            }
             What::SignOut(wish) => {
                 let address = wish.address.and_then(|address| frames::address(HERE, address));
                 let by = Device::decode(wish.by).ok();
@@ -319,6 +350,15 @@ impl Cluster {
         let barrier = inner.want(version);
         drop(inner);
         self.set_barrier(barrier);
+    }
+
+    /// A core is linked that has served without: what it has changed was not said here.
+    fn heard_serving(self: &Arc<Self>) {
+        let mut inner = self.inner();
+        if inner.serves {
+            let step = inner.sequencer.missed();
+            self.carry_out(inner, step);
+        }
     }
 
     fn heard_sessions(&self, node: NodeIndex, said: PeerSessions) {

@@ -179,12 +179,14 @@ impl<T> Sequencer<T> {
 
     /// A link to another core is up: what it says from here on is complete.
     pub fn peer_up(&mut self, peer: NodeId) -> Step<T> {
-        let before = self.peers.insert(peer, Peer { link: Link::Up, watermark: 0, has_answered: false });
-        // It may have committed what was never said here.
-        let is_back = before.is_some_and(|before| before.link == Link::Down);
-        let step = if is_back { self.doubt() } else { Step::default() };
+        self.peers.insert(peer, Peer { link: Link::Up, watermark: 0, has_answered: false });
         // What is held was not said to it: it is asked how far it has come.
-        Step { ask: Some(self.known), ..step }
+        Step { ask: Some(self.known), ..Step::default() }
+    }
+
+    /// A core that is linked now has committed what was not said here.
+    pub fn missed(&mut self) -> Step<T> {
+        self.doubt()
     }
 
     /// The link is down.

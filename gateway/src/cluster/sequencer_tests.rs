@@ -161,3 +161,16 @@ fn geo_01_what_turns_out_later_is_told_at_once_and_holds_nothing_up() {
     assert_eq!(said(sequencer.peer_reached(B, 6)), ["own6"]);
     assert!(sequencer.is_sure());
 }
+
+#[test]
+fn geo_01_a_core_that_served_before_it_was_linked_makes_all_read_once() {
+    let mut sequencer = three();
+    sequencer.peer_up(3);
+    assert_eq!(said(sequencer.missed()), nothing());
+    assert_eq!(said(sequencer.own_batch((6, 0), "own6", 0)), ["own6?"], "3 may have committed something before");
+    assert_eq!(sequencer.tick(1).ask, Some(6));
+    assert_eq!(said(sequencer.peer_reached(A, 6)), nothing());
+    assert_eq!(said(sequencer.peer_reached(B, 6)), nothing());
+    assert_eq!(said(sequencer.peer_reached(3, 6)), ["all behind"]);
+    assert!(sequencer.is_sure());
+}

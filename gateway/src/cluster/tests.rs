@@ -335,6 +335,7 @@ impl Node {
         let router = Router::new(1, 1_000_000, Figures::default());
         let work: Arc<Mutex<Work>> = Arc::default();
         let cluster = Cluster::new(router.clone(), clock, Box::new(Queue(work.clone())), 300);
+        cluster.serve();
         Node { id, is_alive: true, cluster, router, work, cursor: (0, 0) }
     }
 
