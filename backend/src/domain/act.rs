@@ -360,8 +360,13 @@ impl<'a> Staging<'a> {
     /// Starts the reads of all acts, where each is a round trip: together they take one. A key is read
     /// ahead for the first act that asks for it, unless one before it writes it ([`Staging::set`]).
     pub(crate) fn read_ahead<'b>(&mut self, acts: impl Iterator<Item = &'b Act>) {
+        self.start_reads(acts.flat_map(Act::reads));
+    }
+
+    /// Starts reads of what will be asked for, one by one: together they take one round trip.
+    pub(crate) fn start_reads(&mut self, keys: impl Iterator<Item = Bytes>) {
         if self.tx.is_remote() {
-            for key in acts.flat_map(Act::reads) {
+            for key in keys {
                 self.ahead.entry(key).or_insert_with_key(|key| self.tx.get(key));
             }
         }
@@ -443,20 +448,48 @@ impl<'a> Staging<'a> {
         event: EncodedEvent,
     ) -> u16 {
         let stamp = self.next_stamp();
-        let record = Bytes::from(EventRecord { kind: Some(kind) }.encode_to_vec());
         match members {
             // The same stamp in each: they are different keys.
-            Some(members) => members.iter().for_each(|member| {
-                self.tx.append_versionstamped(&keys::event_prefix(app, member), stamp, &[], record.clone());
-            }),
-            None => {
-                self.tx.append_versionstamped(&keys::group_event_prefix(app, group), stamp, &[], record);
-                let (begin, end) = keys::group_event_guard(app, group);
-                self.tx.add_write_conflict(&begin, &end);
+            Some(members) => {
+                let record = Bytes::from(EventRecord { kind: Some(kind) }.encode_to_vec());
+                members.iter().for_each(|member| {
+                    self.tx.append_versionstamped(&keys::event_prefix(app, member), stamp, &[], record.clone());
+                });
             }
+            None => self.append_to_group_log(stamp, app, group, kind),
         }
         self.notices.push(StagedNotice { to: group.clone().into(), what: StagedNews::Event(stamp, event) });
         stamp
+    }
+
+    /// The same for some of those who receive from a group. Whoever reads a large group's log sees to it himself that an
+    /// entry does not concern him.
+    pub(crate) fn append_to_some(
+        &mut self,
+        app: AppId,
+        group: &GroupId,
+        is_large: bool,
+        users: &[UserId],
+        kind: EventKind,
+        event: EncodedEvent,
+    ) -> u16 {
+        let stamp = self.next_stamp();
+        if is_large {
+            self.append_to_group_log(stamp, app, group, kind);
+            let notice =
+                |user: &UserId| StagedNotice { to: user.clone().into(), what: StagedNews::Event(stamp, event.clone()) };
+            self.notices.extend(users.iter().map(notice));
+        } else {
+            users.iter().for_each(|user| self.append_at(stamp, app, user, kind.clone(), event.clone()));
+        }
+        stamp
+    }
+
+    fn append_to_group_log(&mut self, stamp: u16, app: AppId, group: &GroupId, kind: EventKind) {
+        let record = EventRecord { kind: Some(kind) };
+        self.tx.append_versionstamped(&keys::group_event_prefix(app, group), stamp, &[], record.encode_to_vec());
+        let (begin, end) = keys::group_event_guard(app, group);
+        self.tx.add_write_conflict(&begin, &end);
     }
 
     /// Has a user's sessions receive what a group is told from here on, or not any more.

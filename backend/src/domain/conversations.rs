@@ -112,7 +112,7 @@ pub async fn chosen(
     let user = user.clone();
     let read = async move |tx: &Tx| -> Result<Vec<ConversationEntry>, Error> {
         let reader = Reader::open(tx, app, &user).await?;
-        try_join_all(peers.iter().map(|peer| reader.entry(peer))).await
+        try_join_all(peers.iter().map(|peer| reader.chosen_entry(peer))).await
     };
     Ok(store.run(Lane::Read, "chosen_conversations", read).await?.0)
 }
@@ -316,12 +316,22 @@ impl<'a> Reader<'a> {
         if is_removed || !has_label {
             return Ok(None);
         }
-        self.entry_of(peer, head, kept).await.map(Some)
+        match self.entry_of(peer, head, kept).await {
+            // A group that was dissolved, or that the user has nothing to see of any more.
+            Err(Error::Group(_)) => Ok(None),
+            entry => entry.map(Some),
+        }
     }
 
-    async fn entry(&self, peer: &Peer) -> Result<ConversationEntry, Error> {
+    /// The entry, empty if the user sees nothing of the conversation.
+    async fn chosen_entry(&self, peer: &Peer) -> Result<ConversationEntry, Error> {
         let (head, kept) = self.parts(peer).await?;
-        self.entry_of(peer, head, kept).await
+        match self.entry_of(peer, head, kept).await {
+            Err(Error::Group(_)) => {
+                Ok(ConversationEntry { conversation: Some(peer.to_conversation()), ..ConversationEntry::default() })
+            }
+            entry => entry,
+        }
     }
 
     async fn entry_of(&self, peer: &Peer, head: Head, kept: ConversationRecord) -> Result<ConversationEntry, Error> {

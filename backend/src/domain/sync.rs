@@ -200,11 +200,24 @@ impl Source {
             Some(EventKind::Message(target)) if target.seq > last => Concern::Behind,
             Some(EventKind::Message(target) | EventKind::Changed(target)) if target.seq < first => Concern::Nothing,
             Some(EventKind::Message(_)) => Concern::Users,
+            Some(EventKind::Stored(event)) if message_of(event.clone())?.is_some_and(|seq| seq < first) => {
+                Concern::Nothing
+            }
             // What else has happened after he had left; the last messages may yet follow.
             _ if position > Versionstamp::new(until, u16::MAX, u16::MAX) => Concern::Nothing,
             _ => Concern::Users,
         })
     }
+}
+
+/// The message that an entry is about which holds everything itself, if it is about one.
+fn message_of(event: Bytes) -> Result<Option<u64>, Error> {
+    let event = message::Event::decode(event).map_err(|_| damaged("stored event"))?;
+    Ok(match event.what {
+        Some(What::Extensions(changed)) => Some(changed.seq),
+        Some(What::Pin(changed)) => Some(changed.seq),
+        _ => None,
+    })
 }
 
 /// Whom an entry of a group's log concerns.

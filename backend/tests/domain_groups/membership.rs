@@ -1,6 +1,6 @@
 //! Coming and going: who is told, what counts, what is full (GRP-01, GRP-12, GRP-13, GRP-20, GRP-21, GRP-24, GRP-27).
 
-use backend::domain::settings::GroupMembersMax;
+use backend::domain::{conversations, settings::GroupMembersMax};
 use protocol::message::{GroupApplicationState, GroupCounterOperation};
 
 use super::*;
@@ -24,9 +24,12 @@ fn grp_01_a_group_has_so_many_members_and_a_user_so_many_groups() {
     let group_members_max = GroupMembersMax { work: 3, public: 2, meeting: 200 };
     let service = Service::start(Settings { group_members_max, groups_joined_max: 2, ..Settings::default() });
     let work = service.group(GroupType::Work, &["anna"]);
-    let invite = GroupChange::Invite { group: work, users: users(&["ben", "cleo", "anna", "nobody"]), silent: false };
+    let invite =
+        GroupChange::Invite { group: work.clone(), users: users(&["ben", "cleo", "anna", "nobody"]), silent: false };
     let expected = [Ok(()), Err(Refusal::Full), Err(Refusal::MemberAlready), Err(Refusal::UserUnknown)];
     assert_eq!(each(service.change("owner", invite)), expected);
+    // It counts once she knows of it.
+    service.send("owner", &work, "hello").unwrap();
     service.change("anna", create(&group("second"), GroupType::Work)).unwrap();
     assert_eq!(refused(service.change("anna", create(&group("third"), GroupType::Work))), Refusal::GroupsFull);
     service.change("anna", GroupChange::Leave { group: group("second") }).unwrap();
@@ -195,4 +198,106 @@ fn grp_04_what_is_dissolved_is_gone_and_its_sequence_goes_on() {
     service.change("ben", create(&group, GroupType::Meeting)).unwrap();
     assert_eq!(service.send("ben", &group, "new"), Ok(head + 1));
     assert_eq!(service.history("ben", &group).unwrap().messages.len(), 1, "nothing of before");
+}
+
+#[test]
+fn grp_04_a_dissolved_group_leaves_the_lists_of_its_members_as_they_were() {
+    for group_fanout_max in [0, 200] {
+        let service = Service::start(Settings { group_fanout_max, ..Settings::default() });
+        let group = service.group(GroupType::Public, &["anna"]);
+        service.send("owner", &group, "hello").unwrap();
+        let meeting = service.group(GroupType::Meeting, &["anna"]);
+        service.send("owner", &meeting, "hello").unwrap();
+        let listed = |name: &str| {
+            let page = block_on(conversations::list(&service.store, APP, &user(name), None, None, PAGE)).unwrap();
+            page.entries.into_iter().map(|entry| entry.conversation.unwrap().group).collect::<Vec<_>>()
+        };
+        assert_eq!(listed("anna").len(), 2);
+        service.change("owner", GroupChange::Dissolve { group: group.clone() }).unwrap();
+        for name in ["anna", "owner"] {
+            assert_eq!(listed(name), [meeting.as_str()]);
+            assert_eq!(block_on(conversations::total_unread(&service.store, APP, &user(name), 10)).unwrap().marked, 0);
+        }
+        // One of several that is asked for by name says nothing, and the others do.
+        let peers = vec![Peer::Group(group.clone()), Peer::Group(meeting.clone())];
+        let chosen = block_on(conversations::chosen(&service.store, APP, &user("anna"), peers)).unwrap();
+        assert_eq!(chosen.iter().map(|entry| entry.last_message.is_some()).collect::<Vec<_>>(), [false, true]);
+    }
+}
+
+#[test]
+fn grp_11_grp_20_a_live_room_shows_nothing_of_an_earlier_group_of_its_id() {
+    let service = Service::start(Settings::default());
+    let group = service.group(GroupType::Public, &["anna"]);
+    let seq = service.send("owner", &group, "a secret").unwrap();
+    service.change("owner", GroupChange::Dissolve { group: group.clone() }).unwrap();
+    service.change("eve", create(&group, GroupType::Avchatroom)).unwrap();
+    service.by_admin(role(&group, "ben", GroupRole::Admin)).unwrap();
+    assert_eq!(service.role_of(&group, "ben"), GroupRole::Admin);
+    let sees_nothing = |name: &str| {
+        let history = service.history(name, &group).map(|page| page.messages.len());
+        assert_eq!(history, Ok(0), "{name}");
+        let pin = Kind::Pin { peer: group.clone().into(), seq, unpin: false };
+        assert!(service.conversation(name, pin).is_err(), "{name}");
+    };
+    ["eve", "ben"].into_iter().for_each(sees_nothing);
+    service.change("eve", GroupChange::Transfer { group: group.clone(), to: user("cleo") }).unwrap();
+    sees_nothing("cleo");
+}
+
+#[test]
+fn grp_22_who_has_owned_a_live_room_has_no_right_in_it_any_more() {
+    let service = Service::start(Settings::default());
+    let room = service.group(GroupType::Avchatroom, &[]);
+    let count = |name: &str, id| {
+        let changes = vec![("n".into(), GroupCounterOperation::Add, 1)];
+        service.change(name, GroupChange::Counters { group: room.clone(), id, changes })
+    };
+    count("owner", 1).unwrap();
+    service.change("owner", GroupChange::Transfer { group: room.clone(), to: user("anna") }).unwrap();
+    count("anna", 2).unwrap();
+    assert_eq!(refused(count("owner", 3)), Refusal::RightMissing);
+    assert_eq!(refused(service.send("owner", &room, "hello")), Refusal::RightMissing, "he is not in it");
+    let members = service.members(&room);
+    assert_eq!(members.iter().map(|member| member.user.as_str()).collect::<Vec<_>>(), ["anna"]);
+}
+
+#[test]
+fn grp_07_grp_13_groups_that_a_user_knows_nothing_of_take_no_place_of_his() {
+    let service = Service::start(Settings { groups_joined_max: 2, ..Settings::default() });
+    for number in 0..5 {
+        let id = group(&format!("!{number}"));
+        service.change("eve", create(&id, GroupType::Work)).err();
+        let by_admin = GroupChange::Invite { group: id, users: users(&["anna"]), silent: true };
+        let _ = service.change("eve", by_admin);
+    }
+    service.change("anna", create(&group("own"), GroupType::Public)).unwrap();
+    // The page goes on past what is not shown.
+    let page = PageLimit { entries_max: 1, ..PAGE };
+    let (groups, more) = block_on(read::joined(&service.store, APP, &user("anna"), None, page)).unwrap();
+    assert_eq!(groups.iter().map(|(group, _)| group.group.as_str()).collect::<Vec<_>>(), ["own"]);
+    assert!(!more);
+    // An owner knows of the group that is his.
+    service.change("eve", GroupChange::Transfer { group: group("!0"), to: user("anna") }).unwrap();
+    assert!(matches!(service.log("anna").last(), Some(What::GroupEntered(entered)) if entered.group == "!0"));
+    assert_eq!(refused(service.change("anna", create(&group("more"), GroupType::Work))), Refusal::GroupsFull);
+}
+
+#[test]
+fn grp_10_bans_that_are_over_do_not_end_the_list() {
+    let service = Service::start(Settings::default());
+    let room = service.group(GroupType::Avchatroom, &[]);
+    let ban = |name: &str, seconds| GroupChange::Ban {
+        group: room.clone(),
+        users: users(&[name]),
+        seconds,
+        reason: String::new(),
+    };
+    service.by_admin(ban("anna", 1)).unwrap();
+    service.by_admin(ban("ben", 3_600)).unwrap();
+    let now_ms = SystemClock::default().unix_ms() + 2_000;
+    let page = PageLimit { entries_max: 1, ..PAGE };
+    let bans = block_on(read::bans(&service.store, APP, Asker::Admin, &room, None, now_ms, page)).unwrap();
+    assert_eq!(bans.0.iter().map(|ban| ban.user.as_str()).collect::<Vec<_>>(), ["ben"]);
+    assert!(!bans.1);
 }

@@ -1,7 +1,7 @@
 //! What is said in groups: to whom, in which order, for how long (GRP-11, GRP-15, GRP-17, GRP-26, MSG-06, MSG-07).
 
-use backend::domain::{change::group::ImportedMember, conversations};
-use protocol::message::{GroupApplicationState, ReceiveOption, UpdateConversation};
+use backend::domain::{act::Audience, change::group::ImportedMember, conversations};
+use protocol::message::{ExtensionChange, GroupApplicationState, ReceiveOption, UpdateConversation};
 
 use super::*;
 
@@ -239,6 +239,48 @@ fn grp_26_who_has_left_is_not_told_what_becomes_of_messages_then() {
         let changes = |name: &str| service.log(name).iter().filter(|what| matches!(what, What::Changed(_))).count();
         assert_eq!((changes("ben"), changes("anna")), (1, 0), "{group_fanout_max}");
     }
+}
+
+/// Whatever is done with a message: who came later is not told of it, and so not what it says.
+#[test]
+fn grp_11_who_comes_later_is_not_told_what_becomes_of_messages_of_before() {
+    for group_fanout_max in [0, 200] {
+        let service = Service::start(Settings { group_fanout_max, ..Settings::default() });
+        let group = service.group(GroupType::Public, &["anna", "ben"]);
+        let seq = service.send("owner", &group, "the code is 1234").unwrap();
+        let invite = GroupChange::Invite { group: group.clone(), users: users(&["eve"]), silent: true };
+        service.by_admin(invite).unwrap();
+        service.told.lock().unwrap().clear();
+        let peer = || Peer::Group(group.clone());
+        service.conversation("owner", Kind::Edit { peer: peer(), seq, body: body("it is 5678"), facts: None }).unwrap();
+        let like = ExtensionChange { key: "like".into(), value: "1".into(), ..ExtensionChange::default() };
+        service.conversation("ben", Kind::Extensions { peer: peer(), seq, changes: vec![like] }).unwrap();
+        service.conversation("anna", Kind::Pin { peer: peer(), seq, unpin: false }).unwrap();
+        service.conversation("owner", Kind::Recall { peer: peer(), seq, reason: String::new() }).unwrap();
+        let of_message = |what: &What| matches!(what, What::Changed(_) | What::Extensions(_) | What::Pin(_));
+        let told = |name: &str| service.log(name).iter().filter(|what| of_message(what)).count();
+        assert_eq!((told("ben"), told("owner"), told("eve")), (4, 4, 0), "{group_fanout_max}");
+        let pushed: Vec<Notice> = service.told.lock().unwrap().drain(..).collect();
+        let to_all_or_eve = |notice: &&Notice| match &notice.to {
+            Audience::User(to) => *to == user("eve"),
+            Audience::Group(_) => true,
+        };
+        assert_eq!(pushed.iter().filter(to_all_or_eve).count(), 0, "{group_fanout_max}: {pushed:?}");
+        // What she has been there for is told to all.
+        let seq = service.send("owner", &group, "new").unwrap();
+        service.conversation("owner", Kind::Recall { peer: peer(), seq, reason: String::new() }).unwrap();
+        assert_eq!((told("ben"), told("eve")), (5, 1), "{group_fanout_max}");
+    }
+}
+
+#[test]
+fn type_10_what_the_group_itself_says_nobody_in_it_takes_back() {
+    let service = Service::start(Settings::default());
+    let group = service.group(GroupType::Public, &["anna"]);
+    service.change("owner", GroupChange::Update { group: group.clone(), update: named("another") }).unwrap();
+    let seq = service.history("anna", &group).unwrap().head_seq;
+    let recall = || Kind::Recall { peer: group.clone().into(), seq, reason: String::new() };
+    assert_eq!(refused(service.conversation("owner", recall())), Refusal::RightMissing);
 }
 
 #[test]

@@ -94,7 +94,7 @@ pub(super) async fn change(
             let conversation = Some(peer.to_conversation());
             What::Extensions(ExtensionsChanged { conversation, seq, extensions: changed.clone() })
         };
-        change.tell_stored(staging, peer, event).await?;
+        change.tell_stored(staging, peer, seq, event).await?;
     }
     Ok(Answer::Extensions(results))
 }

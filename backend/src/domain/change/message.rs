@@ -82,7 +82,9 @@ async fn ensure_may_recall(
         return Err(Refusal::RightMissing.into());
     }
     let role = access::role(staging, change.app, group, &change.user).await?;
-    let leads = change.by == Author::Admin || matches!(role, GroupRole::Owner | GroupRole::Admin);
+    // What the group itself says nobody in it takes back.
+    let is_said = !message.from.is_empty();
+    let leads = change.by == Author::Admin || is_said && matches!(role, GroupRole::Owner | GroupRole::Admin);
     let is_own = message.from == change.user.as_str() && role != GroupRole::None;
     if leads || is_own { Ok(leads) } else { Err(Refusal::RightMissing.into()) }
 }
@@ -191,7 +193,7 @@ async fn put_changed(
     staging.set(key, message.encode_to_vec());
     let event = EncodedEvent::of(&What::Changed(message.clone()));
     let told = |peer: &Peer| (EventKind::Changed(MessageRef::new(peer, message.seq)), event.clone());
-    change.tell(staging, peer, told).await?;
+    change.tell(staging, peer, message.seq, told).await?;
     Ok(Answer::Message(Box::new(message)))
 }
 

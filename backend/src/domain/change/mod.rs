@@ -361,11 +361,13 @@ impl Change {
         }
     }
 
-    /// Writes an entry into the log of everybody in the conversation, as `told` makes it of whom it is with there.
+    /// Writes an entry about message `seq` into the log of everybody in the conversation who sees it, as `told` makes it
+    /// of whom it is with there.
     async fn tell(
         &self,
         staging: &mut Staging<'_>,
         peer: &Peer,
+        seq: u64,
         told: impl Fn(&Peer) -> (EventKind, EncodedEvent),
     ) -> Result<(), Error> {
         match peer {
@@ -377,7 +379,7 @@ impl Change {
             }
             Peer::Group(group) => {
                 let record = access::load(staging, self.app, group).await?;
-                access::tell(staging, self.app, group, &record, &self.user, told(peer)).await?;
+                access::tell(staging, self.app, group, &record, &self.user, seq, told(peer)).await?;
             }
         }
         Ok(())
@@ -388,13 +390,14 @@ impl Change {
         &self,
         staging: &mut Staging<'_>,
         peer: &Peer,
+        seq: u64,
         what: impl Fn(&Peer) -> What,
     ) -> Result<(), Error> {
         let told = |peer: &Peer| {
             let event = EncodedEvent::of(&what(peer));
             (EventKind::Stored(event.to_stored()), event)
         };
-        self.tell(staging, peer, told).await
+        self.tell(staging, peer, seq, told).await
     }
 
     /// A message of the user's conversation with `peer`.

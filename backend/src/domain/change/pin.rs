@@ -61,7 +61,7 @@ pub(super) async fn change(
         let (conversation, by) = (Some(peer.to_conversation()), by.clone());
         What::Pin(PinChanged { conversation, seq, by, unpinned: unpin })
     };
-    change.tell_stored(staging, peer, event).await?;
+    change.tell_stored(staging, peer, seq, event).await?;
     Ok(Answer::Done)
 }
 

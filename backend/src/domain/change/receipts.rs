@@ -1,7 +1,7 @@
 //! Receipts in groups: which members have read a message, one by one (MSG-07). Only its sender is told.
 
 use bytes::Bytes;
-use protocol::message::{GroupReceipts, GroupRole, event::What};
+use protocol::message::{GroupReceipts, GroupRole, Message, event::What};
 
 use super::Change;
 use crate::domain::{
@@ -9,7 +9,7 @@ use crate::domain::{
     act::{Answer, Staging},
     callbacks::{GroupRead, Happened, ReadNumbers},
     damaged,
-    groups::{Refusal, access},
+    groups::{Refusal, access, records::MemberRecord},
     keys::{self, Tail},
 };
 
@@ -22,10 +22,11 @@ pub(super) async fn note(
 ) -> Result<Answer, Error> {
     let (app, user) = (change.app, &change.user);
     let peer: Peer = group.clone().into();
-    if access::role(staging, app, group, user).await? == GroupRole::None {
+    let member = access::member(staging, app, group, user).await?;
+    let Some(member) = member.filter(|member| member.role() != GroupRole::None) else {
         access::load(staging, app, group).await?;
         return Err(Refusal::RightMissing.into());
-    }
+    };
     let mut read = Vec::with_capacity(seqs.len());
     for seq in seqs {
         let message = change.present_message(staging, &peer, *seq).await?;
@@ -34,6 +35,9 @@ pub(super) async fn note(
         }
         if !message.need_receipt {
             return Err(Error::Argument("the message asks for no receipt"));
+        }
+        if !is_asked(&message, user, &member) {
+            return Err(Error::Argument("the message asks those for receipts who were there when it was sent"));
         }
         let is_known = staging.tx.get(&keys::group_receipt(app, group, *seq, user)).await?.is_some();
         let count = count(staging.tx.get(&keys::group_receipts_count(app, group, *seq)).await?)?;
@@ -63,6 +67,14 @@ pub(super) async fn note(
         staging.tell_application(app, &Tail::from(group), Happened::GroupRead(read)).await?;
     }
     Ok(Answer::Done)
+}
+
+/// Whether a message asks a member for a receipt: who came later is not counted among its receivers. Where newcomers see
+/// everything only the time tells.
+pub(crate) fn is_asked(message: &Message, user: &UserId, member: &MemberRecord) -> bool {
+    message.from != user.as_str()
+        && member.first_seq <= message.seq
+        && (member.first_seq > 1 || member.joined_ms <= message.time_ms)
 }
 
 /// How many have read a message, from its stored form.

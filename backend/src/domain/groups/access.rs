@@ -134,7 +134,9 @@ pub(crate) async fn spans(tx: &Tx, app: AppId, group: &GroupId, user: &UserId, h
     let former = FormerRecord::decode(former.await?.unwrap_or_default()).map_err(|_| damaged("former group"))?;
     let left = former.spans.iter().map(|span| Span { first: span.first_seq, last: span.last_seq });
     let present = member.filter(|member| member.role() != GroupRole::None);
-    let now = present.map(|member| Span { first: member.first_seq.max(1), last: head });
+    // Of a live room nothing is kept: what may be there is an earlier group's of the same id.
+    let first = |member: MemberRecord| if member.first_seq == 0 { head.saturating_add(1) } else { member.first_seq };
+    let now = present.map(|member| Span { first: first(member), last: head });
     let spans: Vec<Span> = left.chain(now).collect();
     if spans.is_empty() {
         let is_there = tx.snapshot_get(&keys::group(app, group)).await?.is_some();
@@ -175,18 +177,27 @@ pub(crate) async fn members(
     }
 }
 
-/// Writes what somebody does into the logs of all who receive from a group, or into the group's own; and into his own,
-/// should he act without receiving, for his other devices.
+/// Writes what somebody does with message `seq` into the logs of all who receive from a group and see the message, or
+/// into the group's own; and into his own, should he act without receiving, for his other devices.
 pub(crate) async fn tell(
     staging: &mut Staging<'_>,
     app: AppId,
     group: &GroupId,
     record: &GroupRecord,
     actor: &UserId,
+    seq: u64,
     (kind, event): (EventKind, EncodedEvent),
 ) -> Result<(), Error> {
-    let receivers = receivers(staging, app, group, record).await?;
-    let stamp = staging.append_to_group(app, group, receivers.as_deref(), kind.clone(), event.clone());
+    let stamp = if seq >= record.newest_first_seq {
+        let receivers = receivers(staging, app, group, record).await?;
+        staging.append_to_group(app, group, receivers.as_deref(), kind.clone(), event.clone())
+    } else {
+        // Some have come since.
+        let all = members(staging.tx, app, group, ReadMode::Serializable).await?;
+        let sees = |(user, member): (UserId, MemberRecord)| (!member.deaf && member.first_seq <= seq).then_some(user);
+        let seers: Vec<UserId> = all.into_iter().filter_map(sees).collect();
+        staging.append_to_some(app, group, record.is_large, &seers, kind.clone(), event.clone())
+    };
     if member(staging, app, group, actor).await?.is_some_and(|member| member.deaf) {
         staging.append_at(stamp, app, actor, kind, event);
     }

@@ -86,6 +86,7 @@ pub(crate) async fn enter(
     let stamp = staging.next_stamp();
     for entrant in entrants {
         let first_seq = first_seq(staging, app, group, record, &head, entrant, telling.quiet).await?;
+        record.newest_first_seq = record.newest_first_seq.max(first_seq);
         let member = MemberRecord {
             role: entrant.role.into(),
             joined_ms: entrant.joined_ms.unwrap_or(staging.now_ms),
@@ -97,7 +98,8 @@ pub(crate) async fn enter(
         let is_told = record.is_active || entrant.role == GroupRole::Owner;
         start_conversation(staging, app, group, &entrant.user, &head, record.rules()?.receive()).await?;
         let joined = put_member(staging, app, group, record, entrant, member, from_version, is_told).await?;
-        count(staging, app, &entrant.user, 1, i64::from(entrant.role == GroupRole::Owner)).await?;
+        // A group that he knows nothing of takes no other's place (GRP-13).
+        count(staging, app, &entrant.user, i64::from(is_told), i64::from(entrant.role == GroupRole::Owner)).await?;
         if is_told && telling.quiet {
             staging.note_membership(&entrant.user, group, !joined.deaf);
         } else if is_told {
@@ -281,10 +283,11 @@ async fn grow(staging: &mut Staging<'_>, app: AppId, group: &GroupId, record: &m
     record.is_large = true;
     // Its own log may hold something of an earlier group of the id.
     let from_version = log_version(staging, app, group).await?;
-    for (user, _) in access::members(staging.tx, app, group, ReadMode::Serializable).await? {
+    let members = access::members(staging.tx, app, group, ReadMode::Serializable).await?;
+    staging.start_reads(members.iter().map(|(user, _)| keys::joined_group(app, user, group)));
+    for (user, _) in members {
+        let Some(joined) = joined(staging, app, &user, group).await? else { continue };
         let key = keys::joined_group(app, &user, group);
-        let Some(stored) = staging.get(&key).await? else { continue };
-        let joined = JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))?;
         staging.set(key, JoinedRecord { is_large: true, from_version, ..joined }.encode_to_vec());
     }
     Ok(())
@@ -300,15 +303,29 @@ pub(crate) async fn activate(
     record.is_active = true;
     staging.set(keys::group(app, group), record.encode_to_vec());
     let (owner, stamp) = (record.owner.clone(), staging.next_stamp());
-    for (user, _) in access::members(staging.tx, app, group, ReadMode::Serializable).await? {
-        let key = keys::joined_group(app, &user, group);
-        let Some(stored) = staging.get(&key).await? else { continue };
-        let joined = JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))?;
-        if !joined.is_active {
-            let joined = JoinedRecord { is_active: true, ..joined };
-            staging.set(key, joined.encode_to_vec());
-            tell_entered(staging, stamp, app, group, &user, &joined, &owner);
-        }
+    let members = access::members(staging.tx, app, group, ReadMode::Serializable).await?;
+    let rows = |(user, _): &(UserId, _)| [keys::joined_group(app, user, group), keys::groups_of_user(app, user)];
+    staging.start_reads(members.iter().flat_map(rows));
+    for (user, _) in members {
+        activate_for(staging, stamp, app, group, &user, &owner).await?;
+    }
+    Ok(())
+}
+
+/// Tells one member of a group, if he has not been told.
+pub(crate) async fn activate_for(
+    staging: &mut Staging<'_>,
+    stamp: u16,
+    app: AppId,
+    group: &GroupId,
+    user: &UserId,
+    by: &str,
+) -> Result<(), Error> {
+    if let Some(joined) = joined(staging, app, user, group).await?.filter(|joined| !joined.is_active) {
+        let joined = JoinedRecord { is_active: true, ..joined };
+        staging.set(keys::joined_group(app, user, group), joined.encode_to_vec());
+        count(staging, app, user, 1, 0).await?;
+        tell_entered(staging, stamp, app, group, user, &joined, by);
     }
     Ok(())
 }
@@ -339,7 +356,7 @@ pub(crate) async fn exit(
             record.owner.clear();
         }
         let is_told = remove_rows(staging, app, group, user, member, &head, until_version).await?;
-        count(staging, app, user, -1, -i64::from(member.role() == GroupRole::Owner)).await?;
+        count(staging, app, user, -i64::from(is_told), -i64::from(member.role() == GroupRole::Owner)).await?;
         if is_told {
             let left = GroupLeft {
                 group: group.to_string(),
@@ -367,9 +384,7 @@ async fn remove_rows(
     head: &Head,
     until_version: u64,
 ) -> Result<bool, Error> {
-    let key = keys::joined_group(app, user, group);
-    let stored = staging.get(&key).await?.unwrap_or_default();
-    let joined = JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))?;
+    let joined = joined(staging, app, user, group).await?.unwrap_or_default();
     let mut former = former(staging, app, user, group).await?;
     former.push(SpanRecord {
         first_seq: member.first_seq,
@@ -382,7 +397,7 @@ async fn remove_rows(
     });
     former.muted_until_ms = member.muted_until_ms;
     staging.set(keys::former_group(app, user, group), former.encode_to_vec());
-    staging.clear(&key);
+    staging.clear(&keys::joined_group(app, user, group));
     staging.clear(&keys::member(app, group, user));
     Ok(joined.is_active)
 }
@@ -408,8 +423,7 @@ pub(crate) async fn set_deaf(
 ) -> Result<(), Error> {
     let key = keys::joined_group(app, user, group);
     // Live rooms have their members receive or leave.
-    let Some(stored) = staging.get(&key).await? else { return Ok(()) };
-    let joined = JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))?;
+    let Some(joined) = joined(staging, app, user, group).await? else { return Ok(()) };
     if joined.is_large && deaf && !joined.deaf {
         let head = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?;
         let mut former = former(staging, app, user, group).await?;
@@ -440,12 +454,23 @@ pub(crate) async fn listed_hour(
     Ok(former.spans.last().map(|span| span.active_hour).filter(|hour| *hour > 0))
 }
 
+/// What a user's records say of a group that he is in.
+pub(crate) async fn joined(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    user: &UserId,
+    group: &GroupId,
+) -> Result<Option<JoinedRecord>, Error> {
+    let stored = staging.get(&keys::joined_group(app, user, group)).await?;
+    stored.map(|stored| JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))).transpose()
+}
+
 async fn former(staging: &mut Staging<'_>, app: AppId, user: &UserId, group: &GroupId) -> Result<FormerRecord, Error> {
     let stored = staging.get(&keys::former_group(app, user, group)).await?.unwrap_or_default();
     FormerRecord::decode(stored).map_err(|_| damaged("former group"))
 }
 
-/// How many groups a user is in, and owns.
+/// How many groups a user is in, as far as he knows, and owns.
 pub(crate) async fn counts_of(
     staging: &mut Staging<'_>,
     app: AppId,

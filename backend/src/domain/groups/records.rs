@@ -54,6 +54,9 @@ pub(crate) struct GroupRecord {
     /// Its first message's sequence: what is before it was another group's of the same id; 0 stands for 1.
     #[prost(uint64, tag = "18")]
     pub(crate) first_seq: u64,
+    /// From this message on every member sees all: nobody's `first_seq` is larger.
+    #[prost(uint64, tag = "20")]
+    pub(crate) newest_first_seq: u64,
 }
 
 /// A member; of a live room whoever something is kept of.

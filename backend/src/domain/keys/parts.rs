@@ -178,7 +178,10 @@ pub(crate) fn feature_decodes(subspace: u32, key: &[u8], value: &[u8]) -> bool {
     fn is<R: Message + Default>(value: &[u8]) -> bool {
         R::decode(value).is_ok()
     }
-    let elements = unpack::<Vec<Element<'_>>>(key).map_or(0, |elements| elements.len());
+    let elements = unpack::<Vec<Element<'_>>>(key).unwrap_or_default();
+    // A conversation is told by two users, or by a group.
+    let is_of_group = matches!(elements.get(2), Some(Element::Int(2)));
+    let elements = elements.len();
     match (subspace, elements) {
         (KEPT, _) => is::<ConversationRecord>(value),
         (ACTIVE | DELETED | MENTION | NODE_ALIVE, _) => value.is_empty(),
@@ -188,7 +191,9 @@ pub(crate) fn feature_decodes(subspace: u32, key: &[u8], value: &[u8]) -> bool {
         (ANNOUNCEMENT_BODY, _) => is::<message::Body>(value),
         (ANNOUNCED, _) => value.len() == Versionstamp::LEN,
         (ANNOUNCEMENTS_MADE | FIGURE, _) => value.len() == size_of::<u64>(),
-        (EXTENSION, 6) | (STORE_ID, _) => value.len() == size_of::<u64>(),
+        (STORE_ID, _) => value.len() == size_of::<u64>(),
+        (EXTENSION, 6) if !is_of_group => value.len() == size_of::<u64>(),
+        (EXTENSION, 5) => value.len() == size_of::<u64>(),
         (PROBE_KEY | TICKET_SECRET, _) => value.len() == SECRET_BYTES,
         (EXTENSION, _) => is::<ExtensionRecord>(value),
         (PIN, _) => is::<PinRecord>(value),

@@ -95,5 +95,8 @@ async fn see_from(
     }
     let member = MemberRecord { first_seq, ..member };
     staging.set(keys::member(told.app, told.group, user), member.encode_to_vec());
+    let mut record = access::load(staging, told.app, told.group).await?;
+    record.newest_first_seq = record.newest_first_seq.max(first_seq);
+    staging.set(keys::group(told.app, told.group), record.encode_to_vec());
     Ok(())
 }

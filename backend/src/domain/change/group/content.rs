@@ -59,7 +59,8 @@ pub(super) fn check_counters(changes: &[(String, GroupCounterOperation, i64)]) -
 async fn open(staging: &mut Staging<'_>, change: &Change, group: &GroupId) -> Result<GroupRecord, Error> {
     let record = access::load(staging, change.app, group).await?;
     let role = access::role(staging, change.app, group, &change.user).await?;
-    let may = change.by == Author::Admin || role != GroupRole::None;
+    let is_room = record.rules()?.is_room();
+    let may = change.by == Author::Admin || role >= if is_room { GroupRole::Admin } else { GroupRole::Member };
     if may { Ok(record) } else { Err(Refusal::RightMissing.into()) }
 }
 

@@ -80,10 +80,10 @@ async fn admit(staging: &mut Staging<'_>, app: AppId, record: &GroupRecord, user
     if record.rules()?.members_max(&settings, record.member_max).is_some_and(|max| record.member_count >= max) {
         return Err(Refusal::Full.into());
     }
-    match entering::counts_of(staging, app, user).await?.joined >= settings.groups_joined_max {
-        true => Err(Refusal::GroupsFull.into()),
-        false => Ok(()),
-    }
+    // Of a group that nobody has been told of he is no member yet, as far as he knows.
+    let has_room =
+        !record.is_active || entering::counts_of(staging, app, user).await?.joined < settings.groups_joined_max;
+    if has_room { Ok(()) } else { Err(Refusal::GroupsFull.into()) }
 }
 
 /// The same; the application's server is told if it is for want of room.

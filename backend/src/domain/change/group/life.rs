@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     domain::{
-        AppId, Error, GroupId, UserId,
+        AppId, Error, GroupId, Peer, UserId,
         act::{Answer, Author, Staging},
         callbacks::{GroupChanged, GroupMade, Happened, MEMBERS_TOLD_MAX},
         change::Change,
@@ -32,6 +32,7 @@ use crate::{
         },
         keys::{self, Tail},
         records::Head,
+        retention::hour_of,
         send::group::append_tips,
         settings::{GROUP_MEMBERS_MAX, Settings},
     },
@@ -212,7 +213,9 @@ async fn admit_founders(
         ensure_account(staging, change.app, &entrant.user).await?;
         let counts = entering::counts_of(staging, change.app, &entrant.user).await?;
         let owns_too_many = entrant.role == GroupRole::Owner && counts.owned >= settings.groups_owned_max;
-        if counts.joined >= settings.groups_joined_max || owns_too_many {
+        // Others are counted once they are told.
+        let joins = rules.is_active_at_once || is_imported || entrant.role == GroupRole::Owner;
+        if joins && counts.joined >= settings.groups_joined_max || owns_too_many {
             return Err(Refusal::GroupsFull.into());
         }
     }
@@ -400,11 +403,19 @@ pub(super) async fn transfer(
     if let Some(owner) = UserId::new(&record.owner)
         && let Some(before) = access::member(staging, app, group, &owner).await?
     {
-        roles::put_role(staging, app, group, &owner, before, GroupRole::Member).await?;
+        match record.rules()?.is_room() {
+            true => {
+                roles::put_in_room(staging, app, group, &mut record, &owner, before, GroupRole::None).await?;
+            }
+            false => roles::put_role(staging, app, group, &owner, before, GroupRole::Member).await?,
+        }
         entering::count(staging, app, &owner, 0, -1).await?;
     }
     roles::put_role(staging, app, group, to, next, GroupRole::Owner).await?;
     entering::count(staging, app, to, 0, 1).await?;
+    // Whoever owns a group knows of it.
+    let stamp = staging.next_stamp();
+    entering::activate_for(staging, stamp, app, group, to, change.user.as_str()).await?;
     record.owner = to.to_string();
     (record.revision, record.changed_ms) = (record.revision + 1, staging.now_ms);
     staging.set(keys::group(app, group), record.encode_to_vec());
@@ -435,9 +446,17 @@ pub(super) async fn dissolve(staging: &mut Staging<'_>, change: &Change, group: 
         by: change.user.to_string(),
         ..GroupLeft::default()
     };
+    let rows = |(user, _): &(UserId, _)| [keys::groups_of_user(app, user), keys::joined_group(app, user, group)];
+    staging.start_reads(members.iter().flat_map(rows));
+    let head = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?;
     for (user, member) in &members {
         let owned = i64::from(member.role() == GroupRole::Owner);
-        entering::count(staging, app, user, if rules.is_room() { 0 } else { -1 }, -owned).await?;
+        let joined = entering::joined(staging, app, user, group).await?;
+        let is_counted = joined.is_some_and(|joined| joined.is_active);
+        entering::count(staging, app, user, -i64::from(is_counted), -owned).await?;
+        if head.last_seq > 0 {
+            staging.tx.clear(&keys::active(app, user, hour_of(head.active_ms), &Peer::Group(group.clone())));
+        }
         staging.clear(&keys::joined_group(app, user, group));
         staging.clear(&keys::former_group(app, user, group));
         if !rules.is_room() {

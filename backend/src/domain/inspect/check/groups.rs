@@ -79,14 +79,16 @@ impl Check<'_> {
         group: &GroupId,
         value: Bytes,
     ) -> Result<(), Error> {
-        if JoinedRecord::decode(value).is_err() {
+        let joined = JoinedRecord::decode(value);
+        if joined.is_err() {
             self.problem(key, "does not decode");
         }
         if self.walk.get(&keys::member(app, group, user))?.is_none() {
             self.problem(key, "the group does not know the user as a member");
         }
         // That there are counts at all: they are compared where they stand.
-        if self.walk.get(&keys::groups_of_user(app, user))?.is_none() {
+        let is_counted = joined.is_ok_and(|joined| joined.is_active);
+        if is_counted && self.walk.get(&keys::groups_of_user(app, user))?.is_none() {
             self.problem(key, "the user's groups are not counted");
         }
         Ok(())
@@ -100,8 +102,9 @@ impl Check<'_> {
         let mut there = GroupsOfUserRecord::default();
         let owner = i32::from(GroupRole::Owner);
         self.walk.each(keys::joined_groups(app, user), |_, value| {
-            there.joined += 1;
-            there.owned += u32::from(JoinedRecord::decode(value).is_ok_and(|joined| joined.role == owner));
+            let joined = JoinedRecord::decode(value).unwrap_or_default();
+            there.joined += u32::from(joined.is_active);
+            there.owned += u32::from(joined.role == owner);
             Ok(())
         })?;
         // Live rooms count for who owns them alone.

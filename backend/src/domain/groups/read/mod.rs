@@ -3,6 +3,10 @@
 //! Who is no member sees of a group what anybody may know who wants to join it. Who is in a live room is not known
 //! here.
 
+mod receipts;
+
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 use futures::future::try_join_all;
 use prost::Message as _;
@@ -11,6 +15,7 @@ use protocol::message::{
     GroupType,
 };
 
+pub use self::receipts::{Receipts, ReceiptsQuery, receipts};
 use super::{
     Refusal, access,
     records::{GroupApplicationRecord, GroupBanRecord, GroupRecord, JoinedRecord, MemberRecord},
@@ -18,11 +23,11 @@ use super::{
 use crate::{
     domain::{
         AppId, Error, GroupId, UserId,
-        change::{conversation, group::shown_attributes, group::words, receipts},
+        change::{conversation, group::shown_attributes, group::words},
         damaged,
         keys::{self, Tail},
         settings::Settings,
-        sync::{Budget, PageLimit, decode_message},
+        sync::{Budget, PageLimit},
     },
     store::{Lane, RangeQuery, ReadMode, Store, Tx},
 };
@@ -197,22 +202,27 @@ pub async fn joined(
         let settings = crate::domain::applications::settings(tx, app).await?;
         let (begin, end) = keys::joined_groups(app, &user);
         let begin = after.as_ref().map_or(begin, |after| behind(&keys::joined_group(app, &user, after)));
-        let page = range(tx, (begin, end), limit.entries_max.max(1)).await?;
+        let entries_max = limit.entries_max.max(1);
         let mut budget = Budget::new(limit.bytes_max);
         let mut groups = Vec::new();
-        for (key, stored) in page.pairs {
-            if !decode_joined(stored)?.is_active {
-                continue;
-            }
-            let group = second_group(&key)?;
-            if let Ok(found) = found(tx, app, &Asker::User(user.clone()), &group, &settings).await? {
-                if !budget.take(found.0.encoded_len() + found.1.as_ref().map_or(0, GroupMember::encoded_len)) {
-                    return Ok((groups, true));
+        let more = each_page(tx, (begin, end), entries_max, async |rows| {
+            for (key, stored) in rows {
+                if !decode_joined(stored)?.is_active {
+                    continue;
                 }
-                groups.push(found);
+                let group = second_group(&key)?;
+                if let Ok(found) = found(tx, app, &Asker::User(user.clone()), &group, &settings).await? {
+                    let bytes = found.0.encoded_len() + found.1.as_ref().map_or(0, GroupMember::encoded_len);
+                    if groups.len() == entries_max || !budget.take(bytes) {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                    groups.push(found);
+                }
             }
-        }
-        Ok((groups, page.more))
+            Ok(ControlFlow::Continue(()))
+        });
+        let more = more.await?;
+        Ok((groups, more))
     };
     Ok(store.run(Lane::Read, "joined_groups", read).await?.0)
 }
@@ -247,17 +257,13 @@ pub async fn members(
     let group = group.clone();
     let read = async move |tx: &Tx| -> Result<_, Error> {
         Seen::open(tx, app, &asker, &group).await?.ensure_inside(&asker)?;
-        let (mut begin, end) = keys::members(app, &group);
-        if let Some(after) = &after {
-            begin = behind(&keys::member(app, &group, after));
-        }
+        let (begin, end) = keys::members(app, &group);
+        let begin = after.as_ref().map_or(begin, |after| behind(&keys::member(app, &group, after)));
         let entries_max = limit.entries_max.max(1);
         let mut budget = Budget::new(limit.bytes_max);
         let mut members = Vec::new();
-        loop {
-            let page = range(tx, (begin, end.clone()), entries_max).await?;
-            let last = page.pairs.last().map(|(key, _)| key.clone());
-            for (key, stored) in page.pairs {
+        let more = each_page(tx, (begin, end), entries_max, async |rows| {
+            for (key, stored) in rows {
                 let (user, member) = (second_user(&key)?, access::decode_member(stored)?);
                 let role = member.role();
                 if role == GroupRole::None || !roles.is_empty() && !roles.contains(&role) {
@@ -265,15 +271,14 @@ pub async fn members(
                 }
                 let shown = shown_member(&user, member);
                 if members.len() == entries_max || !budget.take(shown.encoded_len()) {
-                    return Ok((members, true));
+                    return Ok(ControlFlow::Break(()));
                 }
                 members.push(shown);
             }
-            match last.filter(|_| page.more) {
-                Some(last) => begin = behind(&last),
-                None => return Ok((members, false)),
-            }
-        }
+            Ok(ControlFlow::Continue(()))
+        });
+        let more = more.await?;
+        Ok((members, more))
     };
     Ok(store.run(Lane::Read, "group_members", read).await?.0)
 }
@@ -317,15 +322,23 @@ pub async fn bans(
         }
         let (begin, end) = keys::group_bans(app, &group);
         let begin = after.as_ref().map_or(begin, |after| behind(&keys::group_ban(app, &group, after)));
-        let page = range(tx, (begin, end), limit.entries_max.max(1)).await?;
+        let entries_max = limit.entries_max.max(1);
         let mut bans = Vec::new();
-        for (key, stored) in page.pairs {
-            let GroupBanRecord { until_ms } = GroupBanRecord::decode(stored).map_err(|_| damaged("group ban"))?;
-            if until_ms > now_ms {
+        let more = each_page(tx, (begin, end), entries_max, async |rows| {
+            for (key, stored) in rows {
+                let GroupBanRecord { until_ms } = GroupBanRecord::decode(stored).map_err(|_| damaged("group ban"))?;
+                if until_ms <= now_ms {
+                    continue;
+                }
+                if bans.len() == entries_max {
+                    return Ok(ControlFlow::Break(()));
+                }
                 bans.push(GroupBan { user: second_user(&key)?.to_string(), until_ms });
             }
-        }
-        Ok((bans, page.more))
+            Ok(ControlFlow::Continue(()))
+        });
+        let more = more.await?;
+        Ok((bans, more))
     };
     Ok(store.run(Lane::Read, "group_bans", read).await?.0)
 }
@@ -425,100 +438,6 @@ pub async fn counters(store: &Store, app: AppId, asker: Asker, group: &GroupId) 
     Ok(store.run(Lane::Read, "group_counters", read).await?.0)
 }
 
-/// Who has read a message, or has not, by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Receipts {
-    /// Users of the page.
-    pub users: Vec<UserId>,
-    /// There are more.
-    pub more: bool,
-    /// How many have read it.
-    pub read: u32,
-    /// How many of those who were to receive it have not.
-    pub unread: u32,
-    /// The message asks for receipts.
-    pub is_asked: bool,
-}
-
-/// Which page of those who have read a message, or have not.
-#[derive(Clone, Debug)]
-pub struct ReceiptsQuery {
-    /// The message.
-    pub seq: u64,
-    /// Those who have not.
-    pub unread: bool,
-    /// Behind this user.
-    pub after: Option<UserId>,
-    /// Size of the page.
-    pub limit: PageLimit,
-}
-
-/// Who has read a message that the asker has sent, or has not. Of those who have not, whoever was in
-/// the group then and still is.
-pub async fn receipts(
-    store: &Store,
-    app: AppId,
-    asker: Asker,
-    group: &GroupId,
-    query: ReceiptsQuery,
-) -> Result<Receipts, Error> {
-    let group = group.clone();
-    let read = async move |tx: &Tx| -> Result<Receipts, Error> {
-        let ReceiptsQuery { seq, unread, after, limit } = query.clone();
-        let seen = Seen::open(tx, app, &asker, &group).await?;
-        if asker != Asker::Admin && seen.member.is_none() {
-            return Err(Refusal::RightMissing.into());
-        }
-        let stored = tx.snapshot_get(&Tail::from(&group).message(app, seq)).await?.ok_or(Refusal::MessageUnknown)?;
-        let message = decode_message(stored)?;
-        if matches!(&asker, Asker::User(user) if message.from != user.as_str()) {
-            return Err(Refusal::RightMissing.into());
-        }
-        let read = receipts::count(tx.snapshot_get(&keys::group_receipts_count(app, &group, seq)).await?)?;
-        let mut found = Receipts {
-            read,
-            unread: message.receivers.saturating_sub(read),
-            is_asked: message.need_receipt,
-            ..Receipts::default()
-        };
-        let entries_max = limit.entries_max.max(1);
-        let (mut begin, end) = match unread {
-            false => keys::group_receipts(app, &group, seq),
-            true => keys::members(app, &group),
-        };
-        if let Some(after) = &after {
-            begin = behind(&match unread {
-                false => keys::group_receipt(app, &group, seq, after),
-                true => keys::member(app, &group, after),
-            });
-        }
-        loop {
-            let page = range(tx, (begin, end.clone()), entries_max).await?;
-            let last = page.pairs.last().map(|(key, _)| key.clone());
-            for (key, stored) in page.pairs {
-                let user = last_user(&key)?;
-                if unread {
-                    let member = access::decode_member(stored)?;
-                    let has_read = tx.snapshot_get(&keys::group_receipt(app, &group, seq, &user)).await?.is_some();
-                    if has_read || member.first_seq > seq || message.from == user.as_str() {
-                        continue;
-                    }
-                }
-                if found.users.len() == entries_max {
-                    found.more = true;
-                    return Ok(found);
-                }
-                found.users.push(user);
-            }
-            match last.filter(|_| page.more) {
-                Some(last) => begin = behind(&last),
-                None => return Ok(found),
-            }
-        }
-    };
-    Ok(store.run(Lane::Read, "group_receipts", read).await?.0)
-}
-
 /// Groups that may be found, by id or by the beginnings of words of their names; and where the next page begins.
 pub async fn search(
     store: &Store,
@@ -573,6 +492,29 @@ pub async fn search(
 
 /// Groups that one search looks at, at the most.
 const LOOKED_AT_MAX: usize = 512;
+
+/// Rows that are read at a time, at the least: of those that are looked at a page may hold few.
+const ROWS_TOGETHER_MIN: usize = 256;
+
+/// Goes through the rows of a range, some at a time, until `pass` has enough. Returns whether it had before the end.
+async fn each_page(
+    tx: &Tx,
+    (mut begin, end): (Bytes, Bytes),
+    together: usize,
+    mut pass: impl AsyncFnMut(Vec<(Bytes, Bytes)>) -> Result<ControlFlow<()>, Error>,
+) -> Result<bool, Error> {
+    loop {
+        let page = range(tx, (begin, end.clone()), together.max(ROWS_TOGETHER_MIN)).await?;
+        let last = page.pairs.last().map(|(key, _)| key.clone());
+        if pass(page.pairs).await?.is_break() {
+            return Ok(true);
+        }
+        match last.filter(|_| page.more) {
+            Some(last) => begin = behind(&last),
+            None => return Ok(false),
+        }
+    }
+}
 
 async fn range(tx: &Tx, (begin, end): (Bytes, Bytes), limit: usize) -> Result<crate::store::RangePage, Error> {
     Ok(tx.range(RangeQuery { begin, end, limit, reverse: false, mode: ReadMode::Snapshot }).await?)
