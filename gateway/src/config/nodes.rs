@@ -289,6 +289,10 @@ impl Config {
             if link.cores.is_empty() {
                 return wrong("link.cores", "host:port of one core at least (node.role is edge)");
             }
+            // No secret lies where it is of no use.
+            if self.app_file.is_some() {
+                return wrong("app.file", "empty where node.role is edge: who logs in is checked by cores alone");
+            }
             if link.listen.is_some() {
                 return wrong("link.listen", "empty where node.role is edge: only cores take links");
             }
@@ -367,6 +371,14 @@ mod tests {
     }
 
     #[test]
+    fn geo_01_an_edge_in_production_has_a_certificate_and_no_application() {
+        let tls = [("tls.cert", "c"), ("tls.key", "k")];
+        let edge = with_files(&[&tls[..], &[("node.role", "edge"), ("link.cores", "core:9443")]].concat()).unwrap();
+        assert!(edge.tls.is_some() && edge.app_file.is_none());
+        assert!(with_files(&tls).unwrap_err().to_string().starts_with("app.file is empty"), "a core needs one");
+    }
+
+    #[test]
     fn geo_01_what_does_not_fit_together_is_refused_in_words() {
         let edge = |pair| with_files(&[("node.role", "edge"), ("link.cores", "core:9443"), pair]);
         for (checked, expected) in [
@@ -405,6 +417,7 @@ mod tests {
             ),
             (with_files(&[("node.role", "edge")]), "link.cores is \"\", but must be host:port of one core"),
             (edge(("link.cores", "core:0")), "link.cores is \"core:0\""),
+            (edge(("app.file", "app.json")), "app.file is \"app.json\", but must be empty where node.role is edge"),
             (
                 edge(("link.listen", "127.0.0.1:9443")),
                 "link.listen is \"127.0.0.1:9443\", but must be empty where node.role is edge",

@@ -64,7 +64,7 @@ impl Scene {
 }
 
 /// All of its shards have a link.
-fn wait_linked(edge: &Gateway) {
+pub(crate) fn wait_linked(edge: &Gateway) {
     let shards = std::thread::available_parallelism().expect("processors").get();
     edge.wait_metric("gateway_links", &[], shards as f64);
     assert_eq!(edge.get("/readyz").expect("it answers").0, 200);
