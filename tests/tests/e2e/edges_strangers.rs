@@ -4,14 +4,106 @@
 //! nobody. Mechanics: edges as processes, and a test that speaks as an edge itself, with an edge's certificate. Without
 //! it a machine far away would hold secrets for nothing, or take all that a core has.
 
-use std::{fs, net::SocketAddr};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    sync::Arc,
+};
 
-use tests::{Builder, Gateway, free_port, node_certificates};
+use protocol::{
+    link::{self, EDGE_FRAME_BYTES_MAX, LINK_ALPN, LINK_VERSION_MAX, LINK_VERSION_MIN, LinkDecoder, What},
+    link_message::{LinkHello, NodeRole},
+};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use tempfile::TempDir;
+use tests::{Builder, Gateway, PATIENCE, free_port, node_certificates};
 
 use crate::{edges::wait_linked, production::production};
 
+/// A core that takes edges, where it does, and the certificates of the nodes.
+fn core_with(more: impl FnOnce(Builder) -> Builder) -> (Gateway, SocketAddr, TempDir) {
+    let certificates = node_certificates(&["core"], &["east", "west"]);
+    let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let builder = Gateway::builder().node(certificates.path(), "core").flag("link-listen", listen);
+    (more(builder).start(), listen, certificates)
+}
+
+/// Somebody with an edge's certificate who says what it likes.
+struct Stranger {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    decoder: LinkDecoder,
+}
+
+impl Stranger {
+    fn connect(core: SocketAddr, certificates: &Path, node: &str) -> Stranger {
+        let file = |name: &str| certificates.join(name);
+        let read = |name: &str| CertificateDer::from_pem_file(file(name)).expect("a certificate");
+        let mut authorities = RootCertStore::empty();
+        authorities.add(read("ca.pem")).expect("an authority");
+        let key = PrivateKeyDer::from_pem_file(file(&format!("{node}.key"))).expect("a key");
+        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+        let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).expect("a version");
+        let builder = builder.with_root_certificates(authorities);
+        let mut config = builder.with_client_auth_cert(vec![read(&format!("{node}.pem"))], key).expect("they fit");
+        config.alpn_protocols = vec![LINK_ALPN.to_vec()];
+        let name = ServerName::try_from("im-core").expect("a name");
+        let tls = ClientConnection::new(Arc::new(config), name).expect("a client");
+        let socket = TcpStream::connect(core).expect("it listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+        Stranger { stream: StreamOwned::new(tls, socket), decoder: LinkDecoder::default() }
+    }
+
+    /// Says hello, changed in some way; what the core answers.
+    fn greet(&mut self, change: impl FnOnce(&mut LinkHello)) -> Option<What> {
+        let mut hello = LinkHello {
+            version_min: LINK_VERSION_MIN,
+            version_max: LINK_VERSION_MAX,
+            node: rand::random(),
+            name: "stranger".into(),
+            role: NodeRole::Edge.into(),
+            release: "0.1.0".into(),
+            session_window_bytes: 65_536,
+            ..LinkHello::default()
+        };
+        change(&mut hello);
+        self.say(&What::Hello(hello));
+        self.hear()
+    }
+
+    fn say(&mut self, frame: &What) {
+        let mut encoded = bytes::BytesMut::new();
+        link::encode(frame, &mut encoded);
+        self.stream.write_all(&encoded).expect("it takes it");
+    }
+
+    /// The next frame; `None`: the link is closed.
+    fn hear(&mut self) -> Option<What> {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(frame) = self.decoder.next_frame(EDGE_FRAME_BYTES_MAX).expect("a frame") {
+                return Some(frame);
+            }
+            match self.stream.read(&mut buffer) {
+                Ok(0) | Err(_) => return None,
+                Ok(count) => self.decoder.feed(&buffer[..count]),
+            }
+        }
+    }
+}
+
+/// What the core says that refuses.
+fn refused(answer: Option<What>) -> String {
+    match answer {
+        Some(What::Refused(refused)) => refused.reason,
+        other => panic!("it should refuse: {other:?}"),
+    }
+}
+
 /// A production core that takes edges, where it does, and the certificates of the nodes.
-fn production_core() -> (Gateway, SocketAddr, tempfile::TempDir) {
+fn production_core() -> (Gateway, SocketAddr, TempDir) {
     let certificates = node_certificates(&["core"], &["east"]);
     let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let core = production().node(certificates.path(), "core").flag("link-listen", listen).start();
@@ -19,7 +111,7 @@ fn production_core() -> (Gateway, SocketAddr, tempfile::TempDir) {
 }
 
 /// An edge with the clients' certificate of `core`, as the README has it.
-fn production_edge(core: &Gateway, listen: SocketAddr, certificates: &tempfile::TempDir) -> Builder {
+fn production_edge(core: &Gateway, listen: SocketAddr, certificates: &TempDir) -> Builder {
     let file = |name: &str| core.built_from().folder().join(name).display().to_string();
     let edge = core.built_from().another().node(certificates.path(), "east").edge(listen);
     edge.flag("tls-cert", file("cert.pem")).flag("tls-key", file("key.pem"))
@@ -42,4 +134,17 @@ fn geo_01_an_edge_takes_no_secret_of_an_application() {
     let secret = core.built_from().folder().join("app.json").display().to_string();
     let output = production_edge(&core, listen, &certificates).flag("app-file", secret).fails();
     assert!(output.contains("app.file is ") && output.contains("must be empty where node.role is edge"), "{output}");
+}
+
+#[test]
+fn geo_01_an_edge_that_would_take_nothing_is_refused() {
+    let (core, listen, certificates) = core_with(|core| core);
+    let mut edge = Stranger::connect(listen, certificates.path(), "east");
+    let reason = refused(edge.greet(|hello| hello.session_window_bytes = 0));
+    assert_eq!(reason, "the hello's session_window_bytes is invalid");
+    assert_eq!(edge.hear(), None, "the link is closed behind it");
+    // The same edge with a window is taken.
+    let mut edge = Stranger::connect(listen, certificates.path(), "east");
+    assert!(matches!(edge.greet(|_| {}), Some(What::Hello(hello)) if hello.role() == NodeRole::Core));
+    core.wait_metric("gateway_edge_links", &[], 1.0);
 }
