@@ -98,6 +98,19 @@ impl Pipe {
         Poll::Ready(Ok(count))
     }
 
+    /// Sends something short, without waiting for room, and no more: that a session is not taken is little to say, as answers
+    /// of the link itself are. A window that is too small for it gets nothing.
+    pub fn last_word(&self, data: &[u8]) {
+        let mut inner = self.0.borrow_mut();
+        if inner.credit < data.len() || inner.is_over || inner.ended {
+            return;
+        }
+        inner.credit -= data.len();
+        inner.link.send_bytes(inner.session, data);
+        drop(inner);
+        self.close();
+    }
+
     /// Sends no more.
     pub fn close(&self) {
         let mut inner = self.0.borrow_mut();

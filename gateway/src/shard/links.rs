@@ -9,12 +9,13 @@ use std::{
 use futures_rustls::TlsAcceptor;
 use glommio::{net::TcpStream, timer::Timer};
 use protocol::{
+    ErrorCode,
     connection::Millis,
     link::{LinkDecoder, What},
     link_message::{Directory, LinkHello, NodeRole, SessionOpen},
 };
 
-use super::{Core, connection, listener, requests::DRAIN_RETRY_AFTER_MS, stream::Stream};
+use super::{Core, connection, listener, last_word, requests::DRAIN_RETRY_AFTER_MS, stream::Stream};
 use crate::{
     edge_link::{
         Link,
@@ -92,11 +93,13 @@ struct Clients {
 
 impl LinkEvents for Clients {
     fn opened(&self, open: SessionOpen, pipe: Pipe) {
-        // Without room the pipe is dropped, which tells the edge.
-        if listener::has_room(&self.core) {
-            let via = (!open.access_point.is_empty()).then(|| open.access_point.into_boxed_str());
-            connection::start(&self.core, Stream::Linked(pipe), ip(&open.ip), via);
+        let ip = ip(&open.ip);
+        if !listener::has_room(&self.core) {
+            let shared = &self.core.shared;
+            return pipe.last_word(&last_word(&**shared, shared.limits.clone(), ErrorCode::CONNECTION_LIMIT, ip));
         }
+        let via = (!open.access_point.is_empty()).then(|| open.access_point.into_boxed_str());
+        connection::start(&self.core, Stream::Linked(pipe), ip, via);
     }
 
     fn said(&self, frame: What) {

@@ -51,7 +51,7 @@ use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle,
 use protocol::{ErrorCode, connection::Millis};
 
 use self::{connection::Connection, followers::FollowerTable, members::MemberTable, online::OnlineTable};
-pub use self::{listener::listen, routing::elsewhere};
+pub use self::{listener::listen, routing::last_word};
 use crate::{
     edge_link::Link,
     mailbox::{ActAnswer, Address, ConnectionId, Delivered, Delivery, HERE, Mail, Published, Target},

@@ -13,13 +13,14 @@ use std::{
 };
 
 use protocol::{
+    ErrorCode,
     link::{self, EDGE_FRAME_BYTES_MAX, LINK_ALPN, LINK_VERSION_MAX, LINK_VERSION_MIN, LinkDecoder, What},
     link_message::{LinkHello, NodeRole},
 };
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use tempfile::TempDir;
-use tests::{Builder, Gateway, PATIENCE, free_port, node_certificates};
+use tests::{Builder, Gateway, PATIENCE, Refusal, eventually, free_port, node_certificates};
 
 use crate::{edges::wait_linked, production::production};
 
@@ -147,4 +148,28 @@ fn geo_01_an_edge_that_would_take_nothing_is_refused() {
     let mut edge = Stranger::connect(listen, certificates.path(), "east");
     assert!(matches!(edge.greet(|_| {}), Some(What::Hello(hello)) if hello.role() == NodeRole::Core));
     core.wait_metric("gateway_edge_links", &[], 1.0);
+}
+
+#[test]
+fn geo_01_clients_of_edges_are_told_that_the_core_or_the_link_is_full() {
+    let full = |refusal: Option<Refusal>| {
+        let refusal = refusal.expect("no room");
+        assert!(matches!(refusal, Refusal::Closed(Some((ErrorCode::CONNECTION_LIMIT, 1..)))), "{refusal:?}");
+    };
+    // The core has two places.
+    let (core, listen, certificates) = core_with(|core| core.flag("client-connections-max", 2));
+    let edge = core.built_from().another().node(certificates.path(), "east").edge(listen).start();
+    wait_linked(&edge);
+    let (anna, mut ben) = (core.login("anna"), edge.login("ben"));
+    full(edge.connect("carl").try_login().err());
+    core.wait_metric("gateway_connections_refused_total", &[], 1.0);
+    ben.ping();
+    drop(anna);
+    eventually("there is room again", || edge.connect("carl").try_login().is_ok());
+    // So has each link of this edge, of which it has one.
+    let (core, listen, certificates) = core_with(|core| core.flag("link-sessions-max", 2));
+    let edge = core.built_from().another().node(certificates.path(), "east").edge(listen).flag("cores", 1).start();
+    edge.wait_metric("gateway_links", &[], 1.0);
+    let _kept = [edge.login("anna"), edge.login("ben")];
+    full(edge.connect("carl").try_login().err());
 }
