@@ -34,9 +34,6 @@ const TURNS_MAX: usize = 8;
 /// How long a closing connection waits for the client to close its side.
 const LINGER_MS: u64 = 1_000;
 
-/// Bytes of the core that are encrypted at a time.
-const DOWN_BYTES: usize = 16 * 1024;
-
 pub struct Client {
     shard: Rc<Shard>,
     ip: Option<IpAddr>,
@@ -214,7 +211,7 @@ impl Client {
     /// Takes what the core says.
     fn take_down(&self, inner: &mut Inner, cx: &mut Context<'_>) -> Result<bool, Gone> {
         let (Phase::Open, Some(pipe)) = (inner.phase, &inner.pipe) else { return Ok(false) };
-        let mut buffer = [0; DOWN_BYTES];
+        let mut buffer = self.shard.read_buffer.borrow_mut();
         match pipe.poll_read(cx, &mut buffer) {
             Poll::Pending => Ok(false),
             // The core has said goodbye.
