@@ -17,7 +17,7 @@ use crate::{
     config::Target,
     edge_link::{
         Link,
-        carry::{LinkEvents, carry},
+        carry::{LinkEvents, carry, prepare},
         greet::{self, Ended},
         pipe::Pipe,
     },
@@ -65,7 +65,7 @@ async fn reach(edge: &Edge, target: &Target) -> Result<(LinkHello, LinkStream, L
     for address in addresses {
         let greeted = greet::in_time(async {
             let stream = TcpStream::connect(address).await.map_err(std::io::Error::from)?;
-            let _ = stream.set_nodelay(true);
+            prepare(&stream);
             let (config, name) = edge.link_tls.client();
             let mut stream = TlsConnector::from(config).connect(name, stream).await?;
             let mut decoder = LinkDecoder::default();

@@ -30,8 +30,8 @@ pub struct Queue {
     waker: RefCell<Option<Waker>>,
     /// Sessions that wait until there is less.
     crowded: RefCell<AHashMap<u64, Waker>>,
-    /// How often something was taken out.
-    takes: Cell<u64>,
+    /// Bytes of what was taken out that have gone.
+    gone: Cell<u64>,
     is_finished: Cell<bool>,
 }
 
@@ -90,7 +90,6 @@ impl Queue {
             self.end_same();
             let mut waiting = self.waiting.borrow_mut();
             if !waiting.is_empty() {
-                self.takes.set(self.takes.get() + 1);
                 self.crowded.take().into_values().for_each(Waker::wake);
                 return Poll::Ready(Some(waiting.split().freeze()));
             }
@@ -117,9 +116,14 @@ impl Queue {
         self.waiting.borrow().len() + self.same.borrow().data.len()
     }
 
-    /// How often something was taken out.
-    pub fn takes(&self) -> u64 {
-        self.takes.get()
+    /// So many bytes of what was taken out have gone.
+    pub fn went(&self, bytes: usize) {
+        self.gone.set(self.gone.get() + bytes as u64);
+    }
+
+    /// Bytes that have gone, ever.
+    pub fn gone(&self) -> u64 {
+        self.gone.get()
     }
 
     fn wake(&self) {

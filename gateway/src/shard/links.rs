@@ -19,7 +19,7 @@ use super::{Core, connection, listener, last_word, requests::DRAIN_RETRY_AFTER_M
 use crate::{
     edge_link::{
         Link,
-        carry::{self, LinkEvents, carry},
+        carry::{self, LinkEvents, carry, prepare},
         greet::{self, Ended},
         pipe::Pipe,
     },
@@ -54,7 +54,7 @@ pub(super) async fn accept_all(core: Rc<Core>, socket: socket2::Socket) {
 
 async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: Rc<()>) {
     let from = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
-    let _ = stream.set_nodelay(true);
+    prepare(&stream);
     let Some(tls) = core.shared.link_tls.clone() else { return };
     let mut decoder = LinkDecoder::default();
     let own = core.shared.link_hello();
