@@ -14,6 +14,7 @@ use protocol::{
     link::{LinkDecoder, What},
     link_message::{Directory, LinkHello, NodeRole, SessionOpen},
 };
+use rustls_pki_types::CertificateDer;
 
 use super::{Core, connection, listener, last_word, requests::DRAIN_RETRY_AFTER_MS, stream::Stream};
 use crate::{
@@ -60,11 +61,14 @@ async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: Rc<()>) {
     let own = core.shared.link_hello();
     let greeted = greet::in_time(async {
         let mut stream = TlsAcceptor::from(tls.server()).accept(stream).await?;
-        let hello = greet::accept(&mut stream, &mut decoder, &own).await?;
-        if hello.role() == NodeRole::Edge { Ok((stream, hello)) } else { Err(Ended::NoEdge) }
+        let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).cloned();
+        let admit = |hello: &LinkHello| admit(core, hello, shown);
+        let (hello, place) = greet::accept(&mut stream, &mut decoder, &own, admit).await?;
+        Ok((stream, hello, place))
     });
-    let (stream, hello) = match greeted.await {
+    let (stream, hello, _place) = match greeted.await {
         Ok(greeted) => greeted,
+        Err(why @ Ended::TooMany(_)) => return tracing::warn!(from, %why, "a link of an edge is refused"),
         Err(why) => return tracing::debug!(from, %why, "a connection did not become an edge's link"),
     };
     drop(greeting);
@@ -83,6 +87,34 @@ async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: Rc<()>) {
     core.shared.edges.left(edge);
     core.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, &link));
     tracing::info!(edge = name, %why, "the link of an edge has ended");
+}
+
+/// Takes a place for a link of the edge that has said hello and shown a certificate.
+fn admit(core: &Rc<Core>, hello: &LinkHello, shown: Option<CertificateDer<'static>>) -> Result<Place, Ended> {
+    if hello.role() != NodeRole::Edge {
+        return Err(Ended::NoEdge);
+    }
+    if core.draining.get() {
+        return Err(Ended::Leaving);
+    }
+    let certificate = shown.unwrap_or_else(|| CertificateDer::from(Vec::new())); // TLS has asked for one
+    let most = core.shared.config.link.edge_links_max;
+    if !core.shared.edges.take_place(&certificate, most) {
+        return Err(Ended::TooMany(most));
+    }
+    Ok(Place { core: core.clone(), certificate })
+}
+
+/// One of the links that a certificate may have.
+struct Place {
+    core: Rc<Core>,
+    certificate: CertificateDer<'static>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.core.shared.edges.leave_place(&self.certificate);
+    }
 }
 
 /// An edge's clients become connections of this core.

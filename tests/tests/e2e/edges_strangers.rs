@@ -173,3 +173,36 @@ fn geo_01_clients_of_edges_are_told_that_the_core_or_the_link_is_full() {
     let _kept = [edge.login("anna"), edge.login("ben")];
     full(edge.connect("carl").try_login().err());
 }
+
+#[test]
+fn geo_01_an_edge_has_so_many_links_and_no_more() {
+    let (core, listen, certificates) = core_with(|core| core.flag("link-edge-links-max", 2));
+    let connect = |node| Stranger::connect(listen, certificates.path(), node);
+    let taken = |node| {
+        let mut edge = connect(node);
+        assert!(matches!(edge.greet(|_| {}), Some(What::Hello(_))));
+        edge
+    };
+    let (one, _other) = (taken("east"), taken("east"));
+    // It says another name and number each time: its certificate is what it has one of.
+    let reason = refused(connect("east").greet(|hello| hello.name = "another".into()));
+    let expected = "this certificate has 2 links here already, as many as link.edge_links_max allows";
+    assert_eq!(reason, expected);
+    eventually("a word about it", || {
+        let said = core.process().output();
+        said.contains("a link of an edge is refused") && said.contains(expected)
+    });
+    let _west = taken("west");
+    drop(one);
+    eventually("there is room again", || matches!(connect("east").greet(|_| {}), Some(What::Hello(_))));
+}
+
+#[test]
+fn geo_01_a_core_is_no_edge() {
+    let (_core, listen, certificates) = core_with(|core| core);
+    let mut edge = Stranger::connect(listen, certificates.path(), "east");
+    let Some(What::Hello(core)) = edge.greet(|_| {}) else { panic!("an edge is taken") };
+    let mut other = Stranger::connect(listen, certificates.path(), "core");
+    let reason = refused(other.greet(|hello| *hello = LinkHello { node: hello.node, ..core }));
+    assert_eq!(reason, "only edges have links here");
+}
