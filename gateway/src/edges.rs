@@ -8,11 +8,12 @@ use protocol::link_message::{DirectoryEntry, EdgeLoad, LinkHello};
 use rustls_pki_types::CertificateDer;
 
 /// Edges by id.
-#[derive(Default)]
 pub struct Edges {
     linked: Mutex<AHashMap<NodeId, Linked>>,
     /// Links by certificate: an edge may say any id, but has one certificate.
     places: Mutex<AHashMap<CertificateDer<'static>, usize>>,
+    /// Links of each core of this process, those that are to become one among them.
+    by_core: Mutex<Vec<usize>>,
 }
 
 struct Linked {
@@ -22,6 +23,26 @@ struct Linked {
 }
 
 impl Edges {
+    /// None yet, on so many cores.
+    pub fn new(cores: usize) -> Self {
+        Edges { linked: Mutex::default(), places: Mutex::default(), by_core: vec![0; cores].into() }
+    }
+
+    /// Which core serves one more link: that with the fewest. Where the system has it accepted says nothing of that.
+    pub fn choose_core(&self) -> u16 {
+        let mut by_core = lock(&self.by_core);
+        let Some((core, links)) = (0..).zip(by_core.iter_mut()).min_by_key(|(_, links)| **links) else { return 0 };
+        *links += 1;
+        core
+    }
+
+    /// The link that a core was chosen for is over.
+    pub fn left_core(&self, core: u16) {
+        if let Some(links) = lock(&self.by_core).get_mut(usize::from(core)) {
+            *links -= 1;
+        }
+    }
+
     /// Takes one of the links that a certificate may have, unless it has so many.
     pub fn take_place(&self, certificate: &CertificateDer<'static>, most: usize) -> bool {
         let mut places = lock(&self.places);
@@ -99,7 +120,7 @@ mod tests {
 
     #[test]
     fn geo_03_an_edge_is_there_as_long_as_one_of_its_links_is() {
-        let edges = Edges::default();
+        let edges = Edges::new(1);
         let access_point = Some(DirectoryEntry { region: "japan".into(), weight: 100, ..DirectoryEntry::default() });
         let hello = LinkHello { node: 7, name: "tokyo-1".into(), access_point, ..LinkHello::default() };
         edges.joined(&hello, 5_000);
@@ -118,7 +139,7 @@ mod tests {
 
     #[test]
     fn geo_01_a_certificate_has_so_many_links_and_no_more() {
-        let edges = Edges::default();
+        let edges = Edges::new(1);
         let [one, other] = [[1], [2]].map(|der| CertificateDer::from(der.to_vec()));
         assert!(edges.take_place(&one, 2) && edges.take_place(&one, 2) && !edges.take_place(&one, 2));
         assert!(edges.take_place(&other, 2), "each has its own");
@@ -126,5 +147,13 @@ mod tests {
         assert!(edges.take_place(&one, 2) && !edges.take_place(&one, 2));
         [&one, &one, &other].into_iter().for_each(|certificate| edges.leave_place(certificate));
         assert!(lock(&edges.places).is_empty());
+    }
+
+    #[test]
+    fn geo_01_cores_have_as_many_links_of_edges_as_others() {
+        let edges = Edges::new(3);
+        assert_eq!([(); 4].map(|()| edges.choose_core()), [0, 1, 2, 0]);
+        edges.left_core(1);
+        assert_eq!([(); 3].map(|()| edges.choose_core()), [1, 1, 2]);
     }
 }

@@ -13,12 +13,7 @@ use std::{
 use bytes::{Buf as _, BytesMut};
 use futures::{AsyncRead as _, AsyncWrite as _};
 use glommio::net::TcpStream;
-use protocol::{
-    ErrorCode,
-    connection::Millis,
-    frame::Boundary,
-    link_message::SessionOpen,
-};
+use protocol::{ErrorCode, connection::Millis, frame::Boundary, link_message::SessionOpen};
 
 use super::shard::Shard;
 use crate::{

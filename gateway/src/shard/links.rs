@@ -7,7 +7,10 @@ use std::{
 };
 
 use futures_rustls::TlsAcceptor;
-use glommio::{net::TcpStream, timer::Timer};
+use glommio::{
+    net::{AcceptedTcpStream, TcpStream},
+    timer::Timer,
+};
 use protocol::{
     ErrorCode,
     connection::Millis,
@@ -16,7 +19,7 @@ use protocol::{
 };
 use rustls_pki_types::CertificateDer;
 
-use super::{Core, connection, listener, last_word, requests::DRAIN_RETRY_AFTER_MS, stream::Stream};
+use super::{Core, connection, last_word, listener, requests::DRAIN_RETRY_AFTER_MS, stream::Stream};
 use crate::{
     edge_link::{
         Link,
@@ -24,6 +27,7 @@ use crate::{
         greet::{self, Ended},
         pipe::Pipe,
     },
+    mailbox::Mail,
     shared::Shared,
 };
 
@@ -33,16 +37,16 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 /// Links of edges that are being greeted on one core, at the most.
 const GREETINGS_MAX: usize = 64;
 
-/// Accepts links until cancelled.
+/// Accepts links for as long as the core lives, for whichever core has the fewest: an edge has few links, and the system
+/// may well have one core accept all of them.
 pub(super) async fn accept_all(core: Rc<Core>, socket: socket2::Socket) {
     let listener = listener::listen(socket);
-    let greetings = Rc::new(());
     loop {
-        match listener.accept().await {
-            Ok(_) if Rc::strong_count(&greetings) > GREETINGS_MAX => {}
-            Ok(stream) => {
-                let (task, greeting) = (core.clone(), greetings.clone());
-                core.spawn_vital(async move { serve(&task, stream, greeting).await }).detach();
+        match listener.shared_accept().await {
+            Ok(accepted) => {
+                let chosen = core.shared.edges.choose_core();
+                core.shared.router.mailbox(chosen).put(Mail::EdgeLink(accepted));
+                glommio::yield_if_needed().await;
             }
             Err(error) => {
                 core.metrics.accept_errors.increment(1);
@@ -50,6 +54,25 @@ pub(super) async fn accept_all(core: Rc<Core>, socket: socket2::Socket) {
                 Timer::new(BACK_OFF).await;
             }
         }
+    }
+}
+
+/// Serves a link that this core was chosen for.
+pub(super) fn start(core: &Rc<Core>, accepted: AcceptedTcpStream) {
+    let (stream, chosen) = (accepted.bind_to_executor(), Chosen(core.clone()));
+    if Rc::strong_count(&core.greetings) > GREETINGS_MAX {
+        return;
+    }
+    let greeting = core.greetings.clone();
+    core.spawn_vital(async move { serve(&chosen.0, stream, greeting).await }).detach();
+}
+
+/// That a core was chosen holds as long as this does.
+struct Chosen(Rc<Core>);
+
+impl Drop for Chosen {
+    fn drop(&mut self) {
+        self.0.shared.edges.left_core(self.0.index);
     }
 }
 
@@ -78,12 +101,13 @@ async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: Rc<()>) {
     core.shared.edges.joined(&hello, core.shared.config.node.lease_ms);
     link.say(&core.shared.directory());
     tracing::info!(edge = name, from, core = core.index, "an edge is linked");
-    metrics::gauge!("gateway_edge_links").increment(1.0);
+    let links = metrics::gauge!("gateway_edge_links", "core" => core.index.to_string());
+    links.increment(1.0);
     if core.draining.get() {
         carry::say_goodbye(&link, DRAIN_RETRY_AFTER_MS);
     }
     let why = carry(&link, stream, decoder, &Clients { core: core.clone(), edge }).await;
-    metrics::gauge!("gateway_edge_links").decrement(1.0);
+    links.decrement(1.0);
     core.shared.edges.left(edge);
     core.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, &link));
     tracing::info!(edge = name, %why, "the link of an edge has ended");

@@ -11,7 +11,8 @@ use protocol::{
     ErrorCode,
     command::Command,
     message::{
-        Done, GroupType, History, HistoryReply, Locate, LocateReply, Message, OnlineState, Platform, ReportRoundTrips, RoundTrip, event::What,
+        Done, GroupType, History, HistoryReply, Locate, LocateReply, Message, OnlineState, Platform, ReportRoundTrips,
+        RoundTrip, event::What,
     },
 };
 use rustls::HandshakeKind;

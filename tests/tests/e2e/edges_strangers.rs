@@ -206,3 +206,17 @@ fn geo_01_a_core_is_no_edge() {
     let reason = refused(other.greet(|hello| *hello = LinkHello { node: hello.node, ..core }));
     assert_eq!(reason, "only edges have links here");
 }
+
+#[test]
+fn geo_01_links_of_an_edge_are_spread_over_the_processors_of_a_core() {
+    let (core, listen, certificates) = core_with(|core| core.flag("cores", 3));
+    let links = || ["0", "1", "2"].map(|index| core.metrics().sum("gateway_edge_links", &[("core", index)]));
+    let edge = core.built_from().another().node(certificates.path(), "east").edge(listen).flag("cores", 6).start();
+    eventually("two each", || links() == [2.0; 3]);
+    edge.login("anna").ping();
+    edge.kill();
+    eventually("they are gone", || links() == [0.0; 3]);
+    let edge = core.built_from().another().node(certificates.path(), "west").edge(listen).flag("cores", 3).start();
+    eventually("one each", || links() == [1.0; 3]);
+    edge.login("anna").ping();
+}
