@@ -16,7 +16,10 @@ use std::{
 };
 
 use backend::domain::retention::Keep;
-use protocol::connection::{FRAME_BYTES_MIN, ServerLimits};
+use protocol::{
+    connection::{FRAME_BYTES_MIN, ServerLimits},
+    link_message::NodeRole,
+};
 
 pub use self::nodes::{LinkConfig, LinkFiles, NodeConfig, Target, is_name};
 use crate::geo::GeoConfig;
@@ -79,7 +82,8 @@ const KEYS: &[Key] = &[
     key(
         "app.file",
         "",
-        "Applications to have: a JSON file with sdkappid and secret, or a list of such, not readable by others. Empty: the development application.",
+        "Applications to have: a JSON file with sdkappid and secret, or a list of such, not readable by others. Empty: the development application. \
+         An edge has none.",
     ),
     key(
         "admin.listen",
@@ -301,14 +305,6 @@ impl Values {
             (None, None) => None,
             _ => return Err(ConfigError("tls.cert and tls.key go together: name both or neither".into())),
         };
-        let app_file = path("app.file");
-        if tls.is_some() && app_file.is_none() {
-            return Err(ConfigError(
-                "app.file is empty: a production start (tls.cert is set) names its application, \
-                 a JSON file with sdkappid and secret"
-                    .into(),
-            ));
-        }
         Ok(Config {
             client_listen: self.parse("client.listen", "an address like 0.0.0.0:8443")?,
             connections_max: self.number("client.connections_max", 0, 10_000_000)?,
@@ -320,7 +316,7 @@ impl Values {
             push_buffer_bytes_max: self.number("client.push_buffer_bytes_max", 4096, 1 << 30)?,
             write_stall_ms_max: self.number("client.write_stall_ms_max", 100, 3_600_000)?,
             tls,
-            app_file,
+            app_file: path("app.file"),
             admin_listen: self.parse("admin.listen", "an address like 127.0.0.1:8080")?,
             api: self.api()?,
             geo: self.geo()?,
@@ -422,6 +418,13 @@ impl Values {
 impl Config {
     fn check_together(self, values: &Values) -> Result<Self, ConfigError> {
         let limits = &self.limits;
+        if self.tls.is_some() && self.app_file.is_none() && self.node.role != NodeRole::Edge {
+            return Err(ConfigError(
+                "app.file is empty: a production start (tls.cert is set) names its application, \
+                 a JSON file with sdkappid and secret"
+                    .into(),
+            ));
+        }
         if !(limits.heartbeat_ms_min..=limits.heartbeat_ms_max).contains(&limits.heartbeat_ms_default) {
             return Err(
                 values.wrong("client.heartbeat_ms", "between client.heartbeat_ms_min and client.heartbeat_ms_max")

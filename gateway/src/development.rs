@@ -18,48 +18,50 @@ use crate::application::{self, DEVELOPMENT_SDKAPPID};
 /// Common name of development certificates: what a production start recognises them by.
 pub const CERTIFICATE_NAME: &str = "gateway development certificate";
 
-/// Where development files are.
-pub struct Development {
-    pub cert: PathBuf,
-    pub key: PathBuf,
-    pub app: PathBuf,
+/// The development certificate and its key, of the store at `store_path`; made if they are missing.
+pub fn certificate(store_path: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let folder = folder(store_path)?;
+    let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    if !(cert.exists() && key.exists()) {
+        make_certificate(&cert, &key)?;
+    }
+    Ok((cert, key))
 }
 
-impl Development {
-    /// The files of the store at `store_path`, made if they are missing.
-    pub fn prepare(store_path: &Path) -> anyhow::Result<Self> {
-        let folder = store_path.join("dev");
-        let files =
-            Development { cert: folder.join("cert.pem"), key: folder.join("key.pem"), app: folder.join("app.json") };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(|| {
-            format!(
-                "store.path: can't make the folder {}. Choose a folder this user may write to with --store-path",
-                folder.display()
-            )
-        })?;
-        if !(files.cert.exists() && files.key.exists()) {
-            files.make_certificate()?;
-        }
-        if !files.app.exists() {
-            let application = application::to_json(&application::generate(DEVELOPMENT_SDKAPPID, true)?);
-            write_secret(&files.app, format!("{application:#}\n").as_bytes())?;
-        }
-        Ok(files)
+/// The file of the development application, of the store at `store_path`; made if it is missing.
+pub fn application(store_path: &Path) -> anyhow::Result<PathBuf> {
+    let file = folder(store_path)?.join("app.json");
+    if !file.exists() {
+        let application = application::to_json(&application::generate(DEVELOPMENT_SDKAPPID, true)?);
+        write_secret(&file, format!("{application:#}\n").as_bytes())?;
     }
+    Ok(file)
+}
 
-    fn make_certificate(&self) -> anyhow::Result<()> {
-        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
-        let mut params = rcgen::CertificateParams::new(names)?;
-        params.distinguished_name.push(rcgen::DnType::CommonName, CERTIFICATE_NAME);
-        params.extended_key_usages.push(rcgen::ExtendedKeyUsagePurpose::ServerAuth);
-        params.not_before = rcgen::date_time_ymd(2024, 1, 1);
-        params.not_after = rcgen::date_time_ymd(2044, 1, 1);
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-        let cert = params.self_signed(&key)?;
-        // The key first: a certificate without its key would look complete.
-        write_secret(&self.key, key.serialize_pem().as_bytes())?;
-        write_secret(&self.cert, cert.pem().as_bytes())
-    }
+/// Where both are, made if it is missing.
+fn folder(store_path: &Path) -> anyhow::Result<PathBuf> {
+    let folder = store_path.join("dev");
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(|| {
+        format!(
+            "store.path: can't make the folder {}. Choose a folder this user may write to with --store-path",
+            folder.display()
+        )
+    })?;
+    Ok(folder)
+}
+
+fn make_certificate(cert_file: &Path, key_file: &Path) -> anyhow::Result<()> {
+    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    let mut params = rcgen::CertificateParams::new(names)?;
+    params.distinguished_name.push(rcgen::DnType::CommonName, CERTIFICATE_NAME);
+    params.extended_key_usages.push(rcgen::ExtendedKeyUsagePurpose::ServerAuth);
+    params.not_before = rcgen::date_time_ymd(2024, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2044, 1, 1);
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let cert = params.self_signed(&key)?;
+    // The key first: a certificate without its key would look complete.
+    write_secret(key_file, key.serialize_pem().as_bytes())?;
+    write_secret(cert_file, cert.pem().as_bytes())
 }
 
 /// Whether a certificate was made by a development start.

@@ -24,6 +24,7 @@ use backend::{
 };
 use crossbeam::queue::SegQueue;
 use futures::{channel::oneshot, task::AtomicWaker};
+use glommio::net::AcceptedTcpStream;
 use protocol::{
     EncodedEvent, EncodedPush, ErrorCode,
     message::{Device, Platform, Presence},
@@ -75,6 +76,8 @@ pub enum Mail {
     ApplicationGone { app: AppId },
     /// The core `home` lost events of its users: their sessions here must sync.
     Lost { home: u16 },
+    /// An edge has connected, and this core has the fewest links.
+    EdgeLink(AcceptedTcpStream),
     /// Stop accepting, tell clients to go, finish what is in flight.
     Drain,
 }

@@ -86,6 +86,9 @@ fn describe() {
     describe_counter!("gateway_api_files_total", "Files of messages asked for by their links, by HTTP status.");
     describe_counter!("gateway_announcements_told_total", "Messages that told users an announcement.");
     describe_gauge!("gateway_peer_links", "Links to other cores now.");
+    describe_gauge!("gateway_edge_links", "Links of edges now, by core.");
+    describe_gauge!("gateway_links", "Links of this edge to cores now.");
+    describe_counter!("gateway_link_connects_failed_total", "Tries of this edge to be linked with a core that failed.");
     describe_gauge!("gateway_batches_held", "Batches of acts that wait for what other cores have committed before.");
     describe_gauge!(
         "gateway_order_doubtful",

@@ -35,9 +35,7 @@ use crate::{
     applications::{Applications, Following, refresh},
     callbacks::Callbacks,
     config::{Config, StoreEngine},
-    control,
-    development::{self, Development},
-    edge,
+    control, development, edge,
     edges::Edges,
     figures::{Adding, Figures},
     geo::{self, Geo},
@@ -82,6 +80,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let connections_max = limits::check(config.connections_max)?;
     let cores = core_count(config.cores)?;
     let files = Files::prepare(&config)?;
+    let named = named_applications(&config)?;
     let tls_config = files.tls_config(protocol::ALPN)?;
     let api_tls_config = files.tls_config(https::ALPN)?;
     let link_tls = config.link.files.as_ref().map(LinkTls::load).transpose()?;
@@ -106,7 +105,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let store = open_store(&config, &clock)?;
     let _shut_down = ShutDown(store.clone());
-    for new in &files.applications {
+    for new in &named {
         put_application(&store, &clock, new)
             .with_context(|| format!("writing an application into the store at {}", store_place(&config).display()))?;
     }
@@ -152,7 +151,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         ticket_secret,
         node,
         record: nodes::record(&config, client_address, peers_address, connections_max),
-        edges: Edges::default(),
+        edges: Edges::new(cores),
         session_base: if is_alone { 0 } else { nodes::session_base(node) },
         router,
         geo,
@@ -248,11 +247,10 @@ impl Drop for ShutDown {
     }
 }
 
-/// Certificate and applications: the operator's, or the development ones.
+/// The certificate for clients: the operator's, or the development one.
 pub struct Files {
     cert: PathBuf,
     key: PathBuf,
-    applications: Vec<NewApplication>,
     /// Of TLS: those of clients are good on all nodes.
     pub tickets: Arc<Tickets>,
 }
@@ -261,20 +259,11 @@ impl Files {
     pub fn prepare(config: &Config) -> anyhow::Result<Self> {
         // Of this process, until that of the deployment is known.
         let tickets = Tickets::new(&random()?, Arc::new(SystemClock::default()));
-        let Some((cert, key)) = &config.tls else {
-            let development = Development::prepare(&config.store_path)?;
-            let applications = application::read(config.app_file.as_deref().unwrap_or(&development.app))?;
-            return Ok(Files { cert: development.cert, key: development.key, applications, tickets });
+        let (cert, key) = match &config.tls {
+            Some(files) => files.clone(),
+            None => development::certificate(&config.store_path)?,
         };
-        let app_file = config.app_file.as_deref().context("app.file is empty")?;
-        let applications = application::read(app_file)?;
-        anyhow::ensure!(
-            !applications.iter().any(|application| application.development),
-            "app.file {} has a development application: a production start (tls.cert is set) needs its own. \
-             `gateway app-file PATH` makes one",
-            app_file.display()
-        );
-        let files = Files { cert: cert.clone(), key: key.clone(), applications, tickets };
+        let files = Files { cert, key, tickets };
         files.check_tls(config)?;
         Ok(files)
     }
@@ -295,6 +284,23 @@ impl Files {
         );
         application::ensure_private(&self.key).with_context(|| format!("tls.key {}", self.key.display()))
     }
+}
+
+/// The applications that the store shall have: the operator's, or the development one.
+fn named_applications(config: &Config) -> anyhow::Result<Vec<NewApplication>> {
+    if config.tls.is_none() {
+        let development = development::application(&config.store_path)?;
+        return application::read(config.app_file.as_deref().unwrap_or(&development));
+    }
+    let app_file = config.app_file.as_deref().context("app.file is empty")?;
+    let applications = application::read(app_file)?;
+    anyhow::ensure!(
+        !applications.iter().any(|application| application.development),
+        "app.file {} has a development application: a production start (tls.cert is set) needs its own. \
+         `gateway app-file PATH` makes one",
+        app_file.display()
+    );
+    Ok(applications)
 }
 
 /// Two stores that were new at the same time must not get the same name.

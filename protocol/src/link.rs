@@ -166,6 +166,10 @@ pub fn agree(own: &LinkHello, peer: &LinkHello) -> Result<u32, Mismatch> {
         (NodeRole::Edge, NodeRole::Edge) => Err(Mismatch::Edges),
         (_, NodeRole::Core) if peer.store.is_empty() => Err(Mismatch::Invalid("store")),
         (NodeRole::Core, NodeRole::Core) if own.store != peer.store => Err(Mismatch::Store),
+        (NodeRole::Core, NodeRole::Core) => Ok(version),
+        // Sessions could be opened, and nothing would ever come of them.
+        _ if peer.session_window_bytes == 0 => Err(Mismatch::Invalid("session_window_bytes")),
+        (_, NodeRole::Core) if peer.sessions_max == 0 => Err(Mismatch::Invalid("sessions_max")),
         _ => Ok(version),
     }
 }
@@ -265,6 +269,8 @@ mod tests {
             role: role.into(),
             release: "0.1.0".into(),
             store: if role == NodeRole::Core { Bytes::from_static(b"store") } else { Bytes::new() },
+            session_window_bytes: 1,
+            sessions_max: u32::from(role == NodeRole::Core),
             ..LinkHello::default()
         }
     }
@@ -304,6 +310,18 @@ mod tests {
         assert_eq!(other(|peer| peer.store = Bytes::from_static(b"another")), Mismatch::Store);
         let edge = |node| hello(node, NodeRole::Edge, (1, 1));
         assert_eq!(agree(&edge(1), &edge(2)), Err(Mismatch::Edges));
+    }
+
+    #[test]
+    fn edge_and_core_take_something_of_sessions_and_cores_have_none() {
+        let (core, edge) = (hello(1, NodeRole::Core, (1, 1)), hello(2, NodeRole::Edge, (1, 1)));
+        let closed = |hello: &LinkHello| LinkHello { session_window_bytes: 0, ..hello.clone() };
+        assert_eq!(agree(&core, &closed(&edge)), Err(Mismatch::Invalid("session_window_bytes")));
+        assert_eq!(agree(&edge, &closed(&core)), Err(Mismatch::Invalid("session_window_bytes")));
+        let full = LinkHello { sessions_max: 0, ..core.clone() };
+        assert_eq!(agree(&edge, &full), Err(Mismatch::Invalid("sessions_max")));
+        let other = LinkHello { node: 3, ..closed(&full) };
+        assert_eq!((agree(&core, &other), agree(&other, &core)), (Ok(1), Ok(1)));
     }
 
     proptest! {

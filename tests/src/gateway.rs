@@ -175,7 +175,7 @@ impl Builder {
         let other = Builder { program: self.program.clone(), settings: self.settings.clone(), ..Builder::default() };
         let dev = other.data.join("dev");
         DirBuilder::new().recursive(true).mode(0o700).create(&dev).expect("a folder");
-        fs::copy(self.data.join("dev/app.json"), dev.join("app.json")).expect("copied, with its mode");
+        fs::copy(self.app_file(), dev.join("app.json")).expect("copied, with its mode");
         self.store_flags().into_iter().fold(other, |other, (name, value)| other.flag(&name, value))
     }
 
@@ -246,11 +246,18 @@ impl Builder {
         let locate_line = if self.serves_locate() { process.line().unwrap_or_default() } else { String::new() };
         let locate = locate_line.strip_prefix("locate ").map(str::to_owned);
         assert_eq!(locate.is_some(), self.serves_locate(), "not its line: {locate_line}");
-        let flag =
-            |name: &str| self.flags.iter().find(|(known, _)| known == name).map(|(_, value)| PathBuf::from(value));
-        let app = App::read(&flag("app-file").unwrap_or_else(|| self.data.join("dev/app.json")));
-        let certificate = flag("tls-cert").unwrap_or_else(|| self.data.join("dev/cert.pem"));
+        let app = App::read(&self.app_file());
+        let certificate = self.file("tls-cert").unwrap_or_else(|| self.data.join("dev/cert.pem"));
         Gateway { process, builder: self, ready_line, client, admin, api, locate, app, certificate }
+    }
+
+    /// Its application; of an edge, which has none, that of its core.
+    fn app_file(&self) -> PathBuf {
+        self.file("app-file").unwrap_or_else(|| self.data.join("dev/app.json"))
+    }
+
+    fn file(&self, flag: &str) -> Option<PathBuf> {
+        self.flags.iter().find(|(known, _)| known == flag).map(|(_, value)| PathBuf::from(value))
     }
 
     /// Writes the settings into the application file of a development start, which is made if need be.

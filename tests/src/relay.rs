@@ -13,8 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use socket2::SockRef;
+
 /// How often a silent relay looks whether it may speak again.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// What the system keeps of a connection on which only so much passes in a second.
+const SLOW_BUFFER_BYTES: usize = 16 * 1024;
 
 /// Passes connections on. Ends with the process.
 pub struct Relay {
@@ -26,6 +31,8 @@ pub struct Relay {
 struct Shared {
     target: Mutex<Option<SocketAddr>>,
     delay_ms: AtomicU64,
+    /// Of each connection, each way; 0: any number.
+    bytes_per_second: AtomicU64,
     is_cut: AtomicBool,
     is_silent: AtomicBool,
     last: AtomicU64,
@@ -62,6 +69,11 @@ impl Relay {
         self.shared.delay_ms.store(delay_ms, Ordering::Relaxed);
     }
 
+    /// No more than so many bytes pass in a second, of each connection from now on, each way; who sends more waits.
+    pub fn bytes_per_second(&self, bytes_per_second: u64) {
+        self.shared.bytes_per_second.store(bytes_per_second, Ordering::Relaxed);
+    }
+
     /// Ends all connections; new ones end at once.
     pub fn cut(&self) {
         self.shared.is_cut.store(true, Ordering::SeqCst);
@@ -86,6 +98,12 @@ impl Shared {
     fn pass_on(self: &Arc<Self>, one: TcpStream) {
         let Some(target) = *self.target() else { return };
         let Ok(other) = TcpStream::connect(target) else { return };
+        if self.bytes_per_second.load(Ordering::Relaxed) > 0 {
+            for end in [&one, &other] {
+                // What waits shall wait where it comes from.
+                SockRef::from(end).set_recv_buffer_size(SLOW_BUFFER_BYTES).expect("a buffer size");
+            }
+        }
         let clone = |stream: &TcpStream| stream.try_clone().expect("a handle");
         let number = self.last.fetch_add(1, Ordering::Relaxed);
         self.connections().insert(number, [clone(&one), clone(&other)]);
@@ -106,7 +124,8 @@ impl Shared {
         let (reading, writing) = (self.clone(), self.clone());
         thread::spawn(move || {
             let mut buffer = vec![0; 64 * 1024];
-            while let Ok(count @ 1..) = from.read(&mut buffer) {
+            while let Ok(count @ 1..) = from.read(reading.at_once(&mut buffer)) {
+                thread::sleep(reading.duration_of(count));
                 let due = Instant::now() + Duration::from_millis(reading.delay_ms.load(Ordering::Relaxed));
                 if sender.send((due, buffer[..count].to_vec())).is_err() {
                     return;
@@ -125,6 +144,20 @@ impl Shared {
             }
             writing.forget(number);
         });
+    }
+
+    /// What is read at once: little where little passes, so that it flows.
+    fn at_once<'a>(&self, buffer: &'a mut [u8]) -> &'a mut [u8] {
+        let is_slow = self.bytes_per_second.load(Ordering::Relaxed) > 0;
+        let length = if is_slow { 1024 } else { buffer.len() };
+        &mut buffer[..length]
+    }
+
+    /// How long so many bytes take.
+    fn duration_of(&self, bytes: usize) -> Duration {
+        let bytes_per_second = self.bytes_per_second.load(Ordering::Relaxed);
+        let micros = (bytes as u64 * 1_000_000).checked_div(bytes_per_second);
+        Duration::from_micros(micros.unwrap_or_default())
     }
 
     fn forget(&self, number: u64) {

@@ -95,6 +95,11 @@ pub const KEYS: &[Key] = &[
         "131072",
         "What may be under way of one client between edge and core in each direction, in bytes.",
     ),
+    key(
+        "link.edge_links_max",
+        "256",
+        "Links that edges with the same certificate have to a core; more are refused. An edge has one for each processor that it uses.",
+    ),
     key("link.sessions_max", "10000", "Clients on one link between an edge and a core; more are refused."),
     key(
         "link.late_ms_max",
@@ -134,6 +139,8 @@ pub struct LinkConfig {
     pub files: Option<LinkFiles>,
     pub queue_bytes_max: usize,
     pub session_window_bytes: u32,
+    /// Of one certificate.
+    pub edge_links_max: usize,
     pub sessions_max: u32,
     pub late_ms_max: u64,
 }
@@ -243,6 +250,7 @@ impl Values {
             files,
             queue_bytes_max: self.number("link.queue_bytes_max", 2 * PEER_FRAME_BYTES_MAX, 1 << 40)?,
             session_window_bytes: self.number("link.session_window_bytes", 16_384, 1 << 24)?,
+            edge_links_max: self.number("link.edge_links_max", 1, 1_000_000)?,
             sessions_max: self.number("link.sessions_max", 1, 10_000_000)?,
             late_ms_max: self.number("link.late_ms_max", 10, 600_000)?,
         };
@@ -288,6 +296,10 @@ impl Config {
         if self.node.role == NodeRole::Edge {
             if link.cores.is_empty() {
                 return wrong("link.cores", "host:port of one core at least (node.role is edge)");
+            }
+            // No secret lies where it is of no use.
+            if self.app_file.is_some() {
+                return wrong("app.file", "empty where node.role is edge: who logs in is checked by cores alone");
             }
             if link.listen.is_some() {
                 return wrong("link.listen", "empty where node.role is edge: only cores take links");
@@ -367,6 +379,14 @@ mod tests {
     }
 
     #[test]
+    fn geo_01_an_edge_in_production_has_a_certificate_and_no_application() {
+        let tls = [("tls.cert", "c"), ("tls.key", "k")];
+        let edge = with_files(&[&tls[..], &[("node.role", "edge"), ("link.cores", "core:9443")]].concat()).unwrap();
+        assert!(edge.tls.is_some() && edge.app_file.is_none());
+        assert!(with_files(&tls).unwrap_err().to_string().starts_with("app.file is empty"), "a core needs one");
+    }
+
+    #[test]
     fn geo_01_what_does_not_fit_together_is_refused_in_words() {
         let edge = |pair| with_files(&[("node.role", "edge"), ("link.cores", "core:9443"), pair]);
         for (checked, expected) in [
@@ -385,6 +405,7 @@ mod tests {
             (check(&[("link.cert", "c")]), "link.cert, link.key and link.ca go together"),
             (check(&[("link.listen", "127.0.0.1:9443")]), "link.cert is \"\", but must be named"),
             (check(&[("link.queue_bytes_max", "1024")]), "link.queue_bytes_max is \"1024\""),
+            (check(&[("link.edge_links_max", "0")]), "link.edge_links_max is \"0\""),
             (with_files(&[("link.name", "a b")]), "link.name is \"a b\""),
             (
                 with_files(&[("link.listen", "0.0.0.0:9443")]),
@@ -405,6 +426,7 @@ mod tests {
             ),
             (with_files(&[("node.role", "edge")]), "link.cores is \"\", but must be host:port of one core"),
             (edge(("link.cores", "core:0")), "link.cores is \"core:0\""),
+            (edge(("app.file", "app.json")), "app.file is \"app.json\", but must be empty where node.role is edge"),
             (
                 edge(("link.listen", "127.0.0.1:9443")),
                 "link.listen is \"127.0.0.1:9443\", but must be empty where node.role is edge",

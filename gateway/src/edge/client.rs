@@ -13,18 +13,13 @@ use std::{
 use bytes::{Buf as _, BytesMut};
 use futures::{AsyncRead as _, AsyncWrite as _};
 use glommio::net::TcpStream;
-use protocol::{
-    ErrorCode,
-    connection::{Millis, ServerConnection},
-    frame::Boundary,
-    link_message::SessionOpen,
-};
+use protocol::{ErrorCode, connection::Millis, frame::Boundary, link_message::SessionOpen};
 
 use super::shard::Shard;
 use crate::{
-    edge_link::pipe::Pipe,
+    edge_link::{NoRoom, pipe::Pipe},
     metrics::tls_failure_kind,
-    shard::elsewhere,
+    shard::last_word,
     tls::{Progress, TlsSession},
 };
 
@@ -33,12 +28,6 @@ const TURNS_MAX: usize = 8;
 
 /// How long a closing connection waits for the client to close its side.
 const LINGER_MS: u64 = 1_000;
-
-/// Clients that are sent away come again within so many milliseconds, spread out.
-const AWAY_MS: (u64, u64) = (100, 2_000);
-
-/// Bytes of the core that are encrypted at a time.
-const DOWN_BYTES: usize = 16 * 1024;
 
 pub struct Client {
     shard: Rc<Shard>,
@@ -122,21 +111,18 @@ impl Client {
     /// Tells the client to come again elsewhere, and closes.
     pub fn go_away(&self) {
         let mut inner = self.inner.borrow_mut();
-        self.send_away(&mut inner);
+        self.send_away(&mut inner, ErrorCode::SERVER_DRAINING);
         inner.wake();
     }
 
-    fn send_away(&self, inner: &mut Inner) {
+    fn send_away(&self, inner: &mut Inner, code: ErrorCode) {
         if inner.phase != Phase::Open {
             return;
         }
         // Within a frame of the core it would be taken for the rest of that.
         if inner.handshake != Progress::Handshaking && inner.down.is_between_frames() {
-            let mut last_word = ServerConnection::new(self.shard.edge.limits.clone(), self.shard.now());
-            let spread = backend::env::Rng::next_u64(&self.shard.edge.rng) % (AWAY_MS.1 - AWAY_MS.0);
-            let elsewhere = self.ip.map_or_else(Vec::new, |ip| elsewhere(&*self.shard.edge, ip));
-            last_word.go_elsewhere((AWAY_MS.0 + spread) as u32, elsewhere);
-            let output = last_word.output().split();
+            let edge = &*self.shard.edge;
+            let output = last_word(edge, edge.limits.clone(), code, self.ip);
             if inner.tls.encrypt(&output, &mut inner.unsent).is_err() {
                 inner.phase = Phase::Closed;
                 return;
@@ -220,7 +206,7 @@ impl Client {
     /// Takes what the core says.
     fn take_down(&self, inner: &mut Inner, cx: &mut Context<'_>) -> Result<bool, Gone> {
         let (Phase::Open, Some(pipe)) = (inner.phase, &inner.pipe) else { return Ok(false) };
-        let mut buffer = [0; DOWN_BYTES];
+        let mut buffer = self.shard.read_buffer.borrow_mut();
         match pipe.poll_read(cx, &mut buffer) {
             Poll::Pending => Ok(false),
             // The core has said goodbye.
@@ -234,9 +220,9 @@ impl Client {
                 inner.tls.encrypt(data, &mut inner.unsent).map_err(|_| Gone)?;
                 Ok(true)
             }
-            // The link is lost, or the core had no room.
+            // The link is lost.
             Poll::Ready(Err(_)) => {
-                self.send_away(inner);
+                self.send_away(inner, ErrorCode::SERVER_DRAINING);
                 Ok(true)
             }
         }
@@ -287,9 +273,10 @@ impl Client {
             });
             let access_point = self.shard.edge.config.geo.here.clone();
             let open = SessionOpen { session: 0, ip: ip.unwrap_or_default().into(), access_point };
-            match self.shard.link().and_then(|link| link.open(open).ok()) {
-                Some(pipe) => inner.pipe = Some(pipe),
-                None => self.send_away(inner),
+            match self.shard.link().map(|link| link.open(open)) {
+                Some(Ok(pipe)) => inner.pipe = Some(pipe),
+                Some(Err(NoRoom)) => self.send_away(inner, ErrorCode::CONNECTION_LIMIT),
+                None => self.send_away(inner, ErrorCode::SERVER_DRAINING),
             }
         }
         if progress == Progress::PeerClosed {

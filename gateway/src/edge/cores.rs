@@ -17,7 +17,7 @@ use crate::{
     config::Target,
     edge_link::{
         Link,
-        carry::{LinkEvents, carry},
+        carry::{LinkEvents, carry, prepare},
         greet::{self, Ended},
         pipe::Pipe,
     },
@@ -29,20 +29,22 @@ const BACK_OFF_MS: (u64, u64) = (50, 2_000);
 /// Keeps up a link, for as long as the shard lives.
 pub(super) async fn keep_linked(shard: Rc<Shard>) {
     let mut wait_ms = BACK_OFF_MS.0;
-    let mut said = String::new();
+    // Of each core.
+    let mut said = vec![String::new(); shard.edge.config.link.cores.len()];
     while !shard.edge.is_draining() {
-        for target in &shard.edge.config.link.cores {
+        for (target, said) in shard.edge.config.link.cores.iter().zip(&mut said) {
             match reach(&shard.edge, target).await {
                 Ok((hello, stream, decoder)) => {
-                    (wait_ms, said) = (BACK_OFF_MS.0, String::new());
+                    (wait_ms, *said) = (BACK_OFF_MS.0, String::new());
                     live(&shard, target, &hello, stream, decoder).await;
                 }
                 Err(why) => {
                     metrics::counter!("gateway_link_connects_failed_total").increment(1);
-                    let why = format!("{target}: {why}");
-                    if why != said {
-                        tracing::warn!(shard = shard.index, %why, "a core can't be linked with; it is tried again");
-                        said = why;
+                    let why = why.to_string();
+                    if why != *said {
+                        let (shard, core) = (shard.index, target);
+                        tracing::warn!(shard, %core, why, "a core can't be linked with; it is tried again");
+                        *said = why;
                     }
                 }
             }
@@ -65,7 +67,7 @@ async fn reach(edge: &Edge, target: &Target) -> Result<(LinkHello, LinkStream, L
     for address in addresses {
         let greeted = greet::in_time(async {
             let stream = TcpStream::connect(address).await.map_err(std::io::Error::from)?;
-            let _ = stream.set_nodelay(true);
+            prepare(&stream);
             let (config, name) = edge.link_tls.client();
             let mut stream = TlsConnector::from(config).connect(name, stream).await?;
             let mut decoder = LinkDecoder::default();

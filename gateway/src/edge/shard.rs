@@ -30,12 +30,13 @@ const LOAD_INTERVAL_MS: Millis = 1_000;
 /// How long to leave the listener alone after it failed.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
-pub const READ_BUFFER_BYTES: usize = 32 * 1024;
+const READ_BUFFER_BYTES: usize = 32 * 1024;
 
 pub struct Shard {
     pub index: u16,
     pub edge: Arc<Edge>,
     pub metrics: CoreMetrics,
+    /// What comes goes through it, from clients and from the core: written over each time, not cleared.
     pub read_buffer: RefCell<Vec<u8>>,
     link: RefCell<Option<Rc<Link>>>,
     clients: RefCell<AHashMap<u64, Rc<Client>>>,

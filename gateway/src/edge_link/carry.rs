@@ -1,13 +1,19 @@
 //! A link while it lives: frames in and out, and whether the other side is still there.
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    os::fd::{AsRawFd as _, BorrowedFd},
+    rc::Rc,
+    time::Duration,
+};
 
 use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, FutureExt as _, pin_mut, select};
-use glommio::timer::Timer;
+use glommio::{net::TcpStream, timer::Timer};
 use protocol::{
     link::{EDGE_FRAME_BYTES_MAX, LinkDecoder, What},
     link_message::{LinkGoAway, LinkPing, SessionOpen},
 };
+use socket2::SockRef;
 
 use super::{Link, greet::Ended, pipe::Pipe};
 
@@ -23,6 +29,12 @@ const STALLED_INTERVALS_MAX: u32 = 10;
 /// Bytes that wait for it, at the most: sessions add nothing long before.
 const QUEUE_BYTES_MAX: usize = 16 << 20;
 
+/// Bytes that are written before it is noted that they have gone.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// What may lie in the system's buffer and not be on its way: with more, a link that is slow seems to take nothing for long.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// What the user of a link is told.
@@ -33,6 +45,16 @@ pub trait LinkEvents {
     fn leaving(&self) {}
     /// It says something else.
     fn said(&self, frame: What);
+}
+
+/// Sets up a socket for a link, before its TLS.
+pub fn prepare(socket: &TcpStream) {
+    // Without either it works, if not as well.
+    let _ = socket.set_nodelay(true);
+    // SAFETY: the socket is open, and outlives the borrow of its descriptor.
+    #[allow(unsafe_code)]
+    let descriptor = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
+    let _ = SockRef::from(&descriptor).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
 }
 
 /// Carries a link until it ends. Its sessions are over then.
@@ -144,11 +166,7 @@ fn handle(link: &Rc<Link>, frame: What, events: &dyn LinkEvents) -> Result<(), E
 
 async fn write<W: AsyncWrite + Unpin>(link: &Link, mut writer: W) -> Ended {
     while let Some(bytes) = link.queue.take().await {
-        let written = async {
-            writer.write_all(&bytes).await?;
-            writer.flush().await
-        };
-        if let Err(error) = written.await {
+        if let Err(error) = write_all(link, &mut writer, &bytes).await {
             return error.into();
         }
     }
@@ -156,15 +174,21 @@ async fn write<W: AsyncWrite + Unpin>(link: &Link, mut writer: W) -> Ended {
     Ended::Own
 }
 
+/// Writes piece by piece, so that a link that is slow is seen to move.
+async fn write_all<W: AsyncWrite + Unpin>(link: &Link, writer: &mut W, bytes: &[u8]) -> std::io::Result<()> {
+    for piece in bytes.chunks(PIECE_BYTES) {
+        writer.write_all(piece).await?;
+        link.queue.went(piece.len());
+    }
+    writer.flush().await
+}
+
 async fn ask(link: &Link, silent: &Cell<u32>) -> Ended {
     let mut number = 0;
-    let (mut takes, mut stalled) = (0, 0);
+    let mut progress = Progress::default();
     loop {
         Timer::new(PING_INTERVAL).await;
-        // Something waits, and nothing was taken since: what is being written does not go out.
-        let is_stalled = link.queue.bytes() > 0 && link.queue.takes() == takes;
-        (takes, stalled) = (link.queue.takes(), if is_stalled { stalled + 1 } else { 0 });
-        if stalled >= STALLED_INTERVALS_MAX {
+        if progress.look(link.queue.bytes(), link.queue.gone()) >= STALLED_INTERVALS_MAX {
             return Ended::Stalled;
         }
         if silent.get() >= SILENT_INTERVALS_MAX {
@@ -173,5 +197,36 @@ async fn ask(link: &Link, silent: &Cell<u32>) -> Ended {
         silent.set(silent.get() + 1);
         number += 1;
         link.queue.put(&What::Ping(LinkPing { number }));
+    }
+}
+
+/// Whether what waits for the other side moves.
+#[derive(Default)]
+struct Progress {
+    gone: u64,
+    /// Looks in a row at which something waited, and nothing had gone since the one before.
+    stalled: u32,
+}
+
+impl Progress {
+    fn look(&mut self, waiting: usize, gone: u64) -> u32 {
+        let is_stalled = waiting > 0 && gone == self.gone;
+        self.stalled = if is_stalled { self.stalled + 1 } else { 0 };
+        self.gone = gone;
+        self.stalled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn geo_01_a_link_that_is_slow_is_not_one_that_takes_nothing() {
+        let mut progress = Progress::default();
+        let mut look = |waiting, gone| progress.look(waiting, gone);
+        assert_eq!([look(0, 0), look(0, 0)], [0, 0], "nothing waits");
+        assert_eq!([look(9, 0), look(9, 0), look(9, 1)], [1, 2, 0], "little goes");
+        assert_eq!([look(9, 1), look(0, 1), look(9, 1)], [1, 0, 1], "what waited was taken");
     }
 }

@@ -26,8 +26,12 @@ pub enum Ended {
     Mismatch(#[from] Mismatch),
     #[error("the other side refuses: {0}")]
     Refused(String),
-    #[error("the other side is no edge")]
+    #[error("only edges have links here")]
     NoEdge,
+    #[error("this certificate has {0} links here already, as many as link.edge_links_max allows")]
+    TooMany(usize),
+    #[error("this core is about to end")]
+    Leaving,
     #[error("nothing was heard for too long")]
     Silent,
     #[error("the other side took nothing for too long")]
@@ -62,20 +66,27 @@ pub async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(peer)
 }
 
-/// Hears the other's hello, and answers with the own one, or with why not.
-pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+/// Hears the other's hello, and answers with the own one if it is admitted, or with why not.
+pub async fn accept<S: AsyncRead + AsyncWrite + Unpin, T>(
     stream: &mut S,
     decoder: &mut LinkDecoder,
     own: &LinkHello,
-) -> Result<LinkHello, Ended> {
+    admit: impl FnOnce(&LinkHello) -> Result<T, Ended>,
+) -> Result<(LinkHello, T), Ended> {
     let peer = hear(stream, decoder).await?;
-    if let Err(mismatch) = link::agree(own, &peer) {
-        say(stream, &What::Refused(LinkRefused { reason: mismatch.to_string() })).await?;
-        stream.close().await?;
-        return Err(mismatch.into());
+    let agreed = link::agree(own, &peer).map_err(Ended::from);
+    match agreed.and_then(|_| admit(&peer)) {
+        Ok(admitted) => {
+            say(stream, &What::Hello(own.clone())).await?;
+            Ok((peer, admitted))
+        }
+        Err(why) => {
+            // Who is gone already need not hear it.
+            let _ = say(stream, &What::Refused(LinkRefused { reason: why.to_string() })).await;
+            let _ = stream.close().await;
+            Err(why)
+        }
     }
-    say(stream, &What::Hello(own.clone())).await?;
-    Ok(peer)
 }
 
 async fn say<S: AsyncWrite + Unpin>(stream: &mut S, frame: &What) -> Result<(), Ended> {

@@ -130,3 +130,51 @@ impl Link {
         self.queue.put_bytes(session, data);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::{Context, Poll, Wake, Waker},
+    };
+
+    use futures::executor::block_on;
+
+    use super::*;
+
+    /// A task that counts how often it is woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A session that has sent until the link had no room, and waits for it; `then` happens. Whether it was woken, and what
+    /// becomes of what it sends now.
+    fn waiting(then: impl FnOnce(&Link, &Pipe)) -> (bool, Poll<bool>) {
+        let link = Link::new(1 << 24, 1 << 24, 10);
+        let pipe = link.open(SessionOpen::default()).unwrap();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let mut cx = Context::from_waker(&waker);
+        while pipe.poll_write(&mut cx, &[7; 16 * 1024]).is_ready() {}
+        assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+        then(&link, &pipe);
+        let is_woken = woken.0.load(Ordering::Relaxed) > 0;
+        (is_woken, pipe.poll_write(&mut cx, b"more").map(|sent| sent.is_ok()))
+    }
+
+    #[test]
+    fn geo_01_who_waits_for_room_on_a_link_hears_of_it_and_of_the_end() {
+        assert_eq!(waiting(|_, _| {}), (false, Poll::Pending));
+        assert_eq!(waiting(|link, _| drop(block_on(link.queue.take()))), (true, Poll::Ready(true)));
+        assert_eq!(waiting(|link, _| link.end()), (true, Poll::Ready(false)));
+        assert_eq!(waiting(|_, pipe| pipe.peer_closed(true)), (true, Poll::Ready(false)));
+    }
+}

@@ -40,6 +40,7 @@ pub struct PipeInner {
     /// The link is lost, or the other side has given the stream up.
     is_over: bool,
     reader: Option<Waker>,
+    /// Who waits to send, for credit or for room on the link.
     writer: Option<Waker>,
 }
 
@@ -85,17 +86,29 @@ impl Pipe {
         if inner.is_over || inner.ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if inner.link.queue.is_crowded(cx.waker()) {
-            return Poll::Pending;
-        }
-        let count = data.len().min(inner.credit).min(PIECE_BYTES_MAX);
+        let is_crowded = inner.link.queue.is_crowded(inner.session, cx.waker());
+        let count = if is_crowded { 0 } else { data.len().min(inner.credit).min(PIECE_BYTES_MAX) };
         if count == 0 {
+            // Whoever waits for room, too, is woken when the stream is over: no room may ever come.
             inner.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
         inner.credit -= count;
         inner.link.send_bytes(inner.session, data.get(..count).unwrap_or_default());
         Poll::Ready(Ok(count))
+    }
+
+    /// Sends something short, without waiting for room, and no more: that a session is not taken is little to say, as answers
+    /// of the link itself are. A window that is too small for it gets nothing.
+    pub fn last_word(&self, data: &[u8]) {
+        let mut inner = self.0.borrow_mut();
+        if inner.credit < data.len() || inner.is_over || inner.ended {
+            return;
+        }
+        inner.credit -= data.len();
+        inner.link.send_bytes(inner.session, data);
+        drop(inner);
+        self.close();
     }
 
     /// Sends no more.

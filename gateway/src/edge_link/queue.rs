@@ -7,7 +7,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use ahash::AHashSet;
+use ahash::{AHashMap, AHashSet};
 use bytes::{Bytes, BytesMut};
 use protocol::{
     link::{self, What},
@@ -28,10 +28,10 @@ pub struct Queue {
     /// over the link once.
     same: RefCell<Same>,
     waker: RefCell<Option<Waker>>,
-    /// Of sessions that wait until there is less.
-    crowded: RefCell<Vec<Waker>>,
-    /// How often something was taken out.
-    takes: Cell<u64>,
+    /// Sessions that wait until there is less.
+    crowded: RefCell<AHashMap<u64, Waker>>,
+    /// Bytes of what was taken out that have gone.
+    gone: Cell<u64>,
     is_finished: Cell<bool>,
 }
 
@@ -90,8 +90,7 @@ impl Queue {
             self.end_same();
             let mut waiting = self.waiting.borrow_mut();
             if !waiting.is_empty() {
-                self.takes.set(self.takes.get() + 1);
-                self.crowded.borrow_mut().drain(..).for_each(Waker::wake);
+                self.crowded.take().into_values().for_each(Waker::wake);
                 return Poll::Ready(Some(waiting.split().freeze()));
             }
             if self.is_finished.get() {
@@ -103,11 +102,11 @@ impl Queue {
         .await
     }
 
-    /// Whether a session has to wait; it is woken when it need not any more.
-    pub fn is_crowded(&self, waker: &Waker) -> bool {
+    /// Whether a session has to wait; it is woken when it need not any more. That it is over it hears from its pipe.
+    pub fn is_crowded(&self, session: u64, waker: &Waker) -> bool {
         let is_crowded = self.bytes() >= BYTES_HIGH;
         if is_crowded {
-            self.crowded.borrow_mut().push(waker.clone());
+            self.crowded.borrow_mut().insert(session, waker.clone());
         }
         is_crowded
     }
@@ -117,9 +116,14 @@ impl Queue {
         self.waiting.borrow().len() + self.same.borrow().data.len()
     }
 
-    /// How often something was taken out.
-    pub fn takes(&self) -> u64 {
-        self.takes.get()
+    /// So many bytes of what was taken out have gone.
+    pub fn went(&self, bytes: usize) {
+        self.gone.set(self.gone.get() + bytes as u64);
+    }
+
+    /// Bytes that have gone, ever.
+    pub fn gone(&self) -> u64 {
+        self.gone.get()
     }
 
     fn wake(&self) {

@@ -289,7 +289,7 @@ fn geo_01_hellos_that_do_not_go_together_are_refused_in_words() {
     with(1, |hello| hello.store = Bytes::from_static(b"another")).is_refused("different stores");
     with(1, |hello| (hello.version_min, hello.version_max) = (2, 3)).is_refused("1 to 1 are spoken here, 2 to 3 there");
     with(1, |hello| hello.name = String::new()).is_refused("name is invalid");
-    with(1, |hello| hello.role = NodeRole::Edge.into()).is_refused("no place");
+    with(1, |hello| (hello.role, hello.session_window_bytes) = (NodeRole::Edge.into(), 1)).is_refused("no place");
     with(5, |_| {}).is_refused("no link with itself");
     with(9, |_| {}).is_refused("the lower id dials");
     with(2, |_| {}).is_refused("not known here");

@@ -428,7 +428,8 @@ impl Connection {
         let mut inner = self.inner.borrow_mut();
         if inner.draining && inner.protocol.in_flight() == 0 {
             let elsewhere = self.ip.map_or_else(Vec::new, |ip| routing::elsewhere(&*self.core.shared, ip));
-            inner.protocol.go_elsewhere(requests::DRAIN_RETRY_AFTER_MS, elsewhere);
+            let code = ErrorCode::SERVER_DRAINING;
+            inner.protocol.go_elsewhere(code, requests::DRAIN_RETRY_AFTER_MS, elsewhere);
         }
         drop(inner);
         // The task handles what may have waited for this. Handling it here would nest as deep as a client pipelines.

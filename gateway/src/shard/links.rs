@@ -7,21 +7,27 @@ use std::{
 };
 
 use futures_rustls::TlsAcceptor;
-use glommio::{net::TcpStream, timer::Timer};
+use glommio::{
+    net::{AcceptedTcpStream, TcpStream},
+    timer::Timer,
+};
 use protocol::{
+    ErrorCode,
     connection::Millis,
     link::{LinkDecoder, What},
     link_message::{Directory, LinkHello, NodeRole, SessionOpen},
 };
+use rustls_pki_types::CertificateDer;
 
-use super::{Core, connection, listener, requests::DRAIN_RETRY_AFTER_MS, stream::Stream};
+use super::{Core, connection, last_word, listener, requests::DRAIN_RETRY_AFTER_MS, stream::Stream};
 use crate::{
     edge_link::{
         Link,
-        carry::{self, LinkEvents, carry},
+        carry::{self, LinkEvents, carry, prepare},
         greet::{self, Ended},
         pipe::Pipe,
     },
+    mailbox::Mail,
     shared::Shared,
 };
 
@@ -31,16 +37,16 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 /// Links of edges that are being greeted on one core, at the most.
 const GREETINGS_MAX: usize = 64;
 
-/// Accepts links until cancelled.
+/// Accepts links for as long as the core lives, for whichever core has the fewest: an edge has few links, and the system
+/// may well have one core accept all of them.
 pub(super) async fn accept_all(core: Rc<Core>, socket: socket2::Socket) {
     let listener = listener::listen(socket);
-    let greetings = Rc::new(());
     loop {
-        match listener.accept().await {
-            Ok(_) if Rc::strong_count(&greetings) > GREETINGS_MAX => {}
-            Ok(stream) => {
-                let (task, greeting) = (core.clone(), greetings.clone());
-                core.spawn_vital(async move { serve(&task, stream, greeting).await }).detach();
+        match listener.shared_accept().await {
+            Ok(accepted) => {
+                let chosen = core.shared.edges.choose_core();
+                core.shared.router.mailbox(chosen).put(Mail::EdgeLink(accepted));
+                glommio::yield_if_needed().await;
             }
             Err(error) => {
                 core.metrics.accept_errors.increment(1);
@@ -51,19 +57,41 @@ pub(super) async fn accept_all(core: Rc<Core>, socket: socket2::Socket) {
     }
 }
 
+/// Serves a link that this core was chosen for.
+pub(super) fn start(core: &Rc<Core>, accepted: AcceptedTcpStream) {
+    let (stream, chosen) = (accepted.bind_to_executor(), Chosen(core.clone()));
+    if Rc::strong_count(&core.greetings) > GREETINGS_MAX {
+        return;
+    }
+    let greeting = core.greetings.clone();
+    core.spawn_vital(async move { serve(&chosen.0, stream, greeting).await }).detach();
+}
+
+/// That a core was chosen holds as long as this does.
+struct Chosen(Rc<Core>);
+
+impl Drop for Chosen {
+    fn drop(&mut self) {
+        self.0.shared.edges.left_core(self.0.index);
+    }
+}
+
 async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: Rc<()>) {
     let from = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
-    let _ = stream.set_nodelay(true);
+    prepare(&stream);
     let Some(tls) = core.shared.link_tls.clone() else { return };
     let mut decoder = LinkDecoder::default();
     let own = core.shared.link_hello();
     let greeted = greet::in_time(async {
         let mut stream = TlsAcceptor::from(tls.server()).accept(stream).await?;
-        let hello = greet::accept(&mut stream, &mut decoder, &own).await?;
-        if hello.role() == NodeRole::Edge { Ok((stream, hello)) } else { Err(Ended::NoEdge) }
+        let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).cloned();
+        let admit = |hello: &LinkHello| admit(core, hello, shown);
+        let (hello, place) = greet::accept(&mut stream, &mut decoder, &own, admit).await?;
+        Ok((stream, hello, place))
     });
-    let (stream, hello) = match greeted.await {
+    let (stream, hello, _place) = match greeted.await {
         Ok(greeted) => greeted,
+        Err(why @ Ended::TooMany(_)) => return tracing::warn!(from, %why, "a link of an edge is refused"),
         Err(why) => return tracing::debug!(from, %why, "a connection did not become an edge's link"),
     };
     drop(greeting);
@@ -73,15 +101,44 @@ async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: Rc<()>) {
     core.shared.edges.joined(&hello, core.shared.config.node.lease_ms);
     link.say(&core.shared.directory());
     tracing::info!(edge = name, from, core = core.index, "an edge is linked");
-    metrics::gauge!("gateway_edge_links").increment(1.0);
+    let links = metrics::gauge!("gateway_edge_links", "core" => core.index.to_string());
+    links.increment(1.0);
     if core.draining.get() {
         carry::say_goodbye(&link, DRAIN_RETRY_AFTER_MS);
     }
     let why = carry(&link, stream, decoder, &Clients { core: core.clone(), edge }).await;
-    metrics::gauge!("gateway_edge_links").decrement(1.0);
+    links.decrement(1.0);
     core.shared.edges.left(edge);
     core.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, &link));
     tracing::info!(edge = name, %why, "the link of an edge has ended");
+}
+
+/// Takes a place for a link of the edge that has said hello and shown a certificate.
+fn admit(core: &Rc<Core>, hello: &LinkHello, shown: Option<CertificateDer<'static>>) -> Result<Place, Ended> {
+    if hello.role() != NodeRole::Edge {
+        return Err(Ended::NoEdge);
+    }
+    if core.draining.get() {
+        return Err(Ended::Leaving);
+    }
+    let certificate = shown.unwrap_or_else(|| CertificateDer::from(Vec::new())); // TLS has asked for one
+    let most = core.shared.config.link.edge_links_max;
+    if !core.shared.edges.take_place(&certificate, most) {
+        return Err(Ended::TooMany(most));
+    }
+    Ok(Place { core: core.clone(), certificate })
+}
+
+/// One of the links that a certificate may have.
+struct Place {
+    core: Rc<Core>,
+    certificate: CertificateDer<'static>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.core.shared.edges.leave_place(&self.certificate);
+    }
 }
 
 /// An edge's clients become connections of this core.
@@ -92,11 +149,13 @@ struct Clients {
 
 impl LinkEvents for Clients {
     fn opened(&self, open: SessionOpen, pipe: Pipe) {
-        // Without room the pipe is dropped, which tells the edge.
-        if listener::has_room(&self.core) {
-            let via = (!open.access_point.is_empty()).then(|| open.access_point.into_boxed_str());
-            connection::start(&self.core, Stream::Linked(pipe), ip(&open.ip), via);
+        let ip = ip(&open.ip);
+        if !listener::has_room(&self.core) {
+            let shared = &self.core.shared;
+            return pipe.last_word(&last_word(&**shared, shared.limits.clone(), ErrorCode::CONNECTION_LIMIT, ip));
         }
+        let via = (!open.access_point.is_empty()).then(|| open.access_point.into_boxed_str());
+        connection::start(&self.core, Stream::Linked(pipe), ip, via);
     }
 
     fn said(&self, frame: What) {

@@ -51,7 +51,7 @@ use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle,
 use protocol::{ErrorCode, connection::Millis};
 
 use self::{connection::Connection, followers::FollowerTable, members::MemberTable, online::OnlineTable};
-pub use self::{listener::listen, routing::elsewhere};
+pub use self::{listener::listen, routing::last_word};
 use crate::{
     edge_link::Link,
     mailbox::{ActAnswer, Address, ConnectionId, Delivered, Delivery, HERE, Mail, Published, Target},
@@ -85,6 +85,8 @@ pub struct Core {
     members: RefCell<MemberTable>,
     /// Of edges.
     links: RefCell<Vec<Rc<Link>>>,
+    /// Held by each connection that is to become one.
+    greetings: Rc<()>,
     deadlines: RefCell<BinaryHeap<Reverse<(Millis, ConnectionId)>>>,
     /// Ciphertext as read, decrypted in place.
     read_buffer: RefCell<Vec<u8>>,
@@ -176,6 +178,7 @@ impl Core {
             followers: RefCell::default(),
             members: RefCell::default(),
             links: RefCell::default(),
+            greetings: Rc::default(),
             shared,
             connections: RefCell::default(),
             next_connection: Cell::new(1),
@@ -252,7 +255,7 @@ impl Core {
         }
     }
 
-    fn handle(&self, mail: Mail) {
+    fn handle(self: &Rc<Self>, mail: Mail) {
         match mail {
             Mail::Acted(answers) => self.answer_acts(answers),
             Mail::Publish(news) => self.publish(news),
@@ -271,6 +274,7 @@ impl Core {
             Mail::Presence(change) => self.deliver_presence(*change),
             Mail::ApplicationGone { app } => self.end_application(app),
             Mail::Lost { home } => self.handle_loss(home),
+            Mail::EdgeLink(accepted) => links::start(self, accepted),
             Mail::Drain => {}
         }
     }

@@ -1,9 +1,11 @@
 //! Where to connect: a client asks before it logs in, and reports what it has measured once it has.
 
-use std::{net::IpAddr, rc::Rc};
+use std::{net::IpAddr, rc::Rc, sync::Arc};
 
+use bytes::BytesMut;
 use protocol::{
     ErrorCode,
+    connection::{ServerConnection, ServerLimits},
     message::{AccessPoint, Done, Locate, LocateReply, ReportRoundTrips},
 };
 
@@ -59,8 +61,20 @@ pub(super) fn is_much_better_elsewhere(connection: &Connection) -> bool {
 /// Access points that a client is told when this one ends, at the most.
 const ELSEWHERE_MAX: usize = 3;
 
+/// Clients that are sent away come again within so many milliseconds, spread out.
+const AWAY_MS: (u64, u64) = (100, 2_000);
+
+/// The only thing that a client is told which is not served: why, to come again, and where else it may.
+pub fn last_word(locator: &impl Locator, limits: Arc<ServerLimits>, code: ErrorCode, ip: Option<IpAddr>) -> BytesMut {
+    let mut connection = ServerConnection::new(limits, locator.clock().monotonic_us() / 1000);
+    let retry_after_ms = AWAY_MS.0 + locator.rng().next_u64() % (AWAY_MS.1 - AWAY_MS.0);
+    let elsewhere = ip.map_or_else(Vec::new, |ip| elsewhere(locator, ip));
+    connection.go_elsewhere(code, retry_after_ms as u32, elsewhere);
+    connection.output().split()
+}
+
 /// Where a client should connect that can't stay here.
-pub fn elsewhere(locator: &impl Locator, ip: IpAddr) -> Vec<AccessPoint> {
+pub(super) fn elsewhere(locator: &impl Locator, ip: IpAddr) -> Vec<AccessPoint> {
     let here = locator.geo().here();
     let located = locator.locate_now(ip, "");
     let others = located.access_points.into_iter().filter(|told| told.id != here);

@@ -280,9 +280,8 @@ impl ServerConnection {
         self.go_away_with(code, code.text(), retry_after_ms);
     }
 
-    /// The same because this server ends: the client is told where else to connect.
-    pub fn go_elsewhere(&mut self, retry_after_ms: u32, access_points: Vec<AccessPoint>) {
-        let code = ErrorCode::SERVER_DRAINING;
+    /// The same because this server ends, or has no room: the client is told where else to connect.
+    pub fn go_elsewhere(&mut self, code: ErrorCode, retry_after_ms: u32, access_points: Vec<AccessPoint>) {
         let text = code.text().to_owned();
         let goaway = GoAway { code: code.0, text, retry_after_ms, by: None, access_points };
         self.put(Kind::GoAway, Prefix::None, &goaway);

@@ -11,7 +11,8 @@ use protocol::{
     ErrorCode,
     command::Command,
     message::{
-        Done, GroupType, Locate, LocateReply, Message, OnlineState, Platform, ReportRoundTrips, RoundTrip, event::What,
+        Done, GroupType, History, HistoryReply, Locate, LocateReply, Message, OnlineState, Platform, ReportRoundTrips,
+        RoundTrip, event::What,
     },
 };
 use rustls::HandshakeKind;
@@ -64,7 +65,7 @@ impl Scene {
 }
 
 /// All of its shards have a link.
-fn wait_linked(edge: &Gateway) {
+pub(crate) fn wait_linked(edge: &Gateway) {
     let shards = std::thread::available_parallelism().expect("processors").get();
     edge.wait_metric("gateway_links", &[], shards as f64);
     assert_eq!(edge.get("/readyz").expect("it answers").0, 200);
@@ -230,6 +231,30 @@ fn geo_01_an_edge_far_away_costs_one_round_trip_a_send() {
     // How long it takes is for the load test; here it works, and heartbeats do.
     anna.ping();
     assert_eq!(receive(&mut ben, 5), ["0", "1", "2", "3", "4"]);
+}
+
+#[test]
+fn geo_01_a_link_that_is_slow_and_moves_is_kept() {
+    let window = ("link-session-window-bytes", 1 << 20);
+    let scene = Scene::start_with(|core| core.flag(window.0, window.1));
+    // What waits takes longer than a link may take nothing.
+    scene.relay.bytes_per_second(60_000);
+    let east = scene.edge_builder("east").flag(window.0, window.1).flag("cores", 1).start();
+    east.wait_metric("gateway_links", &[], 1.0);
+    let mut clients = [east.login("ben"), east.login("ben")];
+    let mut anna = scene.core().login("anna");
+    for _ in 0..8 {
+        anna.send_as("ben", &unique_id(), text_body(&"x".repeat(8_000))).expect("sent");
+    }
+    let history = History { user: "anna".into(), forward: true, ..History::default() };
+    let pages = clients.each_mut().map(|ben| [(); 4].map(|()| ben.request(Command::History, &history)));
+    for (ben, pages) in clients.iter_mut().zip(pages) {
+        for page in pages {
+            let page: HistoryReply = ben.answer(page).expect("it comes at last");
+            assert!(!page.messages.is_empty());
+        }
+    }
+    assert_eq!(east.metrics().sum("gateway_links", &[]), 1.0);
 }
 
 #[test]

@@ -37,6 +37,7 @@ mod devices;
 mod disk_full;
 mod drain;
 mod edges;
+mod edges_strangers;
 mod expiry;
 mod extensions;
 mod foundationdb;
