@@ -11,12 +11,13 @@ use backend::{
     domain::{
         AppId, Error,
         applications::{self, Application},
+        rate::SendRate,
     },
     store::Watch,
 };
 use tokio::sync::watch;
 
-use crate::{mailbox::Mail, send_limit::SendRate, shared::Shared};
+use crate::{mailbox::Mail, shared::Shared};
 
 /// A store may fail to tell of a change: after so long it is looked for all the same.
 const POLL: Duration = Duration::from_secs(10);

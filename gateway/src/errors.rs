@@ -68,6 +68,7 @@ impl From<Error> for Refusal {
             | Error::ListFull(_) => {
                 refusal.text = error.to_string();
             }
+            Error::Group(groups::Refusal::RateLimited(retry_after_ms)) => refusal.retry_after_ms = *retry_after_ms,
             // What went wrong inside is for the operator, not for clients.
             Error::Store(StoreError::Damaged(_) | StoreError::TooLarge(_)) => tracing::error!(%error, "request failed"),
             _ => {}
@@ -133,13 +134,14 @@ pub fn group_code(refusal: groups::Refusal) -> ErrorCode {
         Refusal::UserUnknown => ErrorCode::GROUP_USER_UNKNOWN,
         Refusal::IdTaken => ErrorCode::GROUP_ID_TAKEN,
         Refusal::IdOwn => ErrorCode::GROUP_ID_OWN,
-        Refusal::RateLimited => ErrorCode::GROUP_RATE_LIMITED,
+        Refusal::RateLimited(_) => ErrorCode::GROUP_RATE_LIMITED,
         Refusal::MessageUnknown => ErrorCode::GROUP_MESSAGE_UNKNOWN,
         Refusal::RecallTooLate => ErrorCode::GROUP_RECALL_TOO_LATE,
         Refusal::MessageRecalled => ErrorCode::GROUP_MESSAGE_RECALLED,
         Refusal::GroupsFull => ErrorCode::GROUPS_FULL,
         Refusal::AttributesConflict => ErrorCode::GROUP_ATTRIBUTES_CONFLICT,
         Refusal::Banned => ErrorCode::GROUP_BANNED,
+        Refusal::OwnerStays => ErrorCode::GROUP_OWNER_STAYS,
         Refusal::ApplicationUnknown => ErrorCode::GROUP_APPLICATION_UNKNOWN,
         // Of imports, which are the server API's: there it is a wrong parameter.
         Refusal::TimeInvalid => ErrorCode(10004),

@@ -18,6 +18,7 @@ use backend::{
         AppId, Error, GroupId, UserId,
         act::{Answer, Audience, News},
         callbacks::{Caller, StateReason},
+        rate::SendBucket,
         settings::Settings,
     },
     store::Versionstamp,
@@ -29,8 +30,6 @@ use protocol::{
     EncodedEvent, EncodedPush, ErrorCode,
     message::{Device, Platform, Presence},
 };
-
-use crate::send_limit::SendBucket;
 
 /// A connection's number, unique on its core.
 pub type ConnectionId = u64;

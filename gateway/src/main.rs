@@ -4,7 +4,7 @@
 //! - [`shard`]: one core with its connections. [`mailbox`], [`router`], [`homes`]: between cores.
 //! - [`api`]: the server API, on threads of its own, over [`https`].
 //! - [`geo`]: where clients should connect.
-//! - [`present`]: who of a group is there. [`rooms`]: who is in live rooms. [`policy`]: which devices exclude each other. [`send_limit`]: how many messages a user may send.
+//! - [`present`]: who of a group is there. [`rooms`]: who is in live rooms. [`policy`]: which devices exclude each other.
 //! - [`announcer`]: tells announcements to the users of this node.
 //! - [`applications`]: their settings as this process knows them. [`control`], [`app_tool`]: `gateway app`.
 //! - [`callbacks`]: applications' own servers are asked and told.
@@ -32,7 +32,6 @@ mod edges;
 mod errors;
 mod figures;
 mod geo;
-mod group_limit;
 mod homes;
 mod https;
 mod limits;
@@ -47,7 +46,6 @@ mod present;
 mod recent;
 mod rooms;
 mod router;
-mod send_limit;
 mod service;
 mod shard;
 mod shared;

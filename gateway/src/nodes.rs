@@ -190,7 +190,7 @@ impl Membership {
         match cluster {
             Some(cluster) if is_settled && cluster.settle(SETTLE_WITHIN) => cluster.end(),
             Some(_) => {
-                tracing::warn!("not all that this node has changed could be told: clients elsewhere read the log")
+                tracing::warn!("not all that this node has changed could be told: clients elsewhere read the log");
             }
             None => {}
         }

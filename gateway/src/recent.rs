@@ -17,6 +17,9 @@ const MESSAGES_MAX: usize = 20;
 /// Rooms of which messages are kept; then those are forgotten in which nothing was said for longest.
 const ROOMS_MAX: usize = 10_000;
 
+/// Bytes of all of them; over that the same are forgotten.
+const BYTES_MAX: usize = 64 << 20;
+
 /// The last messages, by room.
 #[derive(Default)]
 pub struct Recent(Mutex<Rooms>);
@@ -26,6 +29,7 @@ struct Rooms {
     rooms: AHashMap<(AppId, GroupId), Room>,
     /// Grows with every message.
     clock: u64,
+    bytes: usize,
 }
 
 #[derive(Default)]
@@ -36,8 +40,8 @@ struct Room {
 }
 
 impl Recent {
-    /// Notes a message that a group was pushed. Only those of live rooms are ever asked for, and only those are
-    /// pushed with a sequence.
+    /// Notes a message that a group was pushed. Only those of live rooms are pushed with a sequence: what is online only
+    /// has none.
     pub fn note(&self, app: AppId, group: &GroupId, news: &News) {
         let push = match news {
             News::Push(push) => push,
@@ -46,22 +50,27 @@ impl Recent {
             _ => return,
         };
         let Some(message) = push.as_message() else { return };
+        if !Message::decode(message.clone()).is_ok_and(|message| message.seq > 0) {
+            return;
+        }
         let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         rooms.clock += 1;
         let clock = rooms.clock;
         let room = rooms.rooms.entry((app, group.clone())).or_default();
         room.newest = clock;
         room.messages.push_back(message.clone());
-        if room.messages.len() > MESSAGES_MAX {
-            room.messages.pop_front();
-        }
-        if rooms.rooms.len() > ROOMS_MAX {
+        let dropped = if room.messages.len() > MESSAGES_MAX { room.messages.pop_front() } else { None };
+        rooms.bytes += message.len();
+        rooms.bytes -= dropped.map_or(0, |message| message.len());
+        if rooms.rooms.len() > ROOMS_MAX || rooms.bytes > BYTES_MAX {
             rooms.forget_half();
         }
     }
 
     fn forget(&self, app: AppId, group: &GroupId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).rooms.remove(&(app, group.clone()));
+        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = rooms.rooms.remove(&(app, group.clone()));
+        rooms.bytes -= room.map_or(0, |room| room.bytes());
     }
 
     /// The last messages of a room, oldest first.
@@ -69,7 +78,7 @@ impl Recent {
         let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let room = rooms.rooms.get(&(app, group.clone()));
         let messages = room.into_iter().flat_map(|room| &room.messages);
-        messages.filter_map(|message| Message::decode(message.clone()).ok()).filter(|message| message.seq > 0).collect()
+        messages.filter_map(|message| Message::decode(message.clone()).ok()).collect()
     }
 }
 
@@ -79,7 +88,14 @@ impl Rooms {
         let half = newest.len() / 2;
         let (_, middle, _) = newest.select_nth_unstable(half);
         let middle = *middle;
-        self.rooms.retain(|_, room| room.newest >= middle);
+        self.rooms.retain(|_, room| room.newest > middle);
+        self.bytes = self.rooms.values().map(Room::bytes).sum();
+    }
+}
+
+impl Room {
+    fn bytes(&self) -> usize {
+        self.messages.iter().map(Bytes::len).sum()
     }
 }
 

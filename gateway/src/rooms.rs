@@ -5,7 +5,10 @@
 //!
 //! What may not live here: whether somebody may be in a room, and which connections are told (`shard/members.rs`).
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use ahash::{AHashMap, AHashSet};
 use backend::domain::{AppId, GroupId, UserId};
@@ -38,13 +41,20 @@ type RoomKey = (AppId, GroupId);
 
 #[derive(Default)]
 struct Room {
-    /// Users with how many of their connections are there.
-    users: AHashMap<UserId, u32>,
+    /// Users, by name.
+    users: BTreeMap<UserId, Visit>,
     guests: u32,
     /// When the next notice may be told, microseconds of the process's clock.
     next_us: u64,
     come: Vec<UserId>,
     gone: Vec<UserId>,
+}
+
+#[derive(Default)]
+struct Visit {
+    connections: u32,
+    /// When the first of them came, seconds since the Unix epoch.
+    since_s: u64,
 }
 
 /// How many are in rooms.
@@ -62,16 +72,16 @@ pub type Who<'a> = Option<&'a UserId>;
 
 impl Rooms {
     /// A connection comes in. Whether it is the first of its user.
-    pub fn enter(&self, app: AppId, room: &GroupId, who: Who<'_>) -> bool {
+    pub fn enter(&self, app: AppId, room: &GroupId, who: Who<'_>, now_s: u64) -> bool {
         let mut inner = self.inner();
         let key = (app, room.clone());
         inner.untold.insert(key.clone());
         let room = inner.rooms.entry(key).or_default();
         match who {
             Some(user) => {
-                let connections = room.users.entry(user.clone()).or_default();
-                *connections += 1;
-                *connections == 1
+                let visit = room.users.entry(user.clone()).or_insert(Visit { connections: 0, since_s: now_s });
+                visit.connections += 1;
+                visit.connections == 1
             }
             None => {
                 room.guests += 1;
@@ -88,8 +98,8 @@ impl Rooms {
         let Some(room) = inner.rooms.get_mut(&key) else { return false };
         let is_last = match who {
             Some(user) => match room.users.get_mut(user) {
-                Some(connections) if *connections > 1 => {
-                    *connections -= 1;
+                Some(visit) if visit.connections > 1 => {
+                    visit.connections -= 1;
                     false
                 }
                 _ => room.users.remove(user).is_some(),
@@ -106,15 +116,12 @@ impl Rooms {
         is_last
     }
 
-    /// Users in a room, by name, and how many guests.
-    pub fn present(&self, app: AppId, room: &GroupId) -> (Vec<UserId>, usize) {
+    /// Users in a room with when they came, by name: so many, behind the first `skip`. Both should be small: nobody comes
+    /// or goes meanwhile.
+    pub fn present(&self, app: AppId, room: &GroupId, skip: usize, limit: usize) -> Vec<(UserId, u64)> {
         let inner = self.inner();
-        let Some(room) = inner.rooms.get(&(app, room.clone())) else { return (Vec::new(), 0) };
-        let mut users: Vec<UserId> = room.users.keys().cloned().collect();
-        let guests = room.guests as usize;
-        drop(inner);
-        users.sort_unstable();
-        (users, guests)
+        let Some(room) = inner.rooms.get(&(app, room.clone())) else { return Vec::new() };
+        room.users.iter().skip(skip).take(limit).map(|(user, visit)| (user.clone(), visit.since_s)).collect()
     }
 
     /// How many users are in a room, and how many guests, on all nodes together.
@@ -283,10 +290,10 @@ mod tests {
     #[test]
     fn grp_25_users_count_once_however_many_devices_they_have() {
         let (rooms, room, anna) = (Rooms::default(), room(), user("anna"));
-        assert!(rooms.enter(1, &room, Some(&anna)));
-        assert!(!rooms.enter(1, &room, Some(&anna)), "the second device");
-        assert!(!rooms.enter(1, &room, None));
-        assert!(rooms.enter(2, &room, Some(&anna)), "another application's");
+        assert!(rooms.enter(1, &room, Some(&anna), 7));
+        assert!(!rooms.enter(1, &room, Some(&anna), 7), "the second device");
+        assert!(!rooms.enter(1, &room, None, 7));
+        assert!(rooms.enter(2, &room, Some(&anna), 7), "another application's");
         assert_eq!(rooms.count(1, &room), (1, 1));
         assert_eq!(rooms.numbers(), Numbers { rooms: 2, members: 2, guests: 1 });
         assert_eq!(rooms.are_in(1, &room, &[anna.clone(), user("ben")]), [true, false]);
@@ -303,7 +310,7 @@ mod tests {
         let (rooms, room) = (Rooms::default(), room());
         let at = |now_us| (2, now_us);
         let come = |name: &str, now_us| {
-            rooms.enter(1, &room, Some(&user(name)));
+            rooms.enter(1, &room, Some(&user(name)), 7);
             rooms.news((1, &room), &user(name), true, at(now_us)).map(|tips| tips.users)
         };
         assert_eq!(come("a", 0), Some(vec!["a".to_owned()]));
@@ -327,7 +334,7 @@ mod tests {
         let mut told = 0;
         for number in 0..10_000_u64 {
             let name = user(&format!("u{number}"));
-            rooms.enter(1, &room, Some(&name));
+            rooms.enter(1, &room, Some(&name), 7);
             let news = rooms.news((1, &room), &name, true, (10, number * 100));
             told += news.map_or(0, |tips| tips.users.len());
             told += rooms.due(10, number * 100).iter().map(|(_, tips)| tips.users.len()).sum::<usize>();

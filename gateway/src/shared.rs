@@ -8,9 +8,12 @@ use std::sync::{
 use arc_swap::ArcSwap;
 use backend::{
     domain::{
-        AppId, Error, GroupId,
+        Error, Peer,
         act::{Act, Answer},
         callbacks::Caller,
+        groups,
+        hooks::Hooks as _,
+        message::NewMessage,
         nodes::NodeRecord,
         send_queue::SendQueue,
     },
@@ -18,7 +21,7 @@ use backend::{
     store::Store,
 };
 use bytes::Bytes;
-use protocol::{connection::ServerLimits, message::Priority};
+use protocol::connection::ServerLimits;
 use rustls::ServerConfig;
 
 use crate::{
@@ -29,7 +32,6 @@ use crate::{
     edges::Edges,
     figures::Figures,
     geo::{Geo, here::Locator},
-    group_limit::GroupLimits,
     https::Host,
     link_tls::LinkTls,
     router::Router,
@@ -66,8 +68,6 @@ pub struct Shared {
     pub session_base: u64,
     pub sends: SendQueue<Router>,
     pub router: Router,
-    /// How much groups are sent.
-    pub group_limits: GroupLimits,
     /// Where clients should connect.
     pub geo: Arc<Geo>,
     /// What applications' figures are made of.
@@ -91,12 +91,15 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Takes a message out of what a group may be sent. Without room: in how many milliseconds there is.
-    pub fn take_group_send(&self, app: AppId, group: &GroupId, priority: Priority) -> Result<(), u32> {
-        match self.applications.group_sends_per_second(app) {
-            0 => Ok(()),
-            per_second => self.group_limits.take(app, group, priority, per_second, self.clock.monotonic_us()),
-        }
+    /// Refuses a message that is over what a group may be sent, before it costs anything. It counts once it is known that
+    /// its sender may send it.
+    pub fn look_at_group_rate(&self, act: &Act, caller: &Caller) -> Result<(), Error> {
+        let Act::Send(NewMessage { app, to: Peer::Group(group), treatment, .. }) = act else { return Ok(()) };
+        let per_second = self.applications.group_sends_per_second(*app);
+        let limits = self.sends.group_limits();
+        let looked = limits.look(*app, group, treatment.priority, per_second, self.clock.monotonic_us());
+        let looked = looked.map_err(|retry_after_ms| groups::Refusal::RateLimited(retry_after_ms).into());
+        looked.inspect_err(|error| self.callbacks.refused(act, caller, error))
     }
 
     /// Submits an act of this server; the future is its outcome, once it is durable. Any executor can wait for it.

@@ -51,6 +51,7 @@ error_table! {
     NOT_LOGGED_IN = 6014, final, "not logged in";
     SIGNED_OUT_BY_OTHER_DEVICE = 6208, final, "signed out by another device of the same account";
     GROUP_RIGHT_MISSING = 10007, final, "the user has no right to do this in the group";
+    GROUP_OWNER_STAYS = 10009, final, "the owner of such a group gives it away before leaving";
     GROUP_UNKNOWN = 10010, final, "no such group";
     GROUP_MEMBER_ALREADY = 10013, final, "the user is a member already";
     GROUP_FULL = 10014, final, "the group has as many members as it may have";
@@ -60,6 +61,7 @@ error_table! {
     GROUP_USER_UNKNOWN = 10019, final, "no such user";
     GROUP_ID_TAKEN = 10021, final, "another user has a group with this id";
     GROUP_RATE_LIMITED = 10023, retry, "too many messages in the group in a short time";
+    GROUP_APPLICATION_UNKNOWN = 10024, final, "no such application for the group, or it has been answered";
     GROUP_ID_OWN = 10025, final, "the user has a group with this id already";
     GROUP_MESSAGE_UNKNOWN = 10030, final, "no such message in the group";
     GROUP_RECALL_TOO_LATE = 10031, final, "the time in which a message of the group can be recalled is over";
@@ -135,7 +137,6 @@ error_table! {
     CONTENT_UNKNOWN = 200032, final, "no merged content has this id";
     ELEMENT_INVALID = 200033, final, "an element of the message has a field missing or out of range";
     GROUP_BANNED = 200034, final, "the user is kept out of the group for a time";
-    GROUP_APPLICATION_UNKNOWN = 200035, final, "no such application for the group";
     GUESTS_MAY_NOT = 200036, final, "guests may only receive";
     GUESTS_FULL = 200037, retry, "as many guests as there may be are there";
 

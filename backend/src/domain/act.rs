@@ -10,7 +10,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use protocol::{
     EncodedEvent, EncodedPush,
-    message::{ConversationState, Extension, GroupAttributes, GroupCounters, Message, event::What},
+    message::{ConversationState, Extension, GroupAttributes, GroupCounters, Message, Priority, event::What},
 };
 use smallvec::SmallVec;
 
@@ -19,13 +19,17 @@ use super::{
     callbacks::{Caller, Pair},
     change::Change,
     friends::Refusal,
-    groups, keys,
+    groups::{self, rate::GroupLimits},
+    keys,
     message::NewMessage,
     records::{EventKind, EventRecord},
     settings::Settings,
     unsettled::Try,
 };
-use crate::store::{Committed, Reading, Tx, Versionstamp};
+use crate::{
+    env::Clock,
+    store::{Committed, Reading, Tx, Versionstamp},
+};
 
 /// In whose name something is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -333,6 +337,8 @@ pub(crate) struct Staging<'a> {
     pub(crate) again: bool,
     /// Who asks for the act at hand.
     pub(crate) caller: Caller,
+    group_limits: &'a GroupLimits,
+    now_us: u64,
     stamps: u16,
     ahead: HashMap<Bytes, Reading<Option<Bytes>>>,
     settings: SmallVec<[(AppId, Arc<Settings>); 1]>,
@@ -350,11 +356,26 @@ pub(crate) struct Friendships {
 }
 
 impl<'a> Staging<'a> {
-    pub(crate) fn new(tx: &'a Tx, now_ms: u64, again: bool) -> Self {
+    pub(crate) fn new(tx: &'a Tx, clock: &dyn Clock, group_limits: &'a GroupLimits, again: bool) -> Self {
+        let (now_ms, now_us) = (clock.unix_ms(), clock.monotonic_us());
         let (ahead, notices) = (HashMap::new(), SmallVec::new());
         let (settings, mutes, caller) = (SmallVec::new(), SmallVec::new(), Caller::default());
         let friendships = Friendships::default();
-        Staging { tx, now_ms, again, caller, stamps: 0, ahead, settings, mutes, notices, next: None, friendships }
+        Staging {
+            tx,
+            now_ms,
+            again,
+            caller,
+            group_limits,
+            now_us,
+            stamps: 0,
+            ahead,
+            settings,
+            mutes,
+            notices,
+            next: None,
+            friendships,
+        }
     }
 
     /// Starts the reads of all acts, where each is a round trip: together they take one. A key is read
@@ -405,6 +426,22 @@ impl<'a> Staging<'a> {
         let settings = Arc::new(applications::settings(self.tx, app).await?);
         self.settings.push((app, settings.clone()));
         Ok(settings)
+    }
+
+    /// Counts a message of somebody who may send it to a group. Refuses what is over the group's rate; what was counted
+    /// in an earlier run is not counted again.
+    pub(crate) fn take_group_send(
+        &self,
+        app: AppId,
+        group: &GroupId,
+        priority: Priority,
+        settings: &Settings,
+    ) -> Result<(), Error> {
+        if self.again {
+            return Ok(());
+        }
+        let taken = self.group_limits.take(app, group, priority, settings.group_sends_per_second, self.now_us);
+        taken.map_err(|retry_after_ms| groups::Refusal::RateLimited(retry_after_ms).into())
     }
 
     /// Whether anybody of an application has ever been muted: only then is there more to look for.

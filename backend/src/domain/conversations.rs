@@ -9,7 +9,7 @@ use super::{
     AppId, Error, Peer, UserId,
     change::{conversation, label},
     damaged,
-    groups::access,
+    groups::{Refusal, access},
     history::View,
     keys::{self, Tail},
     records::{ConversationRecord, Head, LabelsRecord, PinRecord},
@@ -102,7 +102,8 @@ pub async fn list_from(
     Ok(store.run(Lane::Read, "conversations_from", read).await?.0)
 }
 
-/// Reads chosen conversations, in the order asked for.
+/// Reads chosen conversations, in the order asked for. One of which the user sees nothing is empty; if there is no other,
+/// it is refused.
 pub async fn chosen(
     store: &Store,
     app: AppId,
@@ -112,7 +113,12 @@ pub async fn chosen(
     let user = user.clone();
     let read = async move |tx: &Tx| -> Result<Vec<ConversationEntry>, Error> {
         let reader = Reader::open(tx, app, &user).await?;
-        try_join_all(peers.iter().map(|peer| reader.chosen_entry(peer))).await
+        let found = try_join_all(peers.iter().map(|peer| reader.chosen_entry(peer))).await?;
+        let refusal = found.iter().find_map(|entry| entry.as_ref().err().copied());
+        match refusal.filter(|_| found.iter().all(Result::is_err)) {
+            Some(refusal) => Err(refusal.into()),
+            None => Ok(peers.iter().zip(found).map(|(peer, entry)| entry.unwrap_or_else(|_| empty(peer))).collect()),
+        }
     };
     Ok(store.run(Lane::Read, "chosen_conversations", read).await?.0)
 }
@@ -187,6 +193,10 @@ pub async fn pinned(store: &Store, app: AppId, user: &UserId, peer: &Peer) -> Re
         Ok(pinned)
     };
     Ok(store.run(Lane::Read, "pinned", read).await?.0)
+}
+
+fn empty(peer: &Peer) -> ConversationEntry {
+    ConversationEntry { conversation: Some(peer.to_conversation()), ..ConversationEntry::default() }
 }
 
 struct Reader<'a> {
@@ -323,14 +333,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The entry, empty if the user sees nothing of the conversation.
-    async fn chosen_entry(&self, peer: &Peer) -> Result<ConversationEntry, Error> {
+    /// The entry, or why the user sees nothing of the conversation.
+    async fn chosen_entry(&self, peer: &Peer) -> Result<Result<ConversationEntry, Refusal>, Error> {
         let (head, kept) = self.parts(peer).await?;
         match self.entry_of(peer, head, kept).await {
-            Err(Error::Group(_)) => {
-                Ok(ConversationEntry { conversation: Some(peer.to_conversation()), ..ConversationEntry::default() })
-            }
-            entry => entry,
+            Err(Error::Group(refusal)) => Ok(Err(refusal)),
+            entry => entry.map(Ok),
         }
     }
 

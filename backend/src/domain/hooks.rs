@@ -1,5 +1,5 @@
-//! Where an application's own server can have its say before an act is carried out. What it is told
-//! afterwards stands in a queue: [`super::callbacks`].
+//! Where an application's own server can have its say before an act is carried out, and hears of what was refused. What
+//! it is told afterwards stands in a queue: [`super::callbacks`].
 //!
 //! A hook decides about acts and knows nothing of sockets: it hands out a future, which whoever submits
 //! the act waits for. An act without objections costs one call.
@@ -29,6 +29,9 @@ pub trait Hooks: Send + Sync + 'static {
     /// Before an act is taken over, once it has been checked. `None`: no objection. A future is waited for:
     /// with an error ([`Error::Refused`] for the application's own reasons) the act is not carried out.
     fn before(&self, act: &Act, caller: &Caller) -> Option<BoxFuture<'static, Result<Verdict, Error>>>;
+
+    /// An act was refused, by whomever. Called on the store's threads, too.
+    fn refused(&self, _act: &Act, _caller: &Caller, _error: &Error) {}
 }
 
 /// Nobody has anything to say.

@@ -49,6 +49,7 @@ pub mod message;
 pub mod mute;
 pub mod nodes;
 pub mod profile;
+pub mod rate;
 mod records;
 pub mod retention;
 pub mod send;

@@ -37,6 +37,7 @@ use super::{
     Error,
     act::{Act, Answer, Outcome, Staged, Staging, first_position},
     callbacks::Caller,
+    groups::rate::GroupLimits,
     hooks::{Hooks, NoHooks, Verdict},
     keys,
     message::{MESSAGE_BYTES_MAX_DEFAULT, NewMessage},
@@ -122,6 +123,7 @@ struct Shared<O: Outbox> {
     returned: Mutex<VecDeque<Job<O::Origin>>>,
     unsettled: Unsettled,
     barriers: Barriers,
+    group_limits: GroupLimits,
     /// Read by each batch: without it this node is taken for dead.
     fence: OnceLock<Bytes>,
     /// Acts taken over and not answered yet, or in doubt, and their bytes.
@@ -169,6 +171,7 @@ impl<O: Outbox> SendQueue<O> {
             returned: Mutex::default(),
             unsettled: Unsettled::default(),
             barriers: Barriers::default(),
+            group_limits: GroupLimits::default(),
             fence: OnceLock::new(),
             unanswered: AtomicUsize::new(0),
             unanswered_bytes: AtomicUsize::new(0),
@@ -185,12 +188,13 @@ impl<O: Outbox> SendQueue<O> {
 
     /// The same for an act of which it is known where it comes from.
     pub fn submit_from(&self, origin: O::Origin, mut act: Act, caller: Caller) -> Result<Option<Asking>, Error> {
-        self.check(&mut act)?;
-        let asked = if caller.is_asked { self.shared.hooks.before(&act, &caller) } else { None };
+        let hooks = &self.shared.hooks;
+        self.check(&mut act).inspect_err(|error| hooks.refused(&act, &caller, error))?;
+        let asked = if caller.is_asked { hooks.before(&act, &caller) } else { None };
         let Some(asked) = asked else { return self.take(origin, act, caller).map(|()| None) };
         let queue = self.clone();
         Ok(Some(Box::pin(async move {
-            let verdict = asked.await;
+            let verdict = asked.await.inspect_err(|error| queue.shared.hooks.refused(&act, &caller, error));
             let is_against = matches!(verdict, Ok(Verdict::Drop) | Err(_));
             // It was let pass before, and its answer was lost: nobody can forbid it now.
             if is_against && queue.is_stored(&act).await? {
@@ -248,6 +252,11 @@ impl<O: Outbox> SendQueue<O> {
         self.shared.waiting.push(Job { origin, act, caller, tries: Vec::new(), returned: false });
         self.shared.schedule();
         Ok(())
+    }
+
+    /// How many messages groups may be sent.
+    pub fn group_limits(&self) -> &GroupLimits {
+        &self.shared.group_limits
     }
 
     /// From here on nothing is carried out any more once the node is taken for dead: then acts end with
@@ -345,7 +354,7 @@ impl<O: Outbox> Shared<O> {
             (filling.runs, filling.is_fixed)
         };
         let again = runs > 1 || jobs.iter().any(|job| job.returned);
-        let staging = Staging::new(tx, self.clock.unix_ms(), again);
+        let staging = Staging::new(tx, &*self.clock, &self.group_limits, again);
         let bytes_max = if is_fixed { usize::MAX } else { 2 * self.limits.batch_bytes_max };
         let mut outcomes = stage_all(staging, &jobs, bytes_max).await?;
         if outcomes.len() < jobs.len() {
@@ -463,6 +472,11 @@ impl<O: Outbox> Shared<O> {
                 let jobs = filling.jobs.take().map(Arc::unwrap_or_clone).unwrap_or_default();
                 drop(filling);
                 self.go_on(&jobs, &mut run.outcomes);
+                for (job, outcome) in jobs.iter().zip(&run.outcomes) {
+                    if let Err(error) = outcome {
+                        self.hooks.refused(&job.act, &job.caller, error);
+                    }
+                }
                 self.answered(jobs.len(), jobs.iter().map(|job| job.act.bytes()).sum());
                 let completions = completions(jobs, run.outcomes, committed);
                 self.settle(run.settled, &completions);

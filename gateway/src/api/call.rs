@@ -15,6 +15,7 @@ use backend::{
         AppId, Error, UserId, account,
         act::{Act, Answer},
         callbacks::{Caller, CallerPlatform},
+        rate::{SendBucket, SendRate},
         settings::Settings,
     },
     env::SeededRng,
@@ -38,11 +39,7 @@ use super::{
     table::{self, Row},
 };
 pub use crate::https::Reply;
-use crate::{
-    https::Ends,
-    send_limit::{SendBucket, SendRate},
-    shared::Shared,
-};
+use crate::{https::Ends, shared::Shared};
 
 /// Buckets of rates kept, at the most: one for each application and command.
 const BUCKETS_MAX: usize = 100_000;

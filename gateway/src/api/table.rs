@@ -117,7 +117,7 @@ rows! {
         "get_group_member_info", members::get, 6000, 200, "reads the members of a group";
         "get_specified_group_member_info", members::chosen, 50, 200, "reads chosen members of a group";
         "modify_group_base_info", life::modify, 1, 200, "changes a group";
-        "add_group_member", members::add, 100, 200, "puts users into a group";
+        "add_group_member", members::add, 300, 200, "puts users into a group";
         "delete_group_member", members::delete, 100, 200, "removes members of a group";
         "modify_group_member_info", members::modify, 1, 200, "changes a member";
         "destroy_group", life::destroy, 1, 200, "dissolves a group";
@@ -276,7 +276,8 @@ those of one application, as published; `api.rate_percent` scales them.
   others: devices are told at once. `set_unread_msg_num` sets at the most as many as there are, in meetings, too. Of live
   rooms no message is kept: they are in no file, and nothing there is recalled or read back.
 - Live rooms: `get_members`, `check_members` and `get_online_member_num` know whoever is there through the gateway that
-  is called. `Timestamp` of `get_members` counts members. `send_broadcast_msg` reaches whoever is in any live room, as a
+  is called. `Timestamp` and `NextTimestamp` of `get_members`
+  count members, up to 10,000. `send_broadcast_msg` reaches whoever is in any live room, as a
   message of no group; it is not kept, and has no `MsgSeq`.
 - `modify_group_member_info`, and lists longer than one change takes (100 users, 20 bans), are several changes: what was
   done before one that is refused stands. An `Increase` that is repeated counts again.

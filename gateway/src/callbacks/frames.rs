@@ -12,8 +12,8 @@ use backend::{
         AppId, Error, Peer, UserId,
         act::Act,
         callbacks::{
-            CallbackCommand, CallbackRecord, Caller, CallerPlatform, ConversationRead, Happened, StateChanged,
-            StateReason,
+            CallbackCommand, CallbackRecord, Caller, CallerPlatform, ConversationRead, Happened, MessageExtended,
+            StateChanged, StateReason,
         },
         change::Kind,
         conversations,
@@ -24,7 +24,7 @@ use backend::{
 };
 use bytes::Bytes;
 use prost::Message as _;
-use protocol::message::{Body, Element, Message};
+use protocol::message::{Body, Element, ExtensionsChanged, Message};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -136,6 +136,12 @@ pub async fn after(
         Happened::GroupRecalled(recalled) => groups::recalled(recalled, record.time_ms),
         Happened::GroupRead(read) => Some(groups::read(read, record.time_ms)),
         Happened::RoomLost(lost) => Some(groups::lost(lost, record.time_ms)),
+        Happened::GroupAttributes(changed) => Some(groups::attributes(changed, record.time_ms)),
+        Happened::GroupOwner(changed) => Some(groups::owner(changed, record.time_ms)),
+        Happened::GroupSendFailed(failed) => groups::send_failed(store, app, failed, record.time_ms).await?,
+        Happened::GroupExtended(extended) | Happened::Extended(extended) => {
+            extended_frame(what.command(), extended, record.time_ms)
+        }
     };
     Ok(frame.map(|frame| (what.command(), to_bytes(&frame))))
 }
@@ -192,6 +198,36 @@ async fn recalled(store: &Store, app: AppId, message: Bytes, time_ms: u64) -> Re
         "UnreadMsgNum": unread(store, app, &message.to).await?,
         "EventTime": time_ms,
     })))
+}
+
+/// Extensions of a message as they are now: what was removed has no value.
+fn extended_frame(command: CallbackCommand, extended: &MessageExtended, time_ms: u64) -> Option<Value> {
+    const SET: u32 = 1;
+    const DELETED: u32 = 2;
+    let message = Message::decode(extended.message.clone()).ok()?;
+    let changed = ExtensionsChanged::decode(extended.changed.clone()).ok()?;
+    // What was removed has no version of its own.
+    let is_set = changed.extensions.iter().any(|extension| extension.version > 0);
+    let version = |own: u64| if own > 0 { own } else { extended.version };
+    let text = |value: &Bytes| String::from_utf8_lossy(value).into_owned();
+    let list = changed.extensions.iter();
+    let list = list.map(|it| json!({ "Key": it.key, "Value": text(&it.value), "Seq": version(it.version) }));
+    let mut frame = json!({
+        "CallbackCommand": command.name(),
+        "OperateType": if is_set { SET } else { DELETED },
+        "ExtensionList": list.collect::<Vec<_>>(),
+        "Seq": extended.version,
+        "EventTime": time_ms,
+    });
+    if message.group.is_empty() {
+        frame["From_Account"] = message.from.as_str().into();
+        frame["To_Account"] = message.to.as_str().into();
+        frame["MsgKey"] = MsgKey::of(&message).to_string().into();
+    } else {
+        frame["GroupId"] = message.group.as_str().into();
+        frame["MsgSeq"] = message.seq.into();
+    }
+    Some(frame)
 }
 
 /// Unread messages of a user as it is now, in the conversations that were active last: adding up thousands

@@ -117,6 +117,10 @@ impl Hooks for Callbacks {
         });
         Some(Box::pin(async { answered.await.unwrap_or_else(|_| Err(backend::store::StoreError::Busy.into())) }))
     }
+
+    fn refused(&self, act: &Act, caller: &Caller, error: &Error) {
+        self.states.note_refused(act, caller, error);
+    }
 }
 
 fn describe() {

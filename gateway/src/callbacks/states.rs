@@ -1,23 +1,25 @@
-//! Devices that come and go, on their way into the queue: they are in no transaction of their own, so cores
+//! Devices that come and go, and messages that were refused, on their way into the queue: they are in no transaction, so cores
 //! hand them over, and a task writes them in batches.
 
 use std::{sync::Arc, time::Duration};
 
 use backend::{
     domain::{
-        AppId, GroupId, UserId,
+        AppId, Error, GroupId, Peer, UserId,
+        act::Act,
         callbacks::{
-            CallbackCommand, CallbackRecord, Caller, CallerPlatform, GroupExited, GroupJoined, Happened, RoomLost,
-            StateChanged, StateNews, StateReason, queue::append_states,
+            CallbackCommand, CallbackRecord, Caller, CallerPlatform, GroupExited, GroupJoined, GroupSendFailed,
+            Happened, RoomLost, StateChanged, StateNews, StateReason, queue::append_states,
         },
     },
     env::Clock,
     store::Store,
 };
-use protocol::message::GroupType;
+use prost::Message as _;
+use protocol::message::{GroupType, Message};
 use tokio::sync::{Notify, mpsc};
 
-use crate::applications::Applications;
+use crate::{applications::Applications, errors::Refusal};
 
 /// News that may wait to be written; more are dropped and counted.
 const WAITING_MAX: usize = 65_536;
@@ -81,6 +83,37 @@ impl States {
         if self.is_wanted(app, what.command()) {
             self.queue(app, user, Some(room.clone()), caller, what);
         }
+    }
+
+    /// An act was refused; of messages to groups an application can be told.
+    pub fn note_refused(&self, act: &Act, caller: &Caller, error: &Error) {
+        let Act::Send(message) = act else { return };
+        let (app, from) = (message.app, &message.from);
+        let Peer::Group(group) = &message.to else { return };
+        // What is imported was sent elsewhere.
+        if message.treatment.unannounced {
+            return;
+        }
+        // Whoever is busy or ends is asked again: that is nothing which the application could mend.
+        if matches!(error, Error::Store(_) | Error::Fenced) || !self.is_wanted(app, CallbackCommand::GroupSendFailed) {
+            return;
+        }
+        let refusal = Refusal::from(error.clone());
+        let told = Message {
+            from: from.to_string(),
+            group: group.to_string(),
+            client_message_id: message.client_message_id.clone(),
+            body: message.body.clone(),
+            ..Message::default()
+        };
+        let failed = GroupSendFailed {
+            by: caller.admin.as_ref().unwrap_or(from).to_string(),
+            message: told.encode_to_vec().into(),
+            online_only: message.treatment.online_only,
+            code: refusal.code.0,
+            text: refusal.text,
+        };
+        self.queue(app, from, Some(group.clone()), caller.clone(), Happened::GroupSendFailed(failed));
     }
 
     fn is_wanted(&self, app: AppId, command: CallbackCommand) -> bool {

@@ -38,6 +38,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use backend::domain::rate::{SendBucket, SendRate};
 use ipnetwork::IpNetwork;
 
 use self::{
@@ -50,8 +51,6 @@ use self::{
     score::{Asker, Candidate, Scored},
     token::{TOKEN_BYTES, Tokens},
 };
-use crate::send_limit::{SendBucket, SendRate};
-
 /// Addresses whose rates are kept, at the most.
 const ADDRESSES_MAX: usize = 100_000;
 

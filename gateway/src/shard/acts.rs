@@ -42,10 +42,6 @@ pub(super) fn send(connection: &Rc<Connection>, request: u32, send: Send) -> Res
         Peer::Group(group) => connection.with_session(|session| session.groups.is_in_room(group)) == Some(true),
     };
     let priority = Priority::try_from(send.priority).unwrap_or_default();
-    if let Peer::Group(group) = &to {
-        let taken = connection.core.shared.take_group_send(app, group, priority);
-        taken.map_err(|retry_after_ms| Refusal { retry_after_ms, ..ErrorCode::GROUP_RATE_LIMITED.into() })?;
-    }
     let treatment = Treatment {
         priority,
         online_only: send.online_only,
@@ -56,8 +52,10 @@ pub(super) fn send(connection: &Rc<Connection>, request: u32, send: Send) -> Res
         ..Treatment::default()
     };
     let (client_message_id, body) = (own(&send.client_message_id), own(&send.body));
-    let message = NewMessage { treatment, ..NewMessage::new(app, from, to, client_message_id, body) };
-    submit(connection, request, Act::Send(message))
+    let act = Act::Send(NewMessage { treatment, ..NewMessage::new(app, from, to, client_message_id, body) });
+    let caller = connection.with_session(|session| session.caller.clone()).unwrap_or_default();
+    connection.core.shared.look_at_group_rate(&act, &caller)?;
+    submit(connection, request, act)
 }
 
 /// Refuses a send that is over the user's rate, saying when it is not.

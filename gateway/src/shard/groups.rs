@@ -262,7 +262,7 @@ pub(super) fn members(connection: &Rc<Connection>, request: u32, asked: GetGroup
     answer(connection, request, async move {
         let shown = present::shown_members(&shared, app, &asker, &group).await?;
         if let Some(shown) = shown.filter(|_| roles.is_empty()) {
-            let users = shared.router.rooms().present(app, &group).0.into_iter().take(shown);
+            let users = shared.router.rooms().present(app, &group, 0, shown).into_iter().map(|(user, _)| user);
             let mut behind = users.filter(|user| after.as_ref().is_none_or(|after| user > after));
             let members: Vec<_> = behind.by_ref().take(limit.entries_max.max(1)).map(present).collect();
             return Ok(GetGroupMembersReply { members, more: behind.next().is_some() });

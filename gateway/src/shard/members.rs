@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use ahash::{AHashMap, AHashSet};
-use backend::domain::{AppId, GroupId, figures::Figure, groups::read};
+use backend::domain::{AppId, GroupId, UserId, figures::Figure, groups::read};
 use protocol::{
     EncodedPush,
     message::{GroupPush, GroupTips, group_push::What},
@@ -17,6 +17,9 @@ use crate::{
     callbacks::InRoom,
     mailbox::{Address, ConnectionId, Delivered},
 };
+
+/// Whose connection is in a room; a guest is nobody.
+type Visitor = (Option<UserId>, ConnectionId);
 
 /// Connections by group, and by the home of their user: whose news come from there.
 #[derive(Default)]
@@ -136,6 +139,44 @@ impl Groups {
 }
 
 impl Core {
+    /// Has everybody go out of live rooms that are gone, or that they were put out of: that may not have been heard.
+    pub(super) async fn check_rooms(&self) {
+        let shared = &self.shared;
+        for ((app, group), connections) in self.in_rooms() {
+            let Ok(banned) = read::banned_from_room(&shared.store, app, &group, shared.clock.unix_ms()).await else {
+                // The store says why. It is asked again.
+                self.rooms_doubtful.set(true);
+                return;
+            };
+            for (user, id) in connections {
+                let is_out = match (&banned, &user) {
+                    (None, _) => true,
+                    (Some(_), None) => false,
+                    (Some(banned), Some(user)) => banned.contains(user),
+                };
+                if is_out {
+                    self.with_connection(id, |connection| enter_room(connection, &group, false));
+                }
+            }
+        }
+    }
+
+    /// Which connections are in which live rooms, and whose they are; of guests nobody's.
+    fn in_rooms(&self) -> AHashMap<(AppId, GroupId), Vec<Visitor>> {
+        let mut all: AHashMap<_, Vec<_>> = AHashMap::default();
+        for id in self.connection_ids() {
+            self.with_connection(id, |connection| {
+                connection.with_session(|session| {
+                    for room in &session.groups.rooms {
+                        let user = (!session.is_guest).then(|| session.user.clone());
+                        all.entry((session.app, room.clone())).or_default().push((user, id));
+                    }
+                });
+            });
+        }
+        all
+    }
+
     /// Tells those of a group whose home is `home`.
     pub(super) fn deliver_to_group(
         &self,
@@ -185,7 +226,11 @@ impl Core {
     fn note_in_room(&self, session: &Session, group: &GroupId, how: InRoom) {
         let (rooms, app, is_in) = (self.shared.router.rooms(), session.app, how == InRoom::Came);
         let who = (!session.is_guest).then_some(&session.user);
-        let is_news = if is_in { rooms.enter(app, group, who) } else { rooms.leave(app, group, who) };
+        let is_news = if is_in {
+            rooms.enter(app, group, who, self.shared.clock.unix_ms() / 1000)
+        } else {
+            rooms.leave(app, group, who)
+        };
         let Some(user) = who.filter(|_| is_news) else { return };
         match how {
             InRoom::Came => self.shared.figures.count(app, Figure::GroupsJoined, 1),

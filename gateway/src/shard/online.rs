@@ -10,7 +10,7 @@
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
 use ahash::AHashMap;
-use backend::domain::{AppId, UserId, settings::Settings};
+use backend::domain::{AppId, UserId, rate::SendBucket, settings::Settings};
 use protocol::{
     ErrorCode,
     connection::Millis,
@@ -20,7 +20,6 @@ use protocol::{
 use crate::{
     mailbox::{Address, HERE, NodeIndex, RemoteSession, Which},
     policy::{self, PolicyDevice},
-    send_limit::SendBucket,
 };
 
 /// A user of an application.

@@ -1,9 +1,10 @@
-use backend::domain::settings::{LoginPolicy, PlatformName};
+use backend::domain::{
+    rate::SendRate,
+    settings::{LoginPolicy, PlatformName},
+};
 use protocol::message::Platform::{Android, Iphone, Linux, Unknown, Web, Windows};
 
 use super::*;
-use crate::send_limit::SendRate;
-
 /// A table and what is asked of it, for one user with readable devices.
 struct Fixture {
     table: OnlineTable,

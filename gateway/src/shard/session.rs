@@ -9,13 +9,11 @@
 use std::sync::Arc;
 
 use backend::{
-    domain::{AppId, UserId, callbacks::Caller},
+    domain::{AppId, UserId, callbacks::Caller, rate::SendBucket},
     store::Versionstamp,
 };
 
 use super::{members::Groups, presence::Following};
-use crate::send_limit::SendBucket;
-
 /// A device's session.
 #[derive(Debug)]
 pub(super) struct Session {

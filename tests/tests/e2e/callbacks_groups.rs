@@ -4,9 +4,13 @@
 //! administrator does is told as his. Mechanics: as in `callbacks`. Without it an application's own copy of its groups
 //! would be wrong.
 
+use bytes::Bytes;
 use protocol::{
     command::Command,
-    message::{Conversation, Done, GroupType, GroupUpdate, Recall, SendReceipts, TransferGroup, UpdateGroup},
+    message::{
+        Conversation, Done, ExtensionChange, GroupType, GroupUpdate, Recall, SendReceipts, SetExtensions,
+        SetExtensionsReply, TransferGroup, UpdateGroup,
+    },
 };
 use serde_json::{Value, json};
 use tests::{Client, Gateway, Received, Receiver, Reply};
@@ -22,7 +26,27 @@ const READ: &str = "Group.CallbackAfterReadReceipt";
 const JOINED: &str = "Group.CallbackAfterNewMemberJoin";
 const EXITED: &str = "Group.CallbackAfterMemberExit";
 const LOST: &str = "Group.CallbackOnMemberStateChange";
-const ALL: [&str; 9] = [CREATED, CHANGED, ENDED, SAID, RECALLED, READ, JOINED, EXITED, LOST];
+const OWNER: &str = "Group.CallbackAfterChangeGroupOwner";
+const ATTRIBUTES: &str = "Group.CallbackAfterGroupAttrChanged";
+const EXTENDED: &str = "Group.CallbackAfterGroupMsgExtension";
+const EXTENDED_C2C: &str = "C2C.CallbackAfterC2CMsgExtension";
+const FAILED: &str = "Group.CallbackSendMsgException";
+const ALL: [&str; 14] = [
+    CREATED,
+    CHANGED,
+    ENDED,
+    SAID,
+    RECALLED,
+    READ,
+    JOINED,
+    EXITED,
+    LOST,
+    OWNER,
+    ATTRIBUTES,
+    EXTENDED,
+    EXTENDED_C2C,
+    FAILED,
+];
 
 /// The next thing that is told, without its command and times.
 fn next(receiver: &Receiver, command: &str) -> Value {
@@ -119,7 +143,11 @@ fn con_06_a_groups_life_is_told_as_published_and_in_order() {
     assert_eq!(next(&receiver, RECALLED), told);
     let give = TransferGroup { group: group.clone(), user: "ben".into() };
     anna.call::<Done>(Command::TransferGroup, &give).expect("given");
-    assert_eq!(next(&receiver, CHANGED)["Owner_Account"], "ben");
+    let told = json!({
+        "GroupId": group, "Type": kind, "Operator_Account": "anna", "OldOwner_Account": "anna",
+        "NewOwner_Account": "ben",
+    });
+    assert_eq!(next(&receiver, OWNER), told);
     anna.leave_group(&group).expect("out");
     assert_eq!(next(&receiver, EXITED)["ExitMemberList"], members(&["anna"]));
     api.ok("group_open_http_svc/destroy_group", json!({ "GroupId": group }));
@@ -188,4 +216,85 @@ fn con_06_what_was_not_told_is_told_after_a_kill_once_each_and_in_order() {
         }
     }
     assert_eq!(told.iter().map(|(_, seq)| *seq).collect::<Vec<_>>(), (0..=20).collect::<Vec<_>>());
+}
+
+#[test]
+fn con_06_attributes_and_extensions_are_told_as_published() {
+    let (receiver, gateway) = start();
+    let api = gateway.api();
+    let mut anna = gateway.login("anna");
+    let group = anna.create_group(GroupType::Public, &[]);
+    next(&receiver, CREATED);
+    let call = |command: &str, more: Value| {
+        let mut body = json!({ "GroupId": group });
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        api.ok(&format!("group_open_http_svc/{command}"), body);
+    };
+    let told = |how: &str, attributes: Value| {
+        json!({
+            "GroupId": group, "Type": "Public", "Operator_Account": "administrator", "OptionType": how,
+            "GroupAttr": attributes,
+        })
+    };
+    let one = json!([{ "key": "a", "value": "1" }]);
+    call("modify_group_attr", json!({ "GroupAttr": one }));
+    assert_eq!(next(&receiver, ATTRIBUTES), told("modify", one.clone()));
+    call("set_group_attr", json!({ "GroupAttr": one }));
+    assert_eq!(next(&receiver, ATTRIBUTES), told("set", one));
+    call("delete_group_attr", json!({ "GroupAttr": [{ "key": "a" }] }));
+    assert_eq!(next(&receiver, ATTRIBUTES), told("delete", json!([{ "key": "a", "value": "" }])));
+    call("clear_group_attr", json!({}));
+    assert_eq!(next(&receiver, ATTRIBUTES), told("clear", json!([])));
+    let seq = anna.send_to_group(&group, "like it?").expect("sent").seq;
+    next(&receiver, SAID);
+    let change = |key: &str, version, remove| ExtensionChange {
+        key: key.to_owned(),
+        value: if remove { Bytes::new() } else { "1".into() },
+        version,
+        remove,
+    };
+    let mut set = |conversation: Option<Conversation>, seq, changes: Vec<ExtensionChange>| {
+        let asked = SetExtensions { conversation, seq, changes };
+        anna.call::<SetExtensionsReply>(Command::SetExtensions, &asked).expect("changed");
+    };
+    set(conversation(&group), seq, vec![change("ben", 0, false), change("cleo", 0, false)]);
+    let list = json!([{ "Key": "ben", "Value": "1", "Seq": 1 }, { "Key": "cleo", "Value": "1", "Seq": 2 }]);
+    let extended = json!({ "GroupId": group, "MsgSeq": seq, "OperateType": 1, "ExtensionList": list, "Seq": 2 });
+    assert_eq!(next(&receiver, EXTENDED), extended);
+    set(conversation(&group), seq, vec![change("ben", 1, true)]);
+    let list = json!([{ "Key": "ben", "Value": "", "Seq": 3 }]);
+    let extended = json!({ "GroupId": group, "MsgSeq": seq, "OperateType": 2, "ExtensionList": list, "Seq": 3 });
+    assert_eq!(next(&receiver, EXTENDED), extended);
+    let _ben = gateway.login("ben");
+    let seq = anna.send("ben", "and this?").seq;
+    let with = Some(Conversation { user: "ben".into(), ..Conversation::default() });
+    let asked = SetExtensions { conversation: with, seq, changes: vec![change("x", 0, false)] };
+    anna.call::<SetExtensionsReply>(Command::SetExtensions, &asked).expect("changed");
+    let told = next(&receiver, EXTENDED_C2C);
+    assert_eq!((&told["From_Account"], &told["To_Account"], &told["Seq"]), (&json!("anna"), &json!("ben"), &json!(1)));
+    assert!(told["MsgKey"].as_str().is_some_and(|key| !key.is_empty()));
+}
+
+#[test]
+fn con_06_messages_that_were_not_sent_to_a_group_are_told_with_why() {
+    let (receiver, gateway) = start();
+    let (mut anna, mut eve) = (gateway.login("anna"), gateway.login("eve"));
+    let group = anna.create_group(GroupType::Public, &[]);
+    next(&receiver, CREATED);
+    eve.send_to_group(&group, "let me in").expect_err("she is not in it");
+    let told = next(&receiver, FAILED);
+    let expected = json!({
+        "GroupId": group, "Type": "Public", "From_Account": "eve", "Operator_Account": "eve", "OnlineOnlyFlag": 0,
+        "MsgBody": text("let me in"), "CloudCustomData": "", "ErrorCode": 10007, "ErrorInfo": told["ErrorInfo"],
+    });
+    assert_eq!(told, expected);
+    assert!(told["ErrorInfo"].as_str().is_some_and(|text| !text.is_empty()));
+    eve.send_to_group("nowhere", "hello?").expect_err("there is none");
+    let told = next(&receiver, FAILED);
+    assert_eq!((&told["GroupId"], &told["Type"], &told["ErrorCode"]), (&json!("nowhere"), &json!(""), &json!(10010)));
+    // By the server API the administrator has asked for it.
+    let asked = json!({ "GroupId": "nowhere", "Random": 7, "From_Account": "anna", "MsgBody": text("x") });
+    gateway.api().fails("group_open_http_svc/send_group_msg", asked);
+    let told = next(&receiver, FAILED);
+    assert_eq!((&told["From_Account"], &told["Operator_Account"]), (&json!("anna"), &json!("administrator")));
 }

@@ -6,7 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::{ErrorCode, message::Send};
+use protocol::{
+    ErrorCode,
+    message::{GroupType, Send},
+};
 use serde_json::json;
 use tests::{Answer, Client, Gateway, Refusal, add_extension, eventually, text_body, unique_id};
 
@@ -107,5 +110,23 @@ fn without_the_setting_there_is_no_limit() {
     let requests: Vec<u32> = (0..200).map(|_| anna.start_send("ben", &unique_id(), text_body("x"))).collect();
     for request in requests {
         anna.answer::<protocol::message::SendReply>(request).expect("sent");
+    }
+}
+
+/// Whoever may not send to a group takes nothing of what it may be sent.
+#[test]
+fn grp_10_strangers_do_not_use_up_what_a_group_may_be_sent() {
+    let gateway = Gateway::builder().more_settings(&json!({ "group_sends_per_second": 2 })).start();
+    let (mut anna, mut eve) = (gateway.login("anna"), gateway.login("eve"));
+    for kind in [GroupType::Public, GroupType::Avchatroom] {
+        let group = anna.create_group(kind, &[]);
+        for _ in 0..50 {
+            let refused = eve.send_to_group(&group, "noise").expect_err("she is not in it").code();
+            assert_eq!(refused, Some(ErrorCode::GROUP_RIGHT_MISSING), "{kind:?}");
+        }
+        if kind == GroupType::Avchatroom {
+            anna.join_group(&group).expect("in");
+        }
+        anna.send_to_group(&group, "heard").expect("sent");
     }
 }

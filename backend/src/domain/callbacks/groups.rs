@@ -119,6 +119,80 @@ pub struct GroupChanged {
     pub changed: BTreeMap<String, Bytes>,
 }
 
+/// Attributes of a group were changed.
+#[derive(Clone, PartialEq, Message)]
+pub struct GroupAttributesChanged {
+    /// The group.
+    #[prost(string, tag = "1")]
+    pub group: String,
+    /// The protocol's `GroupType`.
+    #[prost(int32, tag = "2")]
+    pub kind: i32,
+    /// Who made it so.
+    #[prost(string, tag = "3")]
+    pub by: String,
+    /// How.
+    #[prost(enumeration = "AttributesChange", tag = "4")]
+    pub how: i32,
+    /// Those concerned, as they are now; what was removed is empty.
+    #[prost(btree_map = "string, bytes", tag = "5")]
+    pub attributes: BTreeMap<String, Bytes>,
+}
+
+/// How attributes of a group were changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub enum AttributesChange {
+    /// Some were set, others stay.
+    Modified = 0,
+    /// All are what was set.
+    Set = 1,
+    /// Some were removed.
+    Deleted = 2,
+    /// All were removed.
+    Cleared = 3,
+}
+
+/// A group has another owner.
+#[derive(Clone, PartialEq, Message)]
+pub struct GroupOwnerChanged {
+    /// The group.
+    #[prost(string, tag = "1")]
+    pub group: String,
+    /// The protocol's `GroupType`.
+    #[prost(int32, tag = "2")]
+    pub kind: i32,
+    /// Who made it so.
+    #[prost(string, tag = "3")]
+    pub by: String,
+    /// Whose it was; empty: nobody's.
+    #[prost(string, tag = "4")]
+    pub old: String,
+    /// Whose it is.
+    #[prost(string, tag = "5")]
+    pub new: String,
+}
+
+/// A message was not sent to a group.
+#[derive(Clone, PartialEq, Message)]
+pub struct GroupSendFailed {
+    /// Who asked for it.
+    #[prost(string, tag = "1")]
+    pub by: String,
+    /// The protocol's `Message`, without a sequence.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub message: Bytes,
+    /// It was for those there alone.
+    #[prost(bool, tag = "3")]
+    pub online_only: bool,
+    /// Why: as in the table of errors.
+    #[prost(uint32, tag = "4")]
+    pub code: u32,
+    /// The same in words.
+    #[prost(string, tag = "5")]
+    pub text: String,
+}
+
 /// A message was sent to a group, or taken back.
 #[derive(Clone, PartialEq, Message)]
 pub struct GroupSaid {

@@ -100,7 +100,7 @@ commands! {
     AfterGroupFull = "Group.CallbackAfterGroupFull";
     /// Told: a group was made.
     AfterGroupCreate = "Group.CallbackAfterCreateGroup";
-    /// Told: what is said of a group was changed, or it has another owner.
+    /// Told: what is said of a group was changed.
     AfterGroupInfo = "Group.CallbackAfterGroupInfoChanged";
     /// Told: a group was dissolved.
     AfterGroupEnd = "Group.CallbackAfterGroupDestroyed";
@@ -112,6 +112,16 @@ commands! {
     AfterGroupReceipt = "Group.CallbackAfterReadReceipt";
     /// Told: users have been lost out of a live room.
     RoomState = "Group.CallbackOnMemberStateChange";
+    /// Told: attributes of a group were changed.
+    AfterGroupAttributes = "Group.CallbackAfterGroupAttrChanged";
+    /// Told: a group has another owner.
+    AfterGroupOwner = "Group.CallbackAfterChangeGroupOwner";
+    /// Told: a message was not sent to a group.
+    GroupSendFailed = "Group.CallbackSendMsgException";
+    /// Told: extensions of a message in a group were changed.
+    AfterGroupExtension = "Group.CallbackAfterGroupMsgExtension";
+    /// Told: extensions of a message between two users were changed.
+    AfterExtension = "C2C.CallbackAfterC2CMsgExtension";
     /// Told: a member is an administrator, or no longer, or has another name card.
     AfterGroupMember = "Group.CallbackAfterMemberFieldChanged";
 }
@@ -262,7 +272,10 @@ pub struct CallbackRecord {
     #[prost(enumeration = "CallerPlatform", tag = "3")]
     pub platform: i32,
     /// What happened.
-    #[prost(oneof = "Happened", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23")]
+    #[prost(
+        oneof = "Happened",
+        tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28"
+    )]
     pub what: Option<Happened>,
 }
 
@@ -329,6 +342,21 @@ pub enum Happened {
     /// A user was lost out of a live room.
     #[prost(message, tag = "23")]
     RoomLost(RoomLost),
+    /// Attributes of a group were changed.
+    #[prost(message, tag = "24")]
+    GroupAttributes(GroupAttributesChanged),
+    /// A group has another owner.
+    #[prost(message, tag = "25")]
+    GroupOwner(GroupOwnerChanged),
+    /// A message was not sent to a group.
+    #[prost(message, tag = "26")]
+    GroupSendFailed(GroupSendFailed),
+    /// Extensions of a message in a group were changed.
+    #[prost(message, tag = "27")]
+    GroupExtended(MessageExtended),
+    /// Extensions of a message between two users were changed.
+    #[prost(message, tag = "28")]
+    Extended(MessageExtended),
 }
 
 impl Happened {
@@ -355,6 +383,11 @@ impl Happened {
             Happened::GroupRecalled(_) => CallbackCommand::AfterGroupRecall,
             Happened::GroupRead(_) => CallbackCommand::AfterGroupReceipt,
             Happened::RoomLost(_) => CallbackCommand::RoomState,
+            Happened::GroupAttributes(_) => CallbackCommand::AfterGroupAttributes,
+            Happened::GroupOwner(_) => CallbackCommand::AfterGroupOwner,
+            Happened::GroupSendFailed(_) => CallbackCommand::GroupSendFailed,
+            Happened::GroupExtended(_) => CallbackCommand::AfterGroupExtension,
+            Happened::Extended(_) => CallbackCommand::AfterExtension,
         }
     }
 }
@@ -396,6 +429,20 @@ pub struct ConversationRead {
     /// The other side.
     #[prost(string, tag = "2")]
     pub peer: String,
+}
+
+/// Extensions of a message were changed.
+#[derive(Clone, PartialEq, Message)]
+pub struct MessageExtended {
+    /// The protocol's `Message`.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub message: Bytes,
+    /// What was changed, as it is now: the protocol's `ExtensionsChanged`.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub changed: Bytes,
+    /// The version that the message's extensions have with it.
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
 }
 
 /// A profile was changed.

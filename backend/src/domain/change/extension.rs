@@ -10,6 +10,7 @@ use crate::{
     domain::{
         AppId, Error, Peer, UserId,
         act::{Answer, Author, ExtensionOutcome, Staging},
+        callbacks::{Happened, MessageExtended},
         damaged,
         groups::access,
         keys::{self, Tail},
@@ -90,11 +91,18 @@ pub(super) async fn change(
             message.revision += 1;
             staging.set(tail.message(change.app, seq), message.encode_to_vec());
         }
-        let event = |peer: &Peer| {
+        let told = |peer: &Peer| {
             let conversation = Some(peer.to_conversation());
-            What::Extensions(ExtensionsChanged { conversation, seq, extensions: changed.clone() })
+            ExtensionsChanged { conversation, seq, extensions: changed.clone() }
         };
-        change.tell_stored(staging, peer, seq, event).await?;
+        change.tell_stored(staging, peer, seq, |peer| What::Extensions(told(peer))).await?;
+        let (message, changed) = (message.encode_to_vec().into(), told(peer).encode_to_vec().into());
+        let told = MessageExtended { message, changed, version };
+        let happened = match peer {
+            Peer::User(_) => Happened::Extended(told),
+            Peer::Group(_) => Happened::GroupExtended(told),
+        };
+        staging.tell_application(change.app, &tail, happened).await?;
     }
     Ok(Answer::Extensions(results))
 }

@@ -9,7 +9,7 @@ use protocol::{
 
 use super::{
     Refusal,
-    records::{FormerRecord, GroupRecord, MemberRecord},
+    records::{FormerRecord, GroupBanRecord, GroupRecord, MemberRecord},
     table::{self, Rules, Who},
 };
 use crate::{
@@ -112,6 +112,18 @@ pub(crate) async fn ensure_may_speak(
         return Err(Refusal::Muted.into());
     }
     Ok(known)
+}
+
+/// Refuses who is kept out for a time.
+pub(crate) async fn ensure_not_banned(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    user: &UserId,
+) -> Result<(), Error> {
+    let Some(stored) = staging.get(&keys::group_ban(app, group, user)).await? else { return Ok(()) };
+    let ban = GroupBanRecord::decode(stored).map_err(|_| damaged("group ban"))?;
+    if ban.until_ms > staging.now_ms { Err(Refusal::Banned.into()) } else { Ok(()) }
 }
 
 /// There is no such group, as an error.

@@ -7,6 +7,7 @@ pub mod admin;
 pub mod document;
 pub(crate) mod entering;
 pub mod listing;
+pub mod rate;
 pub mod read;
 pub(crate) mod records;
 pub mod table;
@@ -62,8 +63,8 @@ pub enum Refusal {
     #[error("the user has this group already")]
     IdOwn,
     /// Too many messages in a short time.
-    #[error("too many messages in the group")]
-    RateLimited,
+    #[error("too many messages in the group, again in {0} milliseconds")]
+    RateLimited(u32),
     /// No such message in the group, as far as the user may know.
     #[error("no such message in the group")]
     MessageUnknown,
@@ -82,6 +83,9 @@ pub enum Refusal {
     /// The user is kept out for a time.
     #[error("kept out of the group")]
     Banned,
+    /// The owner of such a group gives it away before leaving.
+    #[error("the owner must give the group away first")]
+    OwnerStays,
     /// There is no such application.
     #[error("no such application")]
     ApplicationUnknown,

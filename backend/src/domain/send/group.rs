@@ -59,6 +59,13 @@ pub(super) async fn stage(
     if is_room && new.by == Author::User && !new.treatment.is_in_room && !is_known {
         return Err(Refusal::RightMissing.into());
     }
+    if is_room && new.by == Author::User {
+        // The device may not have heard yet that it was put out.
+        access::ensure_not_banned(staging, new.app, group, &new.from).await?;
+    }
+    if !is_import {
+        staging.take_group_send(new.app, group, new.treatment.priority, settings)?;
+    }
     merged::ensure_known(staging, new.app, new.facts.as_deref()).await?;
     if new.treatment.online_only {
         let time_ms = staging.now_ms;

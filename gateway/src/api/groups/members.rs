@@ -48,11 +48,16 @@ const FIELDS: &[Told] = &[
     ("MsgSeq", |_, mark| mark.read_seq.into()),
     ("MsgFlag", |_, mark| words::receive_option_name(mark.receive).into()),
     ("LastSendMsgTime", |member, _| (member.last_sent_ms / 1000).into()),
-    ("MuteUntil", |member, _| (member.muted_until_ms / 1000).into()),
+    ("MuteUntil", |member, _| until_s(member.muted_until_ms).into()),
     // Its older name.
-    ("ShutUpUntil", |member, _| (member.muted_until_ms / 1000).into()),
+    ("ShutUpUntil", |member, _| until_s(member.muted_until_ms).into()),
     ("NameCard", |member, _| member.name_card.as_str().into()),
 ];
+
+/// A time to come, in seconds: for ever is the largest number of 32 bits.
+fn until_s(until_ms: u64) -> u64 {
+    (until_ms / 1000).min(u32::MAX.into())
+}
 
 /// What is wanted of members.
 pub struct Wanted<'a> {
@@ -116,7 +121,8 @@ pub async fn get(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let (group, wanted) = (group_id(fields)?, Wanted::of(fields)?);
     let number = |field| fields.number(field).map_err(wrong);
     let (limit, offset) = (number("Limit")?.unwrap_or(u64::MAX) as usize, number("Offset")?.unwrap_or(0) as usize);
-    let members = read(call, &group, words::roles(fields, "MemberRoleFilter")?, MEMBERS_MAX).await?;
+    let wanted_max = offset.saturating_add(limit);
+    let members = read(call, &group, words::roles(fields, "MemberRoleFilter")?, wanted_max).await?;
     let page: Vec<GroupMember> = members.iter().skip(offset).take(limit).cloned().collect();
     let list = wanted.all_to_json(call, &group, &page).await?;
     object(json!({ "MemberNum": info::one(call, &group).await?.member_count, "MemberList": list }))
@@ -138,8 +144,9 @@ pub async fn add(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
         return Err(codes::GROUP_ARGUMENT.because(format!("MemberList must name 1 to {}", call.row.items_max)));
     }
     let users = members.into_iter().map(|member| user(member, "Member_Account")).collect::<Result<Vec<_>, _>>()?;
-    let silent = fields.flag("Silence").map_err(wrong)?;
-    let outcomes = change_users(call, GroupChange::Invite { group: group_id(fields)?, users, silent }).await?;
+    let (group, silent) = (group_id(fields)?, fields.flag("Silence").map_err(wrong)?);
+    let invite = |users| GroupChange::Invite { group: group.clone(), users, silent };
+    let outcomes = in_parts(call, users, TOGETHER, invite).await?;
     if outcomes.iter().all(|(_, outcome)| *outcome != Err(Refusal::MemberAlready)) {
         ensure_some(&outcomes)?;
     }
@@ -159,7 +166,12 @@ pub async fn delete(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let (group, users) = (group_id(fields)?, users(call, fields, "MemberToDel_Account")?);
     let reason = fields.text("Reason").map_err(wrong)?.unwrap_or_default().to_owned();
     let silent = fields.flag("Silence").map_err(wrong)?;
-    ensure_some(&change_users(call, GroupChange::Remove { group, users, reason, silent }).await?)?;
+    let outcomes = change_users(call, GroupChange::Remove { group, users, reason, silent }).await?;
+    // Who is not in the group is where he shall be.
+    let is_done = |(_, outcome): &(_, Result<(), Refusal>)| matches!(outcome, Ok(()) | Err(Refusal::UserUnknown));
+    if !outcomes.iter().any(is_done) {
+        ensure_some(&outcomes)?;
+    }
     nothing()
 }
 
@@ -233,7 +245,8 @@ async fn muted_until(call: &Call<'_>, fields: Fields<'_>, until: &'static str) -
     let (group, shared) = (group_id(fields)?, call.shared());
     let found = admin::muted(&shared.store, call.app, &group, shared.clock.unix_ms()).await;
     let found = found.map_err(|error| of_groups(&error))?;
-    let told = found.iter().map(|(user, until_ms)| json!({ "Member_Account": user.as_str(), until: until_ms / 1000 }));
+    let told =
+        found.iter().map(|(user, until_ms)| json!({ "Member_Account": user.as_str(), until: until_s(*until_ms) }));
     Ok(told.collect())
 }
 

@@ -54,15 +54,13 @@ pub async fn send(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     mention(fields, &mut body)?;
     messages::store_contents(call, contents).await?;
     let shared = call.shared();
-    if let Err(retry_after_ms) = shared.take_group_send(call.app, &group, treatment.priority) {
-        let why = format!("again in {retry_after_ms} milliseconds");
-        return Err(Failure { info: why, ..of_group_refusal(Refusal::RateLimited) });
-    }
     let body = Bytes::from(body.encode_to_vec());
     let (id, earlier) = repeatable((random, 0, group.as_str(), &body), shared.clock.unix_ms(), REPEAT_MS);
     let new = NewMessage::new(call.app, from, group, id, body);
     let act = Act::Send(NewMessage { treatment, by: Author::Admin, earlier: Some(earlier), ..new });
-    let sent = call.start_from(act, messages::caller(call, fields).map_err(of_body)?).await;
+    let caller = messages::caller(call, fields).map_err(of_body)?;
+    shared.look_at_group_rate(&act, &caller).map_err(|error| of_groups(&error))?;
+    let sent = call.start_from(act, caller).await;
     let Answer::Sent { seq, time_ms, .. } = sent.map_err(|error| of_groups(&error))? else { return nothing() };
     object(json!({ "MsgTime": time_ms / 1000, "MsgSeq": seq }))
 }

@@ -38,19 +38,24 @@ async fn room(call: &Call<'_>, fields: Fields<'_>) -> Result<GroupId, Failure> {
     }
 }
 
-/// Tells who is in a live room now, by name. `Timestamp` says where the next page begins: behind so many.
+/// Members that are told of a live room, over all pages.
+const SHOWN_MAX: usize = 10_000;
+
+/// Tells who is in a live room now through this node, by name. `Timestamp` says where a page begins, behind so many, and
+/// `NextTimestamp` where the next one does; 0: that was all.
 pub async fn present(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let room = room(call, fields).await?;
     let from = fields.number("Timestamp").map_err(wrong)?.unwrap_or(0) as usize;
-    let (users, _) = call.shared().router.rooms().present(call.app, &room);
-    let page: Vec<UserId> = users.iter().skip(from).take(PAGE).cloned().collect();
-    let next = if users.len() > from.saturating_add(PAGE) { from + PAGE } else { 0 };
-    let told: Vec<Value> = named(call, page)
-        .await?
-        .into_iter()
-        .map(|(user, nick, image)| json!({ "Member_Account": user.as_str(), "NickName": nick, "Avatar": image }))
-        .collect();
-    object(json!({ "MemberList": told, "Timestamp": next }))
+    let limit = SHOWN_MAX.saturating_sub(from).min(PAGE);
+    let mut page = call.shared().router.rooms().present(call.app, &room, from.min(SHOWN_MAX), limit + 1);
+    let next = if page.len() > limit && limit == PAGE { from + PAGE } else { 0 };
+    page.truncate(limit);
+    let (users, since_s): (Vec<UserId>, Vec<u64>) = page.into_iter().unzip();
+    let told = named(call, users).await?.into_iter().zip(since_s);
+    let told = told.map(|((user, nick, image), since_s)| {
+        json!({ "Member_Account": user.as_str(), "NickName": nick, "Avatar": image, "JoinTime": since_s })
+    });
+    object(json!({ "MemberList": told.collect::<Vec<Value>>(), "NextTimestamp": next }))
 }
 
 /// Users with what they are called, and their images.

@@ -1,11 +1,19 @@
 //! Bodies of requests about groups.
 
-use backend::domain::{
-    callbacks::{
-        CallbackCommand, GroupChanged, GroupExited, GroupFull, GroupJoined, GroupMade, GroupMemberChanged, GroupRead,
-        GroupSaid, ReadNumbers, RoomLost,
+use backend::{
+    domain::{
+        AppId, Error, GroupId,
+        callbacks::{
+            AttributesChange, CallbackCommand, GroupAttributesChanged, GroupChanged, GroupExited, GroupFull,
+            GroupJoined, GroupMade, GroupMemberChanged, GroupOwnerChanged, GroupRead, GroupSaid, GroupSendFailed,
+            ReadNumbers, RoomLost,
+        },
+        groups::{
+            read::{self, Asker},
+            table,
+        },
     },
-    groups::table,
+    store::Store,
 };
 use bytes::Bytes;
 use prost::Message as _;
@@ -90,12 +98,11 @@ pub fn made(command: CallbackCommand, made: &GroupMade, time_ms: u64) -> Value {
 type Publish = fn(&Bytes) -> Value;
 
 /// Fields of a group: as tips name them, as they are published, and whether they are texts.
-const FIELDS: [(&str, &str, Publish); 9] = [
+const FIELDS: [(&str, &str, Publish); 8] = [
     ("name", "Name", text),
     ("introduction", "Introduction", text),
     ("notice", "Notification", text),
     ("image_url", "FaceUrl", text),
-    ("owner", "Owner_Account", text),
     ("join_option", "ApplyJoinOption", join_option),
     ("muted_all", "MuteAllMember", on_off),
     ("member_max", "MaxMemberNum", number),
@@ -196,6 +203,64 @@ pub fn lost(lost: &RoomLost, time_ms: u64) -> Value {
         "MemberList": [{ "Member_Account": lost.user }],
         "EventTime": time_ms,
     })
+}
+
+pub fn attributes(changed: &GroupAttributesChanged, time_ms: u64) -> Value {
+    let how = match changed.how() {
+        AttributesChange::Modified => "modify",
+        AttributesChange::Set => "set",
+        AttributesChange::Deleted => "delete",
+        AttributesChange::Cleared => "clear",
+    };
+    let told = changed.attributes.iter().map(|(key, value)| json!({ "key": key, "value": text(value) }));
+    json!({
+        "CallbackCommand": CallbackCommand::AfterGroupAttributes.name(),
+        "GroupId": changed.group,
+        "Type": type_name(changed.kind),
+        "Operator_Account": changed.by,
+        "OptionType": how,
+        "GroupAttr": told.collect::<Vec<_>>(),
+        "EventTime": time_ms,
+    })
+}
+
+pub fn owner(changed: &GroupOwnerChanged, time_ms: u64) -> Value {
+    json!({
+        "CallbackCommand": CallbackCommand::AfterGroupOwner.name(),
+        "GroupId": changed.group,
+        "Type": type_name(changed.kind),
+        "Operator_Account": changed.by,
+        "OldOwner_Account": changed.old,
+        "NewOwner_Account": changed.new,
+        "EventTime": time_ms,
+    })
+}
+
+/// A message that was refused. What type its group is of is looked up now; empty: there is none.
+pub async fn send_failed(
+    store: &Store,
+    app: AppId,
+    failed: &GroupSendFailed,
+    time_ms: u64,
+) -> Result<Option<Value>, Error> {
+    let Ok(message) = Message::decode(failed.message.clone()) else { return Ok(None) };
+    let Some(group) = GroupId::new(&message.group) else { return Ok(None) };
+    let found = read::groups(store, app, Asker::Admin, vec![group]).await?.pop();
+    let kind = found.and_then(Result::ok).map_or("", |(group, _)| type_name(group.r#type));
+    let mut frame = json!({
+        "CallbackCommand": CallbackCommand::GroupSendFailed.name(),
+        "GroupId": message.group,
+        "Type": kind,
+        "From_Account": message.from,
+        "Operator_Account": failed.by,
+        "Random": random_of(&message.client_message_id),
+        "OnlineOnlyFlag": u32::from(failed.online_only),
+        "ErrorCode": failed.code,
+        "ErrorInfo": failed.text,
+        "EventTime": time_ms,
+    });
+    put_body(&mut frame, &message.body);
+    Ok(Some(frame))
 }
 
 #[cfg(test)]

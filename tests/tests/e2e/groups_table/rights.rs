@@ -155,7 +155,7 @@ fn grp_08_the_owner_leaves_where_the_document_says_so_and_others_anywhere() {
         } else {
             scene.owner.leave_group(&group)
         };
-        let expected = if is_yes("GRP-08", scene.kind) { 0 } else { ErrorCode::GROUP_RIGHT_MISSING.0 };
+        let expected = if is_yes("GRP-08", scene.kind) { 0 } else { ErrorCode::GROUP_OWNER_STAYS.0 };
         assert_eq!(code_of(plain(left)), expected, "{:?}", scene.kind);
         for actor in scene.actors().into_iter().filter(|actor| [Member, Admin].contains(actor)) {
             scene.client(actor).leave_group(&group).expect("left");

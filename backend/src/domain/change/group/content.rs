@@ -16,13 +16,14 @@ use super::ensure;
 use crate::domain::{
     Error, GroupId, UserId,
     act::{Answer, Author, Staging},
+    callbacks::{AttributesChange, GroupAttributesChanged, Happened},
     change::Change,
     damaged,
     groups::{
         Refusal, access,
         records::{GroupAttributesRecord, GroupCountersRecord, GroupRecord},
     },
-    keys,
+    keys::{self, Tail},
     records::EventKind,
 };
 
@@ -74,7 +75,7 @@ pub(super) async fn attributes(
     reset: bool,
     revision: u64,
 ) -> Result<Answer, Error> {
-    open(staging, change, group).await?;
+    let kind = open(staging, change, group).await?.kind;
     let key = keys::group_attributes(change.app, group);
     let before = decode_attributes(staging.get(&key).await?)?;
     let mut now = before.clone();
@@ -93,6 +94,17 @@ pub(super) async fn attributes(
     }
     now.revision += u64::from(!is_done);
     staging.set(key, now.encode_to_vec());
+    let how = match (reset, set.is_empty(), remove.is_empty()) {
+        (true, true, _) => AttributesChange::Cleared,
+        (true, false, _) => AttributesChange::Set,
+        (false, true, false) => AttributesChange::Deleted,
+        (false, ..) => AttributesChange::Modified,
+    };
+    let removed = remove.iter().filter(|key| !set.contains_key(*key)).map(|key| (key.clone(), Bytes::new()));
+    let attributes = removed.chain(set.iter().map(|(key, value)| (key.clone(), value.clone()))).collect();
+    let (group_id, by) = (group.to_string(), change.user.to_string());
+    let changed = GroupAttributesChanged { group: group_id, kind, by, how: how.into(), attributes };
+    staging.tell_application(change.app, &Tail::from(group), Happened::GroupAttributes(changed)).await?;
     let told = shown_attributes(group, now);
     let push = GroupPush { what: Some(group_push::What::Attributes(told.clone())) };
     staging.push(group.clone(), EncodedPush::group(&push));

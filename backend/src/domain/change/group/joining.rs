@@ -17,7 +17,7 @@ use crate::domain::{
     groups::{
         Refusal, access,
         entering::{self, Entrant, Telling},
-        records::{GroupApplicationRecord, GroupBanRecord, GroupRecord},
+        records::{GroupApplicationRecord, GroupRecord},
         table::Who,
     },
     keys::{self, Tail},
@@ -48,7 +48,7 @@ pub(super) async fn join(
         return Err(Refusal::RightMissing.into());
     }
     life::ensure_account(staging, app, user).await?;
-    ensure_not_banned(staging, app, group, user).await?;
+    access::ensure_not_banned(staging, app, group, user).await?;
     if rules.is_room() {
         return Ok(joined());
     }
@@ -65,13 +65,6 @@ pub(super) async fn join(
 
 fn joined() -> Answer {
     Answer::GroupJoined { applied: false }
-}
-
-/// Refuses who is kept out for a time.
-async fn ensure_not_banned(staging: &mut Staging<'_>, app: AppId, group: &GroupId, user: &UserId) -> Result<(), Error> {
-    let Some(stored) = staging.get(&keys::group_ban(app, group, user)).await? else { return Ok(()) };
-    let ban = GroupBanRecord::decode(stored).map_err(|_| damaged("group ban"))?;
-    if ban.until_ms > staging.now_ms { Err(Refusal::Banned.into()) } else { Ok(()) }
 }
 
 /// Refuses one more member where there is no room, in the group or among the user's groups.
@@ -101,11 +94,24 @@ async fn admit_or_tell(
     admitted
 }
 
+/// Who applies again within so many milliseconds is not told of again: each telling is an entry in several logs.
+const APPLIED_AGAIN_MS: u64 = 60_000;
+
 /// Stores an application, and tells those who decide, and the applicant's devices.
 async fn apply(staging: &mut Staging<'_>, change: &Change, group: &GroupId, wording: &str) -> Result<Answer, Error> {
     let (app, user) = (change.app, &change.user);
     let record = GroupApplicationRecord { wording: wording.to_owned(), time_ms: staging.now_ms };
-    staging.set(keys::group_application(app, group, user), record.encode_to_vec());
+    let key = keys::group_application(app, group, user);
+    if let Some(stored) = staging.get(&key).await?.filter(|_| !staging.again) {
+        let before = GroupApplicationRecord::decode(stored).map_err(|_| damaged("group application"))?;
+        if staging.now_ms < before.time_ms + APPLIED_AGAIN_MS {
+            // Who decides has just been told, and reads there what the applicant says now.
+            let record = GroupApplicationRecord { time_ms: before.time_ms, ..record };
+            staging.set(key, record.encode_to_vec());
+            return Ok(Answer::GroupJoined { applied: true });
+        }
+    }
+    staging.set(key, record.encode_to_vec());
     staging.tx.set(keys::group_trace(app, user, group), Bytes::new());
     entering::tell_application(staging, app, group, user, record, GroupApplicationState::Open, "", "").await?;
     Ok(Answer::GroupJoined { applied: true })
@@ -130,7 +136,7 @@ pub(super) async fn answer(
     }
     if agree {
         life::ensure_account(staging, app, applicant).await?;
-        ensure_not_banned(staging, app, group, applicant).await?;
+        access::ensure_not_banned(staging, app, group, applicant).await?;
         admit_or_tell(staging, app, group, &record, applicant).await?;
     }
     let state = if agree { GroupApplicationState::Agreed } else { GroupApplicationState::Refused };
@@ -258,7 +264,7 @@ async fn judge(
     }
     let checks = async |staging: &mut Staging<'_>| -> Result<(), Error> {
         life::ensure_account(staging, change.app, user).await?;
-        ensure_not_banned(staging, change.app, group, user).await?;
+        access::ensure_not_banned(staging, change.app, group, user).await?;
         admit(staging, change.app, record, user).await
     };
     match checks(staging).await {

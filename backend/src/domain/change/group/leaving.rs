@@ -34,7 +34,7 @@ pub(super) async fn leave(staging: &mut Staging<'_>, change: &Change, group: &Gr
     let known = access::member(staging, app, group, user).await?;
     let role = known.as_ref().map_or(GroupRole::None, MemberRecord::role);
     if role == GroupRole::Owner && !rules.owner_leaves {
-        return Err(Refusal::RightMissing.into());
+        return Err(Refusal::OwnerStays.into());
     }
     if rules.is_room() {
         return Ok(Answer::Done);

@@ -20,7 +20,7 @@ use crate::{
     domain::{
         AppId, Error, GroupId, Peer, UserId,
         act::{Answer, Author, Staging},
-        callbacks::{GroupChanged, GroupMade, Happened, MEMBERS_TOLD_MAX},
+        callbacks::{GroupChanged, GroupMade, GroupOwnerChanged, Happened, MEMBERS_TOLD_MAX},
         change::Change,
         damaged,
         groups::{
@@ -416,11 +416,17 @@ pub(super) async fn transfer(
     // Whoever owns a group knows of it.
     let stamp = staging.next_stamp();
     entering::activate_for(staging, stamp, app, group, to, change.user.as_str()).await?;
-    record.owner = to.to_string();
+    let owner = GroupOwnerChanged {
+        group: group.to_string(),
+        kind: record.kind,
+        by: change.user.to_string(),
+        old: std::mem::replace(&mut record.owner, to.to_string()),
+        new: to.to_string(),
+    };
     (record.revision, record.changed_ms) = (record.revision + 1, staging.now_ms);
     staging.set(keys::group(app, group), record.encode_to_vec());
     let changed = BTreeMap::from([("owner".to_owned(), Bytes::from(to.to_string()))]);
-    tell_changed(staging, change, group, record.kind, changed.clone()).await?;
+    staging.tell_application(app, &Tail::from(group), Happened::GroupOwner(owner)).await?;
     let tips = GroupTips {
         changed,
         ..tips(group_tips::Kind::GroupChanged, group, change.user.as_str(), vec![to.to_string()])

@@ -33,6 +33,8 @@ use crate::domain::{
 
 /// Users named in one change, at the most.
 pub const USERS_MAX: usize = 100;
+/// Longest reason why users are kept out, in bytes.
+const BAN_REASON_BYTES_MAX: usize = 1_000;
 /// Longest name of a group, in bytes.
 pub const NAME_BYTES_MAX: usize = 100;
 /// Longest introduction or notice, in bytes.
@@ -323,8 +325,12 @@ impl GroupChange {
             GroupChange::Join { wording: text, .. } | GroupChange::Answer { text, .. } => {
                 ensure(text.len() <= WORDING_BYTES_MAX, "wording must have at most 300 bytes")
             }
-            GroupChange::Remove { users, reason, .. } | GroupChange::Ban { users, reason, .. } => {
+            GroupChange::Remove { users, reason, .. } => {
                 ensure(reason.len() <= super::REASON_BYTES_MAX, "reason must have at most 256 bytes")?;
+                check_users(users)
+            }
+            GroupChange::Ban { users, reason, .. } => {
+                ensure(reason.len() <= BAN_REASON_BYTES_MAX, "reason must have at most 1000 bytes")?;
                 check_users(users)
             }
             GroupChange::Invite { users, .. } | GroupChange::Mute { users, .. } => check_users(users),

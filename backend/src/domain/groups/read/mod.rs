@@ -5,7 +5,7 @@
 
 mod receipts;
 
-use std::ops::ControlFlow;
+use std::{collections::HashSet, ops::ControlFlow};
 
 use bytes::Bytes;
 use futures::future::try_join_all;
@@ -189,6 +189,34 @@ pub async fn room(
     Ok(store.run(Lane::Read, "room", read).await?.0)
 }
 
+/// Who may not be in a live room now; `None`: there is no such room.
+pub async fn banned_from_room(
+    store: &Store,
+    app: AppId,
+    group: &GroupId,
+    now_ms: u64,
+) -> Result<Option<HashSet<UserId>>, Error> {
+    let group = group.clone();
+    let read = async move |tx: &Tx| -> Result<Option<HashSet<UserId>>, Error> {
+        let Some(stored) = tx.snapshot_get(&keys::group(app, &group)).await? else { return Ok(None) };
+        if !access::decode_group(stored)?.rules()?.is_room() {
+            return Ok(None);
+        }
+        let mut banned = HashSet::new();
+        let each = each_page(tx, keys::group_bans(app, &group), ROWS_TOGETHER_MIN, async |rows| {
+            for (key, stored) in rows {
+                if decode_ban(stored)?.until_ms > now_ms {
+                    banned.insert(second_user(&key)?);
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        });
+        each.await?;
+        Ok(Some(banned))
+    };
+    Ok(store.run(Lane::Read, "banned_from_room", read).await?.0)
+}
+
 /// The groups that a user is in, by id, behind `after`; and whether there are more.
 pub async fn joined(
     store: &Store,
@@ -326,7 +354,7 @@ pub async fn bans(
         let mut bans = Vec::new();
         let more = each_page(tx, (begin, end), entries_max, async |rows| {
             for (key, stored) in rows {
-                let GroupBanRecord { until_ms } = GroupBanRecord::decode(stored).map_err(|_| damaged("group ban"))?;
+                let GroupBanRecord { until_ms } = decode_ban(stored)?;
                 if until_ms <= now_ms {
                     continue;
                 }
@@ -522,6 +550,10 @@ async fn range(tx: &Tx, (begin, end): (Bytes, Bytes), limit: usize) -> Result<cr
 
 fn behind(key: &[u8]) -> Bytes {
     [key, &[0]].concat().into()
+}
+
+fn decode_ban(stored: Bytes) -> Result<GroupBanRecord, Error> {
+    GroupBanRecord::decode(stored).map_err(|_| damaged("group ban"))
 }
 
 fn decode_joined(stored: Bytes) -> Result<JoinedRecord, Error> {

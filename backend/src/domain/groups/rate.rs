@@ -1,13 +1,15 @@
-//! How many messages one group may be sent, by whomever. High priority has a rate of its own, as large as that of all
+//! How many messages one group may be sent, by whomever may send to it. High priority has a rate of its own, as large as that of all
 //! others: a flood of those takes nothing from it. Of the others those of low priority are refused first.
 
 use std::sync::{Mutex, PoisonError};
 
 use ahash::AHashMap;
-use backend::domain::{AppId, GroupId};
 use protocol::message::Priority;
 
-use crate::send_limit::{SendBucket, SendRate};
+use crate::domain::{
+    AppId, GroupId,
+    rate::{SendBucket, SendRate},
+};
 
 /// Groups in one generation of buckets. Two are kept: what was not used for a whole generation is forgotten, and begins
 /// with a full bucket. Ids that are made up can push others out, and cost no more than that.
@@ -40,7 +42,20 @@ impl Generations {
 }
 
 impl GroupLimits {
-    /// Takes a token for a message. Without one: in how many milliseconds there is.
+    /// Whether there is a token for a message: what is refused by this is refused before it costs anything. Without one:
+    /// in how many milliseconds there is.
+    pub fn look(
+        &self,
+        app: AppId,
+        group: &GroupId,
+        priority: Priority,
+        per_second: u32,
+        now_us: u64,
+    ) -> Result<(), u32> {
+        self.with(app, group, priority, per_second, |bucket, rate| bucket.look(rate, now_us))
+    }
+
+    /// Takes a token for a message of somebody who may send it.
     pub fn take(
         &self,
         app: AppId,
@@ -49,6 +64,20 @@ impl GroupLimits {
         per_second: u32,
         now_us: u64,
     ) -> Result<(), u32> {
+        self.with(app, group, priority, per_second, |bucket, rate| bucket.take(rate, now_us))
+    }
+
+    fn with(
+        &self,
+        app: AppId,
+        group: &GroupId,
+        priority: Priority,
+        per_second: u32,
+        ask: impl FnOnce(&SendBucket, SendRate) -> Result<(), u32>,
+    ) -> Result<(), u32> {
+        if per_second == 0 {
+            return Ok(());
+        }
         let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let buckets = generations.of((app, group.clone()));
         // A bucket holds a second's messages. Low priority leaves half of it to others.
@@ -57,12 +86,12 @@ impl GroupLimits {
             Priority::Normal => (&buckets.others, per_second),
             Priority::High => (&buckets.high, per_second),
         };
-        let taken = bucket.take(SendRate::with_burst(per_second, burst), now_us);
+        let answer = ask(bucket, SendRate::with_burst(per_second, burst));
         drop(generations);
-        if taken.is_err() {
+        if answer.is_err() {
             metrics::counter!("gateway_group_messages_shed_total").increment(1);
         }
-        taken
+        answer
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use backend::domain::settings::Settings;
+use super::settings::Settings;
 
 const NS_PER_S: u64 = 1_000_000_000;
 const NS_PER_MS: u64 = 1_000_000;
@@ -40,6 +40,16 @@ impl SendRate {
         let interval_ns = NS_PER_S.div_ceil(u64::from(per_second.max(1)));
         SendRate { interval_ns, burst_ns: interval_ns * u64::from(burst.max(1)) }
     }
+
+    /// When a bucket is full again once a token has been taken; without one: in how many milliseconds there is.
+    fn next_full_at_ns(self, full_at_ns: u64, now_us: u64) -> Result<u64, u32> {
+        let now_ns = now_us.saturating_mul(1_000);
+        let next_ns = full_at_ns.max(now_ns).saturating_add(self.interval_ns);
+        match (next_ns - now_ns).saturating_sub(self.burst_ns) {
+            0 => Ok(next_ns),
+            wait_ns => Err(u32::try_from(wait_ns.div_ceil(NS_PER_MS)).unwrap_or(u32::MAX)),
+        }
+    }
 }
 
 /// The bucket of one user, shared by all of the user's sessions, on whatever cores. What it holds is a time, so
@@ -51,17 +61,16 @@ pub struct SendBucket {
 }
 
 impl SendBucket {
-    /// Takes a token at `now_us`, on the monotonic clock. Without one: in how many milliseconds there is.
+    /// Whether there is a token at `now_us`, on the monotonic clock. Without one: in how many milliseconds there is.
+    pub fn look(&self, rate: SendRate, now_us: u64) -> Result<(), u32> {
+        rate.next_full_at_ns(self.full_at_ns.load(Ordering::Relaxed), now_us).map(|_| ())
+    }
+
+    /// The same, and takes it.
     pub fn take(&self, rate: SendRate, now_us: u64) -> Result<(), u32> {
-        let now_ns = now_us.saturating_mul(1_000);
-        let SendRate { interval_ns, burst_ns } = rate;
         let mut full_at_ns = self.full_at_ns.load(Ordering::Relaxed);
         loop {
-            let next_ns = full_at_ns.max(now_ns).saturating_add(interval_ns);
-            let wait_ns = (next_ns - now_ns).saturating_sub(burst_ns);
-            if wait_ns > 0 {
-                return Err(u32::try_from(wait_ns.div_ceil(NS_PER_MS)).unwrap_or(u32::MAX));
-            }
+            let next_ns = rate.next_full_at_ns(full_at_ns, now_us)?;
             // Nothing else is ordered by it: relaxed.
             let order = Ordering::Relaxed;
             match self.full_at_ns.compare_exchange_weak(full_at_ns, next_ns, order, order) {
@@ -80,7 +89,7 @@ impl SendBucket {
 
 #[cfg(test)]
 mod tests {
-    use backend::env::{Rng, SeededRng};
+    use crate::env::{Rng, SeededRng};
 
     use super::*;
 
