@@ -354,7 +354,7 @@ fn what_was_deleted_and_who_was_mentioned_is_forgotten_with_the_messages() {
 fn msg_09_grp_17_mentions_in_groups_go_with_their_messages_and_lists_follow_the_hours() {
     for group_fanout_max in [0, 200] {
         let world = World::new();
-        let settings = Settings { group_fanout_max, ..Settings::default() };
+        let settings = Settings { group_fanout_max, group_sends_per_second: 0, ..Settings::default() };
         let dyn_clock: Arc<dyn Clock> = world.clock.clone();
         let new = NewApplication { settings, ..NewApplication::new(OTHER_APP + 1, SECRET) };
         block_on(applications::put_application(&world.store, &dyn_clock, new)).unwrap();

@@ -148,6 +148,8 @@ impl Service {
         let engine = Memory::new(seed, Faults::default());
         let rng = Arc::new(SeededRng::new(1));
         let store = Store::new(engine_on(&engine), clock.clone(), rng, StoreOptions::default());
+        // Nothing here is about the rate, and tests are fast.
+        let settings = Settings { group_sends_per_second: 0, ..settings };
         assert_eq!(settings.check(), Ok(()));
         let new = NewApplication { settings, ..NewApplication::new(APP, SECRET) };
         block_on(applications::put_application(&store, &clock, new)).unwrap();

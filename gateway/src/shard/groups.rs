@@ -381,13 +381,12 @@ async fn come_in(
     asker: Asker,
     group: &GroupId,
 ) -> Result<(), Refusal> {
-    let is_crowded = |groups: &members::Groups| groups.rooms() >= ROOMS_MAX && !groups.is_in_room(group);
-    if connection.with_session(|session| is_crowded(&session.groups)) == Some(true) {
-        return Err(ErrorCode::GROUPS_FULL.into());
-    }
+    ensure_not_crowded(connection, group)?;
     // Coming and going is told to everybody there: as often as one may write.
     acts::check_send_limit(connection)?;
     ask_application(connection, app, &asker, group).await?;
+    // Others that were asked for meanwhile may have taken the last place.
+    ensure_not_crowded(connection, group)?;
     members::enter_room(connection, group, true);
     let shared = &connection.core.shared;
     // Asked once more: whoever was put out between the question and the entry was not there to be put out.
@@ -402,6 +401,15 @@ async fn come_in(
     let reply = JoinGroupReply { applied: false, recent, info: Some(info) };
     connection.with_protocol(|protocol| protocol.respond(request, &reply));
     Ok(())
+}
+
+/// Refuses one more live room to a connection that is in as many as it may be.
+fn ensure_not_crowded(connection: &Connection, group: &GroupId) -> Result<(), Refusal> {
+    let is_crowded = |groups: &members::Groups| groups.rooms() >= ROOMS_MAX && !groups.is_in_room(group);
+    match connection.with_session(|session| is_crowded(&session.groups)) {
+        Some(true) => Err(ErrorCode::GROUPS_FULL.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Asks the application's server whether a user may come into a live room, if it wants to be asked. About guests it is

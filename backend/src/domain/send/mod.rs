@@ -37,6 +37,9 @@ pub(crate) fn reads(new: &NewMessage) -> SmallVec<[Bytes; 4]> {
         Peer::User(to) => smallvec![keys::account(new.app, to), keys::relation(new.app, to, &new.from)],
         Peer::Group(group) => smallvec![keys::group(new.app, group), keys::member(new.app, group, &new.from)],
     };
+    if let (Peer::Group(group), true) = (&new.to, new.treatment.is_in_room) {
+        keys.push(keys::group_ban(new.app, group, &new.from));
+    }
     if !new.treatment.online_only {
         keys.extend(new.ids().map(|(id, _)| keys::sent(new.app, &new.from, id)));
         keys.push(Tail::of(&new.from, &new.to).head(new.app));

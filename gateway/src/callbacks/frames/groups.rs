@@ -17,7 +17,7 @@ use backend::{
 };
 use bytes::Bytes;
 use prost::Message as _;
-use protocol::message::{GroupRole, Message};
+use protocol::message::{GroupRole, GroupType, Message};
 use serde_json::{Value, json};
 
 use super::put_body;
@@ -95,7 +95,7 @@ pub fn made(command: CallbackCommand, made: &GroupMade, time_ms: u64) -> Value {
 }
 
 /// A field as it is published.
-type Publish = fn(&Bytes) -> Value;
+type Publish = fn(&Bytes, &table::Rules) -> Value;
 
 /// Fields of a group: as tips name them, as they are published, and whether they are texts.
 const FIELDS: [(&str, &str, Publish); 8] = [
@@ -109,21 +109,25 @@ const FIELDS: [(&str, &str, Publish); 8] = [
     ("searchable", "Searchable", number),
 ];
 
-fn text(value: &Bytes) -> Value {
+fn text(value: &Bytes, _: &table::Rules) -> Value {
+    words_of(value)
+}
+
+fn words_of(value: &Bytes) -> Value {
     String::from_utf8_lossy(value).into()
 }
 
-fn number(value: &Bytes) -> Value {
+fn number(value: &Bytes, _: &table::Rules) -> Value {
     std::str::from_utf8(value).ok().and_then(|digits| digits.parse::<u64>().ok()).unwrap_or(0).into()
 }
 
-fn on_off(value: &Bytes) -> Value {
+fn on_off(value: &Bytes, _: &table::Rules) -> Value {
     if value[..] == *b"1" { "On" } else { "Off" }.into()
 }
 
-fn join_option(value: &Bytes) -> Value {
-    let option = number(value).as_i64().and_then(|option| i32::try_from(option).ok()).unwrap_or_default();
-    words::join_option_name(option, &table::TABLE[1]).into()
+fn join_option(value: &Bytes, rules: &table::Rules) -> Value {
+    let option = number(value, rules).as_i64().and_then(|option| i32::try_from(option).ok()).unwrap_or_default();
+    words::join_option_name(option, rules).into()
 }
 
 pub fn changed(changed: &GroupChanged, time_ms: u64) -> Value {
@@ -134,13 +138,15 @@ pub fn changed(changed: &GroupChanged, time_ms: u64) -> Value {
         "Operator_Account": changed.by,
         "EventTime": time_ms,
     });
+    let kind = GroupType::try_from(changed.kind).unwrap_or_default();
+    let rules = table::rules(kind).unwrap_or(&table::TABLE[0]);
     for (name, published, told) in FIELDS {
         if let Some(value) = changed.changed.get(name) {
-            frame[published] = told(value);
+            frame[published] = told(value, rules);
         }
     }
     let custom = changed.changed.iter().filter_map(|(name, value)| Some((name.strip_prefix("custom.")?, value)));
-    let custom: Vec<Value> = custom.map(|(name, value)| json!({ "Key": name, "Value": text(value) })).collect();
+    let custom: Vec<Value> = custom.map(|(name, value)| json!({ "Key": name, "Value": words_of(value) })).collect();
     if !custom.is_empty() {
         frame["UserDefinedDataList"] = custom.into();
     }
@@ -212,7 +218,7 @@ pub fn attributes(changed: &GroupAttributesChanged, time_ms: u64) -> Value {
         AttributesChange::Deleted => "delete",
         AttributesChange::Cleared => "clear",
     };
-    let told = changed.attributes.iter().map(|(key, value)| json!({ "key": key, "value": text(value) }));
+    let told = changed.attributes.iter().map(|(key, value)| json!({ "key": key, "value": words_of(value) }));
     json!({
         "CallbackCommand": CallbackCommand::AfterGroupAttributes.name(),
         "GroupId": changed.group,
@@ -265,8 +271,6 @@ pub async fn send_failed(
 
 #[cfg(test)]
 mod tests {
-    use protocol::message::GroupType;
-
     use super::*;
 
     #[test]

@@ -485,6 +485,7 @@ pub async fn search(
         let settings = crate::domain::applications::settings(tx, app).await?;
         let mut groups = Vec::new();
         if let Some(group) = &by_id
+            && is_searchable(tx, app, group).await?
             && let Ok((shown, _)) = found(tx, app, &Asker::Guest, group, &settings).await?
         {
             groups.push(shown);
@@ -516,6 +517,11 @@ pub async fn search(
         }
     };
     Ok(store.run(Lane::Read, "search_groups", read).await?.0)
+}
+
+async fn is_searchable(tx: &Tx, app: AppId, group: &GroupId) -> Result<bool, Error> {
+    let stored = tx.snapshot_get(&keys::group(app, group)).await?;
+    Ok(stored.map(access::decode_group).transpose()?.is_some_and(|record| record.searchable))
 }
 
 /// Groups that one search looks at, at the most.
