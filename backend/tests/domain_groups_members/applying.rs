@@ -73,6 +73,9 @@ fn grp_27_an_application_is_made_again_in_other_words_and_dropped_by_entering_ot
         assert!(told.iter().all(|(_, told)| matches!(told, Told::Application(told) if told.wording == wording)));
     }
     assert_eq!(service.records().applications.len(), 1);
+    let again = GroupChange::Join { group: group.clone(), wording: "second".into() };
+    assert_eq!(service.ask("stranger", again), APPLIED);
+    assert!(service.told().is_empty(), "the same words tell nothing new");
     assert_eq!(outcomes(service.ask("app", invite(&group, &["stranger"]))), [Ok(())]);
     assert_eq!(applications(&service.told()), everybody(Dropped));
     assert!(service.records().applications.is_empty());
