@@ -1,5 +1,5 @@
-//! Devices that come and go, and messages that were refused, on their way into the queue: they are in no transaction, so cores
-//! hand them over, and a task writes them in batches.
+//! Devices that come and go, and messages that were refused, on their way into the queue: they are in no transaction, so
+//! cores hand them over, and a task writes them in batches.
 
 use std::{sync::Arc, time::Duration};
 

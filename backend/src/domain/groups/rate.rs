@@ -1,5 +1,5 @@
-//! How many messages one group may be sent, by whomever may send to it. High priority has a rate of its own, as large as that of all
-//! others: a flood of those takes nothing from it. Of the others those of low priority are refused first.
+//! How many messages one group may be sent, by whomever may send to it. High priority has a rate of its own, as large as
+//! that of all others: a flood of those takes nothing from it. Of the others those of low priority are refused first.
 
 use std::sync::{Mutex, PoisonError};
 
