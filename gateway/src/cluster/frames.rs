@@ -24,6 +24,11 @@ use protocol::{
 use super::sequencer::Place;
 use crate::mailbox::{Address, NodeIndex, Published, RemoteSession};
 
+/// Bytes of a part of a batch, about, at the most.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Users who are told the same by one item of a batch, at the most.
+const USERS_TOGETHER: usize = 10_000;
+
 /// Something for devices, wherever they are.
 #[derive(Clone)]
 pub enum Told {
@@ -33,10 +38,41 @@ pub enum Told {
     Rooms(AppId, EncodedPush),
 }
 
-/// A batch as other nodes are sent it.
-pub fn batch(place: Place, late: bool, news: &[Published]) -> What {
-    let news = news.iter().map(|published| said(published.app, to(&published.to), &published.news));
-    What::Batch(PeerBatch { version: place.0, order: place.1.into(), news: news.collect(), late })
+/// A batch as other nodes are sent it: in parts, each well below what a frame holds. One that says nothing is one part.
+pub fn batch(place: Place, late: bool, news: &[Published]) -> Vec<What> {
+    let part = |news| What::Batch(PeerBatch { version: place.0, order: place.1.into(), news, late });
+    let mut parts = Vec::with_capacity(1);
+    let (mut held, mut bytes) = (Vec::new(), 0);
+    // What one thing is for many users is said once.
+    for same in news.chunk_by(is_same) {
+        for some in same.chunks(USERS_TOGETHER) {
+            let news = said_to_all(some);
+            bytes += news.encoded_len();
+            if bytes > BATCH_BYTES_MAX && !held.is_empty() {
+                parts.push(part(std::mem::take(&mut held)));
+                bytes = news.encoded_len();
+            }
+            held.push(news);
+        }
+    }
+    parts.push(part(held));
+    parts
+}
+
+/// Whether two users are told the same.
+fn is_same(one: &Published, other: &Published) -> bool {
+    let are_users = matches!((&one.to, &other.to), (Audience::User(_), Audience::User(_)));
+    are_users && one.app == other.app && one.news == other.news
+}
+
+/// The news of all of them, which is the same.
+fn said_to_all(same: &[Published]) -> PeerNews {
+    let Some((first, others)) = same.split_first() else { return PeerNews::default() };
+    let users = others.iter().filter_map(|published| match &published.to {
+        Audience::User(user) => Some(user.to_string()),
+        Audience::Group(_) => None,
+    });
+    PeerNews { users: users.collect(), ..said(first.app, to(&first.to), &first.news) }
 }
 
 /// The same for something that is no transaction's, and told at once.
@@ -68,16 +104,22 @@ fn said(app: AppId, to: Option<To>, news: &News) -> PeerNews {
         }
         News::Behind => Said::Behind(true),
     };
-    PeerNews { sdkappid: app, to, what: Some(what) }
+    PeerNews { sdkappid: app, to, users: Vec::new(), what: Some(what) }
 }
 
 /// What a batch holds for the devices of this node.
 pub fn told(batch: PeerBatch) -> Vec<Told> {
-    batch.news.into_iter().filter_map(one_told).collect()
+    batch.news.into_iter().flat_map(all_told).collect()
+}
+
+fn all_told(mut news: PeerNews) -> impl Iterator<Item = Told> {
+    let others = std::mem::take(&mut news.users).into_iter().map(|user| Some(To::User(user)));
+    let first = std::iter::once(news.to.clone());
+    first.chain(others).filter_map(move |to| one_told(PeerNews { to, ..news.clone() }))
 }
 
 fn one_told(news: PeerNews) -> Option<Told> {
-    let PeerNews { sdkappid: app, to, what } = news;
+    let PeerNews { sdkappid: app, to, what, .. } = news;
     let news = match what? {
         Said::Event(PeerEvent { position, event }) => {
             News::Event(Versionstamp::from_slice(&position)?, EncodedEvent::from_stored(&event)?)
@@ -177,9 +219,9 @@ mod tests {
             .iter()
             .map(|(to, news)| Published { app: 3, to: to.clone(), news: news.clone(), origin: None })
             .collect();
-        let What::Batch(sent) = batch((9, 1), false, &news) else { panic!("a batch") };
+        let [What::Batch(sent)] = &batch((9, 1), false, &news)[..] else { panic!("a batch") };
         assert_eq!((sent.version, sent.order), (9, 1));
-        let arrived: Vec<_> = told(sent)
+        let arrived: Vec<_> = told(sent.clone())
             .into_iter()
             .map(|told| match told {
                 Told::Published(Published { app: 3, to, news, origin: None }) => (to, news),
@@ -190,6 +232,36 @@ mod tests {
         let What::Batch(sent) = hint(&Told::Rooms(3, push.clone())) else { panic!("a batch") };
         assert_eq!(sent.version, 0, "told at once");
         assert!(matches!(&told(sent)[..], [Told::Rooms(3, arrived)] if *arrived == push));
+    }
+
+    #[test]
+    fn geo_01_what_many_users_are_told_is_sent_once_and_no_part_is_too_large() {
+        let user = |n: usize| Audience::User(UserId::new(&format!("user{n}")).unwrap());
+        let event = |n: u16| {
+            let message = Message { seq: n.into(), body: vec![0; 12_000].into(), ..Message::default() };
+            News::Event(Versionstamp::new(9, 1, n), EncodedEvent::of(&event::What::Changed(message)))
+        };
+        let publish = |(to, news)| Published { app: 3, to, news, origin: None };
+        let one_for_all: Vec<Published> = (0..6_000).map(|n| publish((user(n), event(1)))).collect();
+        let sent = batch((9, 1), false, &one_for_all);
+        let [What::Batch(only)] = &sent[..] else { panic!("one part") };
+        assert!(only.encoded_len() < 200_000, "{}", only.encoded_len());
+        let each_another: Vec<Published> = (0..1_000).map(|n| publish((user(n), event(n as u16)))).collect();
+        for news in [one_for_all, each_another] {
+            let parts = batch((9, 1), true, &news).into_iter().map(|part| match part {
+                What::Batch(part) => part,
+                other => panic!("{other:?}"),
+            });
+            let parts: Vec<PeerBatch> = parts.collect();
+            assert!(parts.iter().all(|part| part.late && part.encoded_len() < 5 << 20));
+            let arrived: Vec<_> = parts.into_iter().flat_map(told).collect();
+            assert_eq!(arrived.len(), news.len());
+            for (arrived, sent) in arrived.iter().zip(&news) {
+                let Told::Published(arrived) = arrived else { panic!("something else") };
+                assert_eq!((&arrived.to, &arrived.news), (&sent.to, &sent.news));
+            }
+        }
+        assert_eq!(batch((9, 1), false, &[]).len(), 1, "one that says nothing is told, too");
     }
 
     #[test]

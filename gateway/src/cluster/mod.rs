@@ -130,7 +130,7 @@ impl Cluster {
             self.late(place, news);
         }
         let mut inner = self.inner();
-        inner.broadcast(&frames::batch(place, false, &news));
+        inner.broadcast_batch(place, false, &news);
         inner.reached = inner.reached.max(place.0);
         let step = inner.sequencer.own_batch(place, all(news), self.now_us());
         self.carry_out(inner, step);
@@ -139,7 +139,7 @@ impl Cluster {
     /// The same for something that turned out to have been committed before.
     pub fn late(self: &Arc<Self>, place: Place, news: Vec<Published>) {
         let mut inner = self.inner();
-        inner.broadcast(&frames::batch(place, true, &news));
+        inner.broadcast_batch(place, true, &news);
         let step = inner.sequencer.late(place, all(news));
         self.carry_out(inner, step);
     }
@@ -469,6 +469,12 @@ impl Inner {
     }
 
     /// Encoded once, for all that are linked.
+    fn broadcast_batch(&mut self, place: Place, late: bool, news: &[Published]) {
+        if !self.links.is_empty() {
+            frames::batch(place, late, news).iter().for_each(|part| self.broadcast(part));
+        }
+    }
+
     fn broadcast(&mut self, frame: &What) {
         if self.links.is_empty() {
             return;
