@@ -15,7 +15,7 @@ use std::{
     str::FromStr,
 };
 
-use backend::domain::retention::Keep;
+use backend::{domain::retention::Keep, store::PREFIX_BYTES_MAX};
 use protocol::{
     connection::{FRAME_BYTES_MIN, ServerLimits},
     link_message::NodeRole,
@@ -131,7 +131,7 @@ const KEYS: &[Key] = &[
     key(
         "store.fdb_prefix",
         "",
-        "What all keys in FoundationDB begin with, at most 64 bytes: a name of its own for each deployment that shares a cluster. \
+        "What all keys in FoundationDB begin with, at most 32 bytes: a name of its own for each deployment that shares a cluster. \
          Not to be changed later.",
     ),
     key("store.cache_bytes", "134217728", "Block cache of the embedded store, in bytes."),
@@ -357,8 +357,8 @@ impl Values {
                 if cluster_file.is_empty() {
                     return Err(self.wrong("store.fdb_cluster_file", "the path of a cluster file"));
                 }
-                if prefix.len() > 64 {
-                    return Err(self.wrong("store.fdb_prefix", "at most 64 bytes long"));
+                if prefix.len() > PREFIX_BYTES_MAX {
+                    return Err(self.wrong("store.fdb_prefix", "at most 32 bytes long"));
                 }
                 Ok(StoreEngine::Fdb { cluster_file: cluster_file.into(), prefix: prefix.to_owned() })
             }

@@ -71,6 +71,7 @@
 //! | `(app, 84, type)` | how many groups of a type there are, i64 little-endian |
 //! | `(app, 85, group, seq)` | who has mentioned everybody in the group with the message: a name |
 //! | `(app, 86, user, group)` | empty: the group may keep something of the user, who need not be in it |
+//! | `(app, 91, group)` | `ClosingRecord`: a group that has ended, while its members are being told |
 //! | `(app, 53)` | how much of it is still to be told, i64 little-endian |
 //! | `(0, 39)` | which store this is: 8 random bytes |
 //! | `(0, 87)` | what signs probe tokens: 32 random bytes |
@@ -182,6 +183,7 @@ const PROBE_KEY: u32 = 87;
 const TICKET_SECRET: u32 = 90;
 const NODE: u32 = 88;
 const NODE_ALIVE: u32 = 89;
+const GROUP_CLOSING: u32 = 91;
 const CALLBACKS_LEFT: u32 = 53;
 
 /// The subspaces by name, for people.
@@ -251,6 +253,7 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (GROUP_TOTAL, "numbers of groups"),
     (GROUP_MENTION, "mentions of everybody in groups"),
     (GROUP_TRACE, "traces of users in groups"),
+    (GROUP_CLOSING, "groups that have ended, whose members are being told"),
     (CALLBACKS_LEFT, "count of callbacks"),
     (PROBE_KEY, "key of probe tokens"),
     (TICKET_SECRET, "secret of TLS tickets"),

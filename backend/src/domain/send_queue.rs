@@ -14,6 +14,7 @@
 //! ([`super::nodes`]), and a [barrier](SendQueue::barrier) tells when nothing is under way any more that was.
 
 mod barriers;
+mod batch;
 mod run;
 
 use std::{
@@ -31,7 +32,8 @@ use smallvec::SmallVec;
 
 use self::{
     barriers::Barriers,
-    run::{Run, completions, is_apart, position, recover, stage_all},
+    batch::Batch,
+    run::{Run, Stopped, completions, is_apart, position, recover, stage_all},
 };
 use super::{
     Error,
@@ -287,31 +289,6 @@ impl<O: Outbox> SendQueue<O> {
     }
 }
 
-/// The acts of one transaction: filled when it starts, and kept, so that a retry sees the same.
-struct Batch<Origin>(Mutex<Filling<Origin>>);
-
-struct Filling<Origin> {
-    /// Among those under way, once it has begun.
-    number: Option<u64>,
-    jobs: Option<Arc<Vec<Job<Origin>>>>,
-    runs: u32,
-    /// What the last run would have stored, job by job.
-    staged: Vec<Option<Try>>,
-    /// A run may have been committed: from then on no act is put back.
-    is_fixed: bool,
-}
-
-impl<Origin: Clone> Filling<Origin> {
-    /// Takes the jobs out, each with what the last run would have stored of it.
-    fn take(&mut self) -> Option<Vec<Job<Origin>>> {
-        let mut jobs = Arc::unwrap_or_clone(self.jobs.take()?);
-        for (job, staged) in jobs.iter_mut().zip(self.staged.drain(..)) {
-            job.tries.extend(staged);
-        }
-        Some(jobs)
-    }
-}
-
 /// Versionstamped writes of one transaction, each of which needs a number of its own: so many, and those of
 /// one act more.
 const BATCH_STAMPS_MAX: usize = u16::MAX as usize - 1_000;
@@ -325,8 +302,7 @@ impl<O: Outbox> Shared<O> {
         if self.scheduled.swap(true, Ordering::AcqRel) {
             return;
         }
-        let filling = Filling { number: None, jobs: None, runs: 0, staged: Vec::new(), is_fixed: false };
-        let batch = Arc::new(Batch(Mutex::new(filling)));
+        let batch = Arc::new(Batch::new());
         let body = {
             let (shared, batch) = (self.clone(), batch.clone());
             async move |tx: &Tx| shared.run(tx, &batch).await
@@ -356,7 +332,11 @@ impl<O: Outbox> Shared<O> {
         let again = runs > 1 || jobs.iter().any(|job| job.returned);
         let staging = Staging::new(tx, &*self.clock, &self.group_limits, again);
         let bytes_max = if is_fixed { usize::MAX } else { 2 * self.limits.batch_bytes_max };
-        let mut outcomes = stage_all(staging, &jobs, bytes_max).await?;
+        let mut outcomes = match stage_all(staging, &jobs, bytes_max).await {
+            Ok(outcomes) => outcomes,
+            Err(Stopped::Failed(error)) => return Err(error.into()),
+            Err(Stopped::Full(fit)) => return Err(self.split(batch, jobs.len(), fit).into()),
+        };
         if outcomes.len() < jobs.len() {
             jobs = self.put_back(batch, outcomes.len());
         }
@@ -376,15 +356,31 @@ impl<O: Outbox> Shared<O> {
         Ok(Run { settled, unheard, outcomes })
     }
 
+    /// Has the next run of a batch store less, of which `fit` are known to fit: what is too much for a transaction is
+    /// so alone, and others do not fail with it.
+    fn split(&self, batch: &Batch<O::Origin>, jobs: usize, fit: usize) -> StoreError {
+        if jobs == 1 {
+            return StoreError::TooLarge("what one act writes".into());
+        }
+        let mut filling = lock(&batch.0);
+        match filling.is_fixed {
+            true => filling.runs = filling.runs.max(RUNS_WHOLE_MAX),
+            false => filling.kept_max = Some(fit.max(1)),
+        }
+        StoreError::Conflict
+    }
+
     /// What the next run of a batch's transaction stores.
     fn next_run(self: &Arc<Self>, batch: &Batch<O::Origin>) -> Arc<Vec<Job<O::Origin>>> {
         let mut filling = lock(&batch.0);
         filling.runs += 1;
         filling.number.get_or_insert_with(|| self.barriers.begin());
-        let jobs = match filling.take() {
-            None => self.take_waiting(),
-            Some(jobs) if filling.runs > RUNS_WHOLE_MAX && jobs.len() > 1 => self.halve(jobs),
-            Some(jobs) => jobs,
+        let kept_max = filling.kept_max.take();
+        let jobs = match (filling.take(), kept_max) {
+            (None, _) => self.take_waiting(),
+            (Some(jobs), Some(kept)) => self.keep(jobs, kept),
+            (Some(jobs), None) if filling.runs > RUNS_WHOLE_MAX && jobs.len() > 1 => self.halve(jobs),
+            (Some(jobs), None) => jobs,
         };
         filling.jobs.insert(Arc::new(jobs)).clone()
     }
@@ -393,12 +389,16 @@ impl<O: Outbox> Shared<O> {
     /// show only as it is carried out. The next transaction takes those first.
     fn put_back(self: &Arc<Self>, batch: &Batch<O::Origin>, kept: usize) -> Arc<Vec<Job<O::Origin>>> {
         let mut filling = lock(&batch.0);
-        let mut jobs = filling.jobs.take().map(Arc::unwrap_or_clone).unwrap_or_default();
+        let jobs = filling.jobs.take().map(Arc::unwrap_or_clone).unwrap_or_default();
+        filling.jobs.insert(Arc::new(self.keep(jobs, kept))).clone()
+    }
+
+    fn keep(self: &Arc<Self>, mut jobs: Vec<Job<O::Origin>>, kept: usize) -> Vec<Job<O::Origin>> {
         let mut returned = lock(&self.returned);
         jobs.drain(kept..).rev().for_each(|job| returned.push_front(job));
         drop(returned);
         self.schedule();
-        filling.jobs.insert(Arc::new(jobs)).clone()
+        jobs
     }
 
     /// Keeps the first half. The lane starts the transaction of the others after this one, so sends
@@ -428,7 +428,8 @@ impl<O: Outbox> Shared<O> {
         let jobs_max = self.limits.batch_max.saturating_sub(self.unsettled.acts()).max(1);
         while jobs.len() < jobs_max && bytes < self.limits.batch_bytes_max && stamps < BATCH_STAMPS_MAX {
             let Some(job) = returned.pop_front().or_else(|| self.waiting.pop()) else { break };
-            if !jobs.is_empty() && is_apart(&jobs, &job.act) {
+            let is_large = job.act.written_bytes() >= self.limits.batch_bytes_max;
+            if !jobs.is_empty() && (is_large || is_apart(&jobs, &job.act)) {
                 returned.push_front(job);
                 break;
             }

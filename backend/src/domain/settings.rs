@@ -17,7 +17,7 @@ const FRIENDS_MAX: u32 = 10_000;
 const FRIEND_LISTS_MAX: u32 = 100;
 const FRIEND_REQUESTS_MAX: u32 = 1_000;
 /// Members that a group may have, whatever is set (GRP-01).
-pub(crate) const GROUP_MEMBERS_MAX: u32 = 6_000;
+pub const GROUP_MEMBERS_MAX: u32 = 6_000;
 const GROUP_FANOUT_MAX: u32 = 500;
 const GROUPS_OF_USER_MAX: u32 = 2_000;
 

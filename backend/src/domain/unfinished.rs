@@ -1,6 +1,6 @@
 //! Changes that take several transactions, and what is known of them between two.
 //!
-//! Telling everybody who has a user as a friend, or removing what a deleted account has left, may be more than a
+//! Telling everybody who has a user as a friend, removing what a deleted account has left, or ending a large group may be more than a
 //! transaction should do. Such a change writes what it has still to do beside its own writes, and hands the next part
 //! on to the queue ([`super::act::Outcome`]). Should the process die in between, a gateway that starts goes on with
 //! what it finds ([`acts`]).
@@ -12,8 +12,10 @@ use protocol::message::ProfileFields;
 use super::{
     AppId, Error, UserId,
     act::{Act, Staging},
-    change::{Change, Kind, account::Erase, profile::ProfileChange},
-    damaged, keys,
+    change::{Change, Kind, account::Erase, group::GroupChange, profile::ProfileChange},
+    damaged,
+    groups::records::ClosingRecord,
+    keys,
     profile::Chosen,
 };
 use crate::store::{Lane, RangeQuery, ReadMode, Store, Tx};
@@ -93,20 +95,39 @@ pub async fn acts(store: &Store) -> Result<Vec<Act>, Error> {
 }
 
 async fn of_application(store: &Store, app: AppId, acts: &mut Vec<Act>) -> Result<(), Error> {
+    each(store, keys::all_unfinished(app), |key, stored| {
+        let user = keys::one_user(&key).ok_or_else(|| damaged("unfinished key"))?;
+        acts.push(UnfinishedRecord::from_stored(Some(stored))?.unwrap_or_default().act(app, user)?);
+        Ok(())
+    })
+    .await?;
+    each(store, keys::closing_groups(app), |key, stored| {
+        let group = keys::group_of(&key).ok_or_else(|| damaged("key of a closing group"))?;
+        let ClosingRecord { by, .. } = ClosingRecord::decode(stored).map_err(|_| damaged("closing group"))?;
+        let by = UserId::new(&by).ok_or_else(|| damaged("closing group"))?;
+        let kind = Kind::Group(Box::new(GroupChange::Close { group }));
+        acts.push(Act::Change(Box::new(Change::by_admin(app, by, kind))));
+        Ok(())
+    })
+    .await
+}
+
+/// Goes through what a range holds, some in a transaction.
+async fn each(
+    store: &Store,
+    (mut begin, end): (Bytes, Bytes),
+    mut found: impl FnMut(Bytes, Bytes) -> Result<(), Error>,
+) -> Result<(), Error> {
     const PER_TRANSACTION: usize = 256;
-    let (mut begin, end) = keys::all_unfinished(app);
     loop {
         let query =
             RangeQuery { begin, end: end.clone(), limit: PER_TRANSACTION, reverse: false, mode: ReadMode::Snapshot };
         let read = async move |tx: &Tx| -> Result<_, Error> { Ok(tx.range(query.clone()).await?) };
         let (page, _) = store.run(Lane::Read, "unfinished", read).await?;
-        for (key, record) in &page.pairs {
-            let user = keys::one_user(key).ok_or_else(|| damaged("unfinished key"))?;
-            let record = UnfinishedRecord::from_stored(Some(record.clone()))?.unwrap_or_default();
-            acts.push(record.act(app, user)?);
-        }
-        match page.pairs.last() {
-            Some((key, _)) if page.more => begin = super::friends::behind(key),
+        let last = page.pairs.last().map(|(key, _)| key.clone());
+        page.pairs.into_iter().try_for_each(|(key, stored)| found(key, stored))?;
+        match last {
+            Some(key) if page.more => begin = super::friends::behind(&key),
             _ => return Ok(()),
         }
     }

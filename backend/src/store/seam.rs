@@ -12,7 +12,7 @@ use bytes::Bytes;
 /// deployment among several on a cluster.
 pub const KEY_BYTES_MAX: usize = 9_900;
 /// Longest such prefix, in bytes. Counted with every key on every engine, whether there is one or not.
-pub const PREFIX_BYTES_MAX: usize = 64;
+pub const PREFIX_BYTES_MAX: usize = 32;
 /// Longest value, in bytes (FoundationDB's limit).
 pub const VALUE_BYTES_MAX: usize = 100_000;
 /// Largest sum of written keys, values and conflict ranges in one transaction, in bytes (FoundationDB's limit).

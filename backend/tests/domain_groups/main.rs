@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 mod accounts;
+mod closing;
 mod damage;
 mod membership;
 mod messages;

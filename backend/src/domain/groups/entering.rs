@@ -304,10 +304,14 @@ pub(crate) async fn activate(
     staging.set(keys::group(app, group), record.encode_to_vec());
     let (owner, stamp) = (record.owner.clone(), staging.next_stamp());
     let members = access::members(staging.tx, app, group, ReadMode::Serializable).await?;
-    let rows = |(user, _): &(UserId, _)| [keys::joined_group(app, user, group), keys::groups_of_user(app, user)];
-    staging.start_reads(members.iter().flat_map(rows));
-    for (user, _) in members {
-        activate_for(staging, stamp, app, group, &user, &owner).await?;
+    staging.start_reads(members.iter().map(|(user, _)| keys::groups_of_user(app, user)));
+    // Whoever changes such a row changes the group's or the member's, too, both of which are read above: so none is
+    // guarded for itself, and the transaction holds as many members as there may be.
+    let rows = members.iter().map(|(user, _)| staging.tx.snapshot_get(&keys::joined_group(app, user, group)));
+    let rows: Vec<_> = rows.collect();
+    for ((user, _), row) in members.into_iter().zip(rows) {
+        let joined = row.await?.map(decode_joined).transpose()?;
+        activate_member(staging, stamp, app, group, &user, joined, &owner).await?;
     }
     Ok(())
 }
@@ -321,7 +325,20 @@ pub(crate) async fn activate_for(
     user: &UserId,
     by: &str,
 ) -> Result<(), Error> {
-    if let Some(joined) = joined(staging, app, user, group).await?.filter(|joined| !joined.is_active) {
+    let joined = joined(staging, app, user, group).await?;
+    activate_member(staging, stamp, app, group, user, joined, by).await
+}
+
+async fn activate_member(
+    staging: &mut Staging<'_>,
+    stamp: u16,
+    app: AppId,
+    group: &GroupId,
+    user: &UserId,
+    joined: Option<JoinedRecord>,
+    by: &str,
+) -> Result<(), Error> {
+    if let Some(joined) = joined.filter(|joined| !joined.is_active) {
         let joined = JoinedRecord { is_active: true, ..joined };
         staging.set(keys::joined_group(app, user, group), joined.encode_to_vec());
         count(staging, app, user, 1, 0).await?;
@@ -461,8 +478,11 @@ pub(crate) async fn joined(
     user: &UserId,
     group: &GroupId,
 ) -> Result<Option<JoinedRecord>, Error> {
-    let stored = staging.get(&keys::joined_group(app, user, group)).await?;
-    stored.map(|stored| JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))).transpose()
+    staging.get(&keys::joined_group(app, user, group)).await?.map(decode_joined).transpose()
+}
+
+fn decode_joined(stored: Bytes) -> Result<JoinedRecord, Error> {
+    JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))
 }
 
 async fn former(staging: &mut Staging<'_>, app: AppId, user: &UserId, group: &GroupId) -> Result<FormerRecord, Error> {

@@ -59,6 +59,16 @@ pub(crate) struct GroupRecord {
     pub(crate) newest_first_seq: u64,
 }
 
+/// A group that has ended, while its members are being told.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ClosingRecord {
+    /// Who has ended it.
+    #[prost(string, tag = "1")]
+    pub(crate) by: String,
+    #[prost(bool, tag = "2")]
+    pub(crate) is_room: bool,
+}
+
 /// A member; of a live room whoever something is kept of.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct MemberRecord {

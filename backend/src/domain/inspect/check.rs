@@ -22,7 +22,7 @@ use super::{
     super::{
         AppId, Error, GroupId, Peer, UserId,
         callbacks::CallbackRecord,
-        groups::records::GroupRecord,
+        groups::records::{ClosingRecord, GroupRecord},
         keys::{self, Parts, Tail},
         records::{
             AccountRecord, ApplicationRecord, EventKind, EventPass, EventRecord, Head, LaneClaim, MessageRef,
@@ -102,6 +102,7 @@ impl Check<'_> {
             Parts::EventPass => self.decodes::<EventPass>(key, value),
             Parts::Profile => self.decodes::<Profile>(key, value),
             Parts::Unfinished => self.decodes::<UnfinishedRecord>(key, value),
+            Parts::Closing => self.decodes::<ClosingRecord>(key, value),
             Parts::Relation(user, other) => return self.relation(app, key, &user, &other, value),
             Parts::Friend(user, friend) => return self.friend(app, key, &user, &friend, value),
             Parts::Book(user) => return self.book(app, key, &user, value),

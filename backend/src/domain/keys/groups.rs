@@ -4,9 +4,9 @@ use bytes::Bytes;
 use foundationdb_tuple::{Bytes as TupleBytes, pack, unpack};
 
 use super::{
-    AppId, EVENT, EVENT_FLOOR, GROUP, GROUP_APPLICATION, GROUP_ATTRIBUTES, GROUP_BAN, GROUP_COUNTERS, GROUP_FORMER,
-    GROUP_JOINED, GROUP_LISTED, GROUP_MEMBER, GROUP_MENTION, GROUP_RECEIPT, GROUP_SENT, GROUP_TOTAL, GROUP_TRACE,
-    GROUP_WORD, GROUPS_OF_USER, GroupId, ROOM_SENT, UserId, VERSIONSTAMP_TYPE, children, key,
+    AppId, EVENT, EVENT_FLOOR, GROUP, GROUP_APPLICATION, GROUP_ATTRIBUTES, GROUP_BAN, GROUP_CLOSING, GROUP_COUNTERS,
+    GROUP_FORMER, GROUP_JOINED, GROUP_LISTED, GROUP_MEMBER, GROUP_MENTION, GROUP_RECEIPT, GROUP_SENT, GROUP_TOTAL,
+    GROUP_TRACE, GROUP_WORD, GROUPS_OF_USER, GroupId, ROOM_SENT, UserId, VERSIONSTAMP_TYPE, children, key,
 };
 use crate::store::Versionstamp;
 
@@ -15,12 +15,22 @@ pub fn group(app: AppId, group: &GroupId) -> Bytes {
     key(&(app, GROUP, group.as_str()))
 }
 
+/// A group that has ended, while its members are being told.
+pub fn closing_group(app: AppId, group: &GroupId) -> Bytes {
+    key(&(app, GROUP_CLOSING, group.as_str()))
+}
+
+/// All those of an application.
+pub fn closing_groups(app: AppId) -> (Bytes, Bytes) {
+    children(&(app, GROUP_CLOSING))
+}
+
 /// All groups of an application, by id.
 pub fn groups(app: AppId) -> (Bytes, Bytes) {
     children(&(app, GROUP))
 }
 
-/// The group in a key of [`groups`].
+/// The group in a key of [`groups`] or [`closing_groups`].
 pub fn group_of(key: &[u8]) -> Option<GroupId> {
     let (_, _, group): (AppId, u32, String) = unpack(key).ok()?;
     GroupId::new(&group)

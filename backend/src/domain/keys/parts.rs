@@ -20,12 +20,12 @@ use super::{
     APPLICATIONS_VERSION, ATTRIBUTE_NAMES, AUDIENCE, AppId, BLACKLIST, BOOK, CALLBACK, CALLBACK_CLAIM, CALLBACKS_LEFT,
     CALLBACKS_VERSION, CONVERSATION_FLOOR, CONVERSATION_HEAD, DELETED, Direction, EVENT, EVENT_FLOOR, EVENT_PASS,
     EXTENSION, EventPlace, FIGURE, FRIEND, FRIEND_CHANGE, FRIEND_REMOVAL, FRIEND_REQUEST, GROUP, GROUP_APPLICATION,
-    GROUP_ATTRIBUTES, GROUP_BAN, GROUP_COUNTERS, GROUP_FORMER, GROUP_JOINED, GROUP_LISTED, GROUP_MEMBER, GROUP_MENTION,
-    GROUP_RECEIPT, GROUP_SENT, GROUP_TOTAL, GROUP_TRACE, GROUP_WORD, GROUPS_OF_USER, GroupId, HISTORY_CHUNK,
-    HISTORY_FILE, HOUR, KEPT, KEPT_BY, LABELS, MENTION, MERGED, MERGED_HOUR, MESSAGE, MOMENT, MUTE, NODE, NODE_ALIVE,
-    PIN, PROBE_KEY, PROFILE, RELATION, REMOVAL, RETENTION_CLAIM, ROOM_SENT, SENT, STORE_ID, TICKET_SECRET, Tail,
-    UNFINISHED, UserId, expiry::split_number, friend_request_parts, group_of, hour_parts, one_user, two_names,
-    two_users, user_and_seq,
+    GROUP_ATTRIBUTES, GROUP_BAN, GROUP_CLOSING, GROUP_COUNTERS, GROUP_FORMER, GROUP_JOINED, GROUP_LISTED, GROUP_MEMBER,
+    GROUP_MENTION, GROUP_RECEIPT, GROUP_SENT, GROUP_TOTAL, GROUP_TRACE, GROUP_WORD, GROUPS_OF_USER, GroupId,
+    HISTORY_CHUNK, HISTORY_FILE, HOUR, KEPT, KEPT_BY, LABELS, MENTION, MERGED, MERGED_HOUR, MESSAGE, MOMENT, MUTE,
+    NODE, NODE_ALIVE, PIN, PROBE_KEY, PROFILE, RELATION, REMOVAL, RETENTION_CLAIM, ROOM_SENT, SENT, STORE_ID,
+    TICKET_SECRET, Tail, UNFINISHED, UserId, expiry::split_number, friend_request_parts, group_of, hour_parts,
+    one_user, two_names, two_users, user_and_seq,
 };
 use crate::store::Versionstamp;
 
@@ -75,6 +75,8 @@ pub(crate) enum Parts {
     CallbacksLeft,
     Removal,
     Group(GroupId),
+    /// A group that has ended.
+    Closing,
     /// Of the user, in the group.
     Member(GroupId, UserId),
     /// The user is in the group.
@@ -123,6 +125,7 @@ impl Parts {
                 Err(_) => group_name(rest).map(|_| Parts::Feature)?,
             },
             GROUP => Parts::Group(group_of(key)?),
+            GROUP_CLOSING => Parts::Closing,
             GROUP_MEMBER => two_names(key)
                 .and_then(|(group, user)| Some(Parts::Member(GroupId::new(&group)?, UserId::new(&user)?)))?,
             GROUP_JOINED => two_names(key)

@@ -15,7 +15,7 @@ use super::{
     },
     Completion, Job,
 };
-use crate::store::{Committed, Tx, Versionstamp};
+use crate::store::{Committed, StoreError, TRANSACTION_BYTES_MAX, Tx, Versionstamp};
 
 /// Whether an act can't share a transaction with these. Since when somebody receives from a group, and until when, is
 /// told in versions of the store: what happens there in the version of his coming or going is later than it.
@@ -85,13 +85,21 @@ pub(super) async fn recover<Origin>(
     Ok(())
 }
 
+/// Why a run stores nothing.
+pub(super) enum Stopped {
+    /// The store has failed.
+    Failed(StoreError),
+    /// The act behind so many is more than the transaction can hold with them.
+    Full(usize),
+}
+
 /// Carries out the acts of a batch, as many as fit into a transaction of `bytes_max`, about, and one at least. A refusal
 /// concerns one act, an error of the store the transaction.
 pub(super) async fn stage_all<Origin>(
     mut staging: Staging<'_>,
     jobs: &[Job<Origin>],
     bytes_max: usize,
-) -> Result<Vec<Result<Staged, Error>>, Error> {
+) -> Result<Vec<Result<Staged, Error>>, Stopped> {
     let mut outcomes = Vec::with_capacity(jobs.len());
     staging.read_ahead(jobs.iter().map(|job| &job.act));
     for job in jobs {
@@ -99,9 +107,12 @@ pub(super) async fn stage_all<Origin>(
         if bytes > bytes_max && !outcomes.is_empty() {
             break;
         }
-        match staging.stage(&job.act, job.caller.clone()).await {
-            Err(Error::Store(error)) => return Err(error.into()),
-            outcome => outcomes.push(outcome),
+        let outcome = staging.stage(&job.act, job.caller.clone()).await;
+        // What it writes may be too much without a read that would say so.
+        match (staging.tx.charged_bytes() > TRANSACTION_BYTES_MAX, outcome) {
+            (true, _) => return Err(Stopped::Full(outcomes.len())),
+            (false, Err(Error::Store(error))) => return Err(Stopped::Failed(error)),
+            (false, outcome) => outcomes.push(outcome),
         }
     }
     Ok(outcomes)

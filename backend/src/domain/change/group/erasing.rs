@@ -37,6 +37,9 @@ pub(in crate::domain::change) async fn erase(
             None => {}
         }
     }
+    // Of a group that has just ended somebody else lets him go, who may come too late.
+    staging.clear(&keys::member(app, group, user));
+    staging.clear(&keys::joined_group(app, user, group));
     forget(staging, app, user, group).await
 }
 

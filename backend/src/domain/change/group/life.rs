@@ -4,39 +4,28 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use prost::Message as _;
-use protocol::{
-    EncodedPush,
-    message::{
-        GroupApplication, GroupApplicationState, GroupJoinOption, GroupLeft, GroupPush, GroupRole, GroupTips,
-        GroupUpdate, event::What, group_left::Why, group_push, group_tips,
-    },
-};
+use protocol::message::{GroupJoinOption, GroupRole, GroupTips, GroupUpdate, group_tips};
 
 use super::{
     GROUP_FIELD_BYTES_MAX, IMAGE_URL_BYTES_MAX, MEMBER_FIELD_BYTES_MAX, NAME_BYTES_MAX, NewGroup, TEXT_BYTES_MAX,
     USERS_MAX, check_fields, ensure, roles, set_fields,
 };
-use crate::{
-    domain::{
-        AppId, Error, GroupId, Peer, UserId,
-        act::{Answer, Author, Staging},
-        callbacks::{GroupChanged, GroupMade, GroupOwnerChanged, Happened, MEMBERS_TOLD_MAX},
-        change::Change,
-        damaged,
-        groups::{
-            GENERATED_PREFIX, Refusal, access,
-            entering::{self, Entrant, Telling, tips},
-            listing,
-            records::{GroupApplicationRecord, GroupRecord, MemberRecord},
-            table::{self, Rules, Who},
-        },
-        keys::{self, Tail},
-        records::Head,
-        retention::hour_of,
-        send::group::append_tips,
-        settings::{GROUP_MEMBERS_MAX, Settings},
+use crate::domain::{
+    AppId, Error, GroupId, UserId,
+    act::{Answer, Author, Staging},
+    callbacks::{GroupChanged, GroupMade, GroupOwnerChanged, Happened, MEMBERS_TOLD_MAX},
+    change::Change,
+    groups::{
+        GENERATED_PREFIX, Refusal, access,
+        entering::{self, Entrant, Telling, tips},
+        listing,
+        records::{GroupRecord, MemberRecord},
+        table::{self, Rules, Who},
     },
-    store::{RangeQuery, ReadMode},
+    keys::{self, Tail},
+    records::Head,
+    send::group::append_tips,
+    settings::{GROUP_MEMBERS_MAX, Settings},
 };
 
 /// Words of a group's name by which it is found, at the most.
@@ -73,6 +62,9 @@ pub(super) async fn create(staging: &mut Staging<'_>, change: &Change, new: &New
     let group = new.group.as_ref().ok_or(Refusal::IdInvalid)?;
     let rules = table::rules(new.kind).ok_or(Error::Argument("type is no type of group"))?;
     let owner = if change.by == Author::User { Some(&change.user) } else { new.owner.as_ref() };
+    if staging.get(&keys::closing_group(app, group)).await?.is_some() {
+        return Err(Refusal::IdTaken.into());
+    }
     if let Some(stored) = staging.get(&keys::group(app, group)).await? {
         let is_own =
             owner.is_some_and(|owner| access::decode_group(stored).is_ok_and(|known| known.owner == owner.as_str()));
@@ -110,7 +102,7 @@ pub(super) async fn create(staging: &mut Staging<'_>, change: &Change, new: &New
 }
 
 /// A group as the application's server is told of it.
-fn told_of<'a>(
+pub(super) fn told_of<'a>(
     change: &Change,
     group: &GroupId,
     record: &GroupRecord,
@@ -353,7 +345,7 @@ pub(crate) fn words(name: &str) -> BTreeSet<String> {
     words.map(str::to_lowercase).take(WORDS_MAX).collect()
 }
 
-fn put_words(
+pub(super) fn put_words(
     staging: &Staging<'_>,
     app: AppId,
     group: &GroupId,
@@ -433,93 +425,4 @@ pub(super) async fn transfer(
     };
     append_tips(staging, app, group, &record, tips).await?;
     Ok(Answer::Done)
-}
-
-/// Ends a group. Its sequence goes on, should one of the same id be made again.
-pub(super) async fn dissolve(staging: &mut Staging<'_>, change: &Change, group: &GroupId) -> Result<Answer, Error> {
-    let app = change.app;
-    let record = match access::load(staging, app, group).await {
-        Err(Error::Group(Refusal::Unknown)) if staging.again => return Ok(Answer::Done),
-        record => record?,
-    };
-    let role = access::role(staging, app, group, &change.user).await?;
-    let rules = record.rules()?;
-    access::ensure(rules.dissolves, change.by, role)?;
-    let members = access::members(staging.tx, app, group, ReadMode::Serializable).await?;
-    let left = GroupLeft {
-        group: group.to_string(),
-        why: Why::Dissolved.into(),
-        by: change.user.to_string(),
-        ..GroupLeft::default()
-    };
-    let rows = |(user, _): &(UserId, _)| [keys::groups_of_user(app, user), keys::joined_group(app, user, group)];
-    staging.start_reads(members.iter().flat_map(rows));
-    let head = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?;
-    for (user, member) in &members {
-        let owned = i64::from(member.role() == GroupRole::Owner);
-        let joined = entering::joined(staging, app, user, group).await?;
-        let is_counted = joined.is_some_and(|joined| joined.is_active);
-        entering::count(staging, app, user, -i64::from(is_counted), -owned).await?;
-        if head.last_seq > 0 {
-            staging.tx.clear(&keys::active(app, user, hour_of(head.active_ms), &Peer::Group(group.clone())));
-        }
-        staging.clear(&keys::joined_group(app, user, group));
-        staging.clear(&keys::former_group(app, user, group));
-        if !rules.is_room() {
-            staging.note_membership(user, group, false);
-        }
-    }
-    match rules.is_room() {
-        true => {
-            staging.push(group.clone(), EncodedPush::group(&GroupPush { what: Some(group_push::What::Left(left)) }));
-            staging.note_end(group);
-        }
-        false => staging.append_stored_for_all(app, members.iter().map(|(user, _)| user), &What::GroupLeft(left)),
-    }
-    let ended = Happened::GroupDissolved(told_of(change, group, &record, members.iter().map(|(user, _)| user)));
-    staging.tell_application(app, &Tail::from(group), ended).await?;
-    drop_applications(staging, change, group).await?;
-    put_words(staging, app, group, Some(&record), None);
-    listing::remove(staging, app, group, &record);
-    remove_rows(staging, app, group).await?;
-    Ok(Answer::Done)
-}
-
-/// Tells everybody who has applied that nobody will answer. Who would have decided hears of the group's end.
-async fn drop_applications(staging: &mut Staging<'_>, change: &Change, group: &GroupId) -> Result<(), Error> {
-    /// More can't be told in one transaction.
-    const APPLICATIONS_MAX: usize = 1_000;
-    let (begin, end) = keys::group_applications(change.app, group);
-    let query = RangeQuery { begin, end, limit: APPLICATIONS_MAX, reverse: false, mode: ReadMode::Serializable };
-    for (key, stored) in staging.tx.range(query).await?.pairs {
-        let Some(applicant) = keys::two_names(&key).and_then(|(_, name)| UserId::new(&name)) else { continue };
-        let record = GroupApplicationRecord::decode(stored).map_err(|_| damaged("group application"))?;
-        let told = GroupApplication {
-            group: group.to_string(),
-            user: applicant.to_string(),
-            wording: record.wording,
-            time_ms: record.time_ms,
-            state: GroupApplicationState::Dropped.into(),
-            by: change.user.to_string(),
-            text: String::new(),
-        };
-        staging.append_stored(change.app, &applicant, &What::GroupApplication(told));
-    }
-    Ok(())
-}
-
-/// Removes everything of a group but what was said, which expires like everything that is said, and its sequence.
-async fn remove_rows(staging: &mut Staging<'_>, app: AppId, group: &GroupId) -> Result<(), Error> {
-    staging.clear(&keys::group(app, group));
-    staging.clear(&keys::group_attributes(app, group));
-    staging.clear(&keys::group_counters(app, group));
-    for (begin, end) in [
-        keys::members(app, group),
-        keys::group_applications(app, group),
-        keys::group_bans(app, group),
-        keys::all_group_receipts(app, group),
-    ] {
-        staging.tx.clear_range(&begin, &end);
-    }
-    Ok(())
 }

@@ -5,6 +5,7 @@
 //! - `life`: made, changed, given to another, dissolved. - `joining`: who comes in. - `leaving`: who goes, or is kept
 //!   out. - `roles`: what members are, may and are called. - `content`: attributes, counters, notifications.
 
+mod closing;
 mod content;
 mod erasing;
 mod joining;
@@ -78,6 +79,11 @@ pub enum GroupChange {
     },
     /// Ends it.
     Dissolve {
+        /// The group.
+        group: GroupId,
+    },
+    /// Goes on with what is left of it once it has ended.
+    Close {
         /// The group.
         group: GroupId,
     },
@@ -267,6 +273,7 @@ impl GroupChange {
             | GroupChange::Notify { users, .. } => users.iter().collect(),
             GroupChange::Update { .. }
             | GroupChange::Dissolve { .. }
+            | GroupChange::Close { .. }
             | GroupChange::Join { .. }
             | GroupChange::Leave { .. }
             | GroupChange::Attributes { .. }
@@ -280,6 +287,7 @@ impl GroupChange {
             GroupChange::Create(new) => new.group.as_ref(),
             GroupChange::Update { group, .. }
             | GroupChange::Dissolve { group }
+            | GroupChange::Close { group }
             | GroupChange::Transfer { group, .. }
             | GroupChange::Join { group, .. }
             | GroupChange::Answer { group, .. }
@@ -337,7 +345,10 @@ impl GroupChange {
             GroupChange::Member { update, .. } => roles::check(update),
             GroupChange::Attributes { set, remove, .. } => content::check_attributes(set, remove),
             GroupChange::Counters { changes, .. } => content::check_counters(changes),
-            GroupChange::Notify { .. } | GroupChange::Unread { .. } | GroupChange::Import { .. }
+            GroupChange::Notify { .. }
+            | GroupChange::Unread { .. }
+            | GroupChange::Import { .. }
+            | GroupChange::Close { .. }
                 if by == Author::User =>
             {
                 Err(Error::NotAllowed)
@@ -350,6 +361,7 @@ impl GroupChange {
                 if users.is_empty() { Ok(()) } else { check_users(users) }
             }
             GroupChange::Dissolve { .. }
+            | GroupChange::Close { .. }
             | GroupChange::Transfer { .. }
             | GroupChange::Leave { .. }
             | GroupChange::Unread { .. } => Ok(()),
@@ -370,8 +382,7 @@ impl GroupChange {
     /// Bytes that it adds to a transaction, about: what concerns a group may be told to all of its members.
     pub(super) fn written_bytes(&self) -> usize {
         match self {
-            // Whatever the group's size: it is taken alone.
-            GroupChange::Dissolve { .. } => 2 << 20,
+            GroupChange::Dissolve { .. } | GroupChange::Close { .. } => closing::PART_BYTES,
             // What it says stands in each member's log.
             GroupChange::Notify { .. } => {
                 self.bytes() * (1 + FANOUT_MAX) + self.named().len() * MEMBER_BYTES + TOLD_BYTES
@@ -382,7 +393,7 @@ impl GroupChange {
 
     pub(super) fn stamps_max(&self) -> usize {
         match self {
-            GroupChange::Dissolve { .. } => 8_000,
+            GroupChange::Dissolve { .. } | GroupChange::Close { .. } => closing::PART_STAMPS,
             // Applications are told to whoever decides.
             GroupChange::Join { .. } | GroupChange::Answer { .. } => 600,
             _ => 16 + 2 * self.named().len(),
@@ -402,7 +413,8 @@ impl GroupChange {
         match self {
             GroupChange::Create(new) => life::create(staging, change, new).await,
             GroupChange::Update { group, update } => life::update(staging, change, group, update).await,
-            GroupChange::Dissolve { group } => life::dissolve(staging, change, group).await,
+            GroupChange::Dissolve { group } => closing::dissolve(staging, change, group).await,
+            GroupChange::Close { group } => closing::go_on(staging, change, group).await,
             GroupChange::Transfer { group, to } => life::transfer(staging, change, group, to).await,
             GroupChange::Join { group, wording } => joining::join(staging, change, group, wording).await,
             GroupChange::Answer { group, applicant, agree, text } => {

@@ -51,7 +51,9 @@ impl Check<'_> {
         };
         let stored = self.walk.get(&keys::group(app, group))?;
         let Some(record) = stored.and_then(|stored| GroupRecord::decode(stored).ok()) else {
-            self.problem(key, "there is no such group");
+            if self.walk.get(&keys::closing_group(app, group))?.is_none() {
+                self.problem(key, "there is no such group");
+            }
             return Ok(());
         };
         // Live rooms keep who leads them or may not write: users are in none.
