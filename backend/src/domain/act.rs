@@ -61,8 +61,9 @@ impl Act {
 
     /// Bytes that it holds while it waits, about.
     pub fn bytes(&self) -> usize {
+        const RECIPIENT_BYTES: usize = 64;
         match self {
-            Act::Send(message) => message.body.len(),
+            Act::Send(message) => message.body.len() + message.recipients.len() * RECIPIENT_BYTES,
             Act::Change(change) => change.bytes(),
         }
     }
@@ -71,10 +72,12 @@ impl Act {
     pub(crate) fn written_bytes(&self) -> usize {
         /// Keys, records and events beside the body.
         const SEND_BYTES: usize = 1_500;
+        /// An event in one more log.
+        const TOLD_BYTES: usize = 300;
         match self {
             // Whatever the group's size: it is taken alone.
             Act::Send(message) if message.treatment.unannounced && matches!(message.to, Peer::Group(_)) => 2 << 20,
-            Act::Send(message) => message.body.len() + SEND_BYTES,
+            Act::Send(message) => message.body.len() + SEND_BYTES + message.recipients.len() * TOLD_BYTES,
             Act::Change(change) => change.written_bytes(),
         }
     }

@@ -186,8 +186,10 @@ pub async fn pinned(store: &Store, app: AppId, user: &UserId, peer: &Peer) -> Re
             if seq <= kept.cleared_seq || deleted.is_some() || !sees(seq) {
                 continue; // gone for this user, pinned or not
             }
-            if let Some(stored) = tx.snapshot_get(&tail.message(app, seq)).await? {
-                pinned.push(Pinned { message: Some(decode_message(stored)?), by, time_ms });
+            let stored = tx.snapshot_get(&tail.message(app, seq)).await?;
+            let message = stored.map(decode_message).transpose()?;
+            if let Some(message) = message.filter(|message| access::is_for(message, &user)) {
+                pinned.push(Pinned { message: Some(message), by, time_ms });
             }
         }
         Ok(pinned)

@@ -256,7 +256,7 @@ impl<'a> View<'a> {
         let decode = |(_, stored): (Bytes, Bytes)| {
             let bytes = stored.len();
             let message = decode_message(stored)?;
-            let is_hidden = deleted.contains(&message.seq) || !self.is_in_view(message.seq);
+            let is_hidden = deleted.contains(&message.seq) || !self.is_in_view(message.seq) || !self.is_for(&message);
             Ok((message, bytes, is_hidden))
         };
         pairs.into_iter().map(decode).collect()
@@ -274,6 +274,10 @@ impl<'a> View<'a> {
         let query = RangeQuery { begin, end, limit, reverse: false, mode: ReadMode::Snapshot };
         let marks = self.tx.range(query).await?.pairs;
         Ok(marks.iter().filter_map(|(key, _)| keys::last_seq(key)).collect())
+    }
+
+    fn is_for(&self, message: &Message) -> bool {
+        self.eyes.is_none_or(|(user, _)| access::is_for(message, user))
     }
 
     fn keys(&self, first: u64, last: u64) -> (Bytes, Bytes) {

@@ -14,6 +14,9 @@ pub const CLIENT_MESSAGE_ID_BYTES_MAX: usize = 32;
 /// Default of the longest message body, in bytes (the hosted original's limit).
 pub const MESSAGE_BYTES_MAX_DEFAULT: usize = 12 * 1024;
 
+/// Members for whom alone a group's message may be, at the most.
+pub const RECIPIENTS_MAX: usize = 50;
+
 /// A message on its way into the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewMessage {
@@ -23,6 +26,8 @@ pub struct NewMessage {
     pub from: UserId,
     /// Whom it is for.
     pub to: Peer,
+    /// In a group: for whom alone it is, beside the sender. Empty: everybody.
+    pub recipients: Vec<UserId>,
     /// The sender's own id of it.
     pub client_message_id: Bytes,
     /// An encoded [`Body`](protocol::message::Body), kept byte for byte.
@@ -77,7 +82,8 @@ impl NewMessage {
     pub fn new(app: AppId, from: UserId, to: impl Into<Peer>, client_message_id: Bytes, body: Bytes) -> Self {
         let to = to.into();
         let (treatment, by) = (Treatment::default(), Author::User);
-        NewMessage { app, from, to, client_message_id, body, treatment, facts: None, by, earlier: None }
+        let (recipients, facts, earlier) = (Vec::new(), None, None);
+        NewMessage { app, from, to, recipients, client_message_id, body, treatment, facts, by, earlier }
     }
 
     /// The ids by which it is known again, each with the time before which it named another message.
@@ -95,6 +101,24 @@ impl NewMessage {
             return Err(Error::MessageTooLong { bytes: self.body.len(), limit: message_bytes_max });
         }
         self.facts = elements::check(&self.body, self.by)?;
+        if self.recipients.is_empty() { Ok(()) } else { self.check_recipients() }
+    }
+
+    /// What is for some members alone is not counted, nor shown as the group's last message: that is one for all.
+    fn check_recipients(&mut self) -> Result<(), Error> {
+        if self.to.group().is_none() || self.treatment.unannounced {
+            return Err(Error::Argument("recipients are for messages to groups"));
+        }
+        if self.recipients.len() > RECIPIENTS_MAX {
+            return Err(Error::Argument("recipients must name at most 50 users"));
+        }
+        if self.facts.as_deref().is_some_and(|facts| facts.mention_all || !facts.mentions.is_empty()) {
+            return Err(Error::Argument("a message with recipients mentions nobody"));
+        }
+        self.treatment.exclude_from_unread = true;
+        self.treatment.exclude_from_last_message = true;
+        self.recipients.sort_unstable();
+        self.recipients.dedup();
         Ok(())
     }
 }

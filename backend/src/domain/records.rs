@@ -128,6 +128,10 @@ pub(crate) struct SentRecord {
     /// With it the group's members were told that they are in it (GRP-13).
     #[prost(bool, tag = "10")]
     pub(crate) has_activated: bool,
+    /// In whose logs a message stands that is for some members of a group alone, all in the same place; empty: it is for
+    /// everybody.
+    #[prost(string, repeated, tag = "11")]
+    pub(crate) told: Vec<String>,
 }
 
 /// An entry of an event log: points to what happened.

@@ -313,7 +313,7 @@ pub(super) async fn floor_of(tx: &Tx, app: AppId, tail: &Tail) -> Result<u64, Er
     floor_seq(tx.snapshot_get(&tail.floor(app)).await?)
 }
 
-pub(super) fn decode_message(stored: Bytes) -> Result<Message, Error> {
+pub(crate) fn decode_message(stored: Bytes) -> Result<Message, Error> {
     Message::decode(stored).map_err(|_| damaged("message"))
 }
 

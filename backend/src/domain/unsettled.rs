@@ -288,6 +288,12 @@ fn places(message: &NewMessage, sent: &SentRecord) -> SmallVec<[Place; 2]> {
             let others = (!sent.unreceived && from != to).then(|| of_user(to, &Peer::User(from.clone())));
             own.into_iter().chain(others).collect()
         }
+        Peer::Group(_) if !sent.told.is_empty() => {
+            let log = UserId::new(&sent.log_owner).map(Log::User);
+            let told = sent.told.iter().filter_map(|user| UserId::new(user));
+            let place = |(log, user): (Log, UserId)| Place { log, peer: message.to.clone(), audience: user.into() };
+            log.map(|log| told.map(|user| place((log.clone(), user))).collect()).unwrap_or_default()
+        }
         // It stands in the same place in every member's log.
         Peer::Group(group) if !sent.hidden => {
             let log = match sent.is_in_group_log {

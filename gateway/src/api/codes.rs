@@ -113,6 +113,7 @@ const MESSAGE_RECALLED: Code = Code(20023, "the message was recalled");
 // Groups.
 const GROUP_INTERNAL: Code = Code(10002, "internal error, try again");
 pub const GROUP_ARGUMENT: Code = Code(10004, "a parameter is missing or invalid");
+pub const GROUP_TOO_MANY_ACCOUNTS: Code = Code(10005, "more accounts than may be named");
 pub const GROUP_ID_INVALID: Code = Code(10015, "GroupId is none");
 pub const IMPORTED_TOO_LONG: Code = Code(80002, "the message is longer than may be");
 pub const GROUP_ACCOUNT: Code = Code(10019, "no such account");

@@ -269,8 +269,9 @@ those of one application, as published; `api.rate_percent` scales them.
   `Meeting`), too. `InviteJoinOption` follows from the type. `MuteAllMember` and `MuteUntil` have their older names beside
   them. `get_group_info` tells up to 10,000 members in one call. Of a live room owner and administrators are kept as
   members; who is there now has commands of its own, so `WithHugeGroups` adds nothing. Members stand by name.
-- The same `send_group_msg` (`Random`, content) within five minutes is stored once. `To_Account` is refused: a message is
-  for the whole group. `send_group_msg` shares the group's rate with its members. `group_msg_get_simple` tells a message
+- The same `send_group_msg` (`Random`, content) within five minutes is stored once. One with
+  `To_Account`, for up to 50 members alone, has a sequence like others; who is named and is no member is left out.
+  `send_group_msg` shares the group's rate with its members. `group_msg_get_simple` tells a message
   that was taken back by `IsPlaceMsg` 1, with `WithRecalledMsg` by 2: what it said is gone. Tips stand among messages
   (`IsSystemMsg` 1, no `From_Account`) and have sequences of their own. `delete_group_msg_by_sender` is a recall like
   others: devices are told at once. `set_unread_msg_num` sets at the most as many as there are, in meetings, too. Of live

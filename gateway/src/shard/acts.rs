@@ -52,7 +52,9 @@ pub(super) fn send(connection: &Rc<Connection>, request: u32, send: Send) -> Res
         ..Treatment::default()
     };
     let (client_message_id, body) = (own(&send.client_message_id), own(&send.body));
-    let act = Act::Send(NewMessage { treatment, ..NewMessage::new(app, from, to, client_message_id, body) });
+    let recipients = send.recipients.iter().map(|user| user_id(user)).collect::<Result<_, _>>()?;
+    let new = NewMessage::new(app, from, to, client_message_id, body);
+    let act = Act::Send(NewMessage { treatment, recipients, ..new });
     let caller = connection.with_session(|session| session.caller.clone()).unwrap_or_default();
     connection.core.shared.look_at_group_rate(&act, &caller)?;
     submit(connection, request, act)

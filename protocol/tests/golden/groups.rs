@@ -118,6 +118,15 @@ fn in_group(seq: u64) -> Message {
     }
 }
 
+fn for_some(seq: u64) -> Message {
+    Message {
+        recipients: strings(&["bob"]),
+        exclude_from_unread: true,
+        exclude_from_last_message: true,
+        ..in_group(seq)
+    }
+}
+
 pub(crate) fn frames() -> Vec<FrameVector> {
     [talking(), life(), members(), keeping(), pushes()].into_iter().flatten().collect()
 }
@@ -130,6 +139,7 @@ fn talking() -> Vec<FrameVector> {
         need_receipt: true,
         ..Send::default()
     };
+    let to_some = Send { recipients: strings(&["bob", "eve"]), ..send.clone() };
     let sent = SendReply { seq: 301, time_ms: TIME_MS, duplicate: false };
     let history = History { group: garden(), forward: true, ..History::default() };
     let page = HistoryReply { messages: vec![in_group(300)], head_seq: 300, first_seq: 12, ..HistoryReply::default() };
@@ -141,8 +151,15 @@ fn talking() -> Vec<FrameVector> {
     let login = LoginReply { server_time_ms: TIME_MS, ..LoginReply::default() };
     [
         both("guest_login", Command::GuestLogin, guest, login),
-        both("send to a group", Command::Send, send, sent),
+        both("send to a group", Command::Send, send, sent.clone()),
         both("recall in a group", Command::Recall, recall, MessageReply { message: Some(in_group(300)) }),
+        both("send to some of a group", Command::Send, to_some, SendReply { seq: 302, ..sent }),
+        both(
+            "history of a group with what is for some",
+            Command::History,
+            history.clone(),
+            HistoryReply { messages: vec![for_some(302)], ..HistoryReply::default() },
+        ),
         both("history of a group", Command::History, history, page),
         both("get_group_receipts", Command::GetGroupReceipts, receipts, readers),
     ]

@@ -57,6 +57,7 @@ fn con_10_grp_26_what_is_said_for_the_application_or_a_member_is_heard_by_all() 
     let gateway = Gateway::start();
     let api = gateway.api();
     let (mut anna, mut ben) = (gateway.login("anna"), gateway.login("ben"));
+    gateway.login("zoe");
     let group = anna.create_group(GroupType::Work, &["ben"]);
     let answer = api.ok(SEND, said(&group, 1, "from the application"));
     assert_eq!(answer["MsgSeq"], 1);
@@ -101,7 +102,10 @@ fn con_10_grp_26_what_is_said_for_the_application_or_a_member_is_heard_by_all() 
         (json!({ "MsgBody": [{ "MsgType": "TIMWhat", "MsgContent": {} }] }), 10004),
         (json!({ "MsgPriority": "Highest" }), 10004),
         (json!({ "From_Account": "nobody" }), 10019),
-        (json!({ "To_Account": ["ben"] }), 10004),
+        (json!({ "To_Account": ["ben", "nobody"] }), 10019),
+        (json!({ "To_Account": ["zoe"] }), 10004), // no member
+        (json!({ "To_Account": vec!["ben"; 51] }), 10004),
+        (json!({ "To_Account": ["ben"], "GroupAtInfo": [{ "GroupAtAllFlag": 1 }] }), 10004),
         (json!({ "MsgBody": text(&"x".repeat(13_000)) }), 80002),
         (json!({ "GroupAtInfo": [{ "GroupAtAllFlag": 0 }] }), 10004),
     ] {

@@ -42,6 +42,7 @@ mod expiry;
 mod extensions;
 mod foundationdb;
 mod friends;
+mod group_recipients;
 mod groups;
 mod groups_table;
 mod history;

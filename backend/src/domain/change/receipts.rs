@@ -73,6 +73,7 @@ pub(super) async fn note(
 /// everything only the time tells.
 pub(crate) fn is_asked(message: &Message, user: &UserId, member: &MemberRecord) -> bool {
     message.from != user.as_str()
+        && access::is_for(message, user)
         && member.first_seq <= message.seq
         && (member.first_seq > 1 || member.joined_ms <= message.time_ms)
 }

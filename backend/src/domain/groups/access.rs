@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use protocol::{
     EncodedEvent,
-    message::{GroupRole, GroupType},
+    message::{GroupRole, GroupType, Message},
 };
 
 use super::{
@@ -16,8 +16,11 @@ use crate::{
     domain::{
         AppId, Error, GroupId, UserId,
         act::{Author, Staging},
-        damaged, keys, mute,
+        damaged,
+        keys::{self, Tail},
+        mute,
         records::EventKind,
+        sync::decode_message,
     },
     store::{RangeQuery, ReadMode, Tx},
 };
@@ -159,11 +162,21 @@ pub(crate) async fn spans(tx: &Tx, app: AppId, group: &GroupId, user: &UserId, h
 
 /// Refuses what a user can't see of a group.
 pub(crate) async fn ensure_sees(tx: &Tx, app: AppId, group: &GroupId, user: &UserId, seq: u64) -> Result<(), Error> {
+    let stored = tx.snapshot_get(&Tail::from(group).message(app, seq));
     let spans = spans(tx, app, group, user, u64::MAX).await?;
-    match spans.iter().any(|span| (span.first..=span.last).contains(&seq)) {
+    let is_in_view = spans.iter().any(|span| (span.first..=span.last).contains(&seq));
+    let message = stored.await?.map(decode_message).transpose()?;
+    match is_in_view && message.is_none_or(|message| is_for(&message, user)) {
         true => Ok(()),
         false => Err(Refusal::MessageUnknown.into()),
     }
+}
+
+/// Whether a message of a group is for a user: there are some that are not for all who were there.
+pub(crate) fn is_for(message: &Message, user: &UserId) -> bool {
+    message.recipients.is_empty()
+        || message.from == user.as_str()
+        || message.recipients.iter().any(|it| it == user.as_str())
 }
 
 /// All members of a group with what it knows of them, by name.
@@ -200,7 +213,17 @@ pub(crate) async fn tell(
     seq: u64,
     (kind, event): (EventKind, EncodedEvent),
 ) -> Result<(), Error> {
-    let stamp = if seq >= record.newest_first_seq {
+    let stored = staging.get(&Tail::from(group).message(app, seq)).await?;
+    let message = stored.map(decode_message).transpose()?.unwrap_or_default();
+    let stamp = if !message.recipients.is_empty() {
+        let all = members(staging.tx, app, group, ReadMode::Serializable).await?;
+        let hears = |(user, member): &(UserId, MemberRecord)| !member.deaf && is_for(&message, user);
+        let stamp = staging.next_stamp();
+        for (user, _) in all.iter().filter(|member| hears(member)) {
+            staging.append_at(stamp, app, user, kind.clone(), event.clone());
+        }
+        stamp
+    } else if seq >= record.newest_first_seq {
         let receivers = receivers(staging, app, group, record).await?;
         staging.append_to_group(app, group, receivers.as_deref(), kind.clone(), event.clone())
     } else {

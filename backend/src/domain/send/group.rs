@@ -10,7 +10,7 @@ use protocol::{
     message::{Body, Element, GroupPush, GroupRole, GroupTips, Message, element::Kind, group_push::What},
 };
 
-use super::{imported, list_hour, move_in_lists, note_hours, unaddressed};
+use super::{imported, list_hour, move_in_lists, note_hours, to_some::Addressees, unaddressed};
 use crate::{
     domain::{
         AppId, Error, GroupId, Peer, UserId,
@@ -67,10 +67,19 @@ pub(super) async fn stage(
         staging.take_group_send(new.app, group, new.treatment.priority, settings)?;
     }
     merged::ensure_known(staging, new.app, new.facts.as_deref()).await?;
+    let addressees = match new.recipients.is_empty() {
+        true => None,
+        false if is_room => return Err(Error::Argument("a live room is told as a whole")),
+        false => Some(Addressees::of(staging, new, group, is_known).await?),
+    };
     if new.treatment.online_only {
         let time_ms = staging.now_ms;
-        push(staging, new, group, &Head { time_ms, ..Head::default() });
-        return sent(staging, new, group, record.kind, &Head { time_ms, ..Head::default() }).await;
+        let head = Head { time_ms, ..Head::default() };
+        match &addressees {
+            Some(addressees) => addressees.push(staging, new, group, &head),
+            None => push(staging, new, group, &head),
+        }
+        return sent(staging, new, group, record.kind, &head).await;
     }
     merged::note_use(staging, new.app, new.facts.as_deref()).await?;
     if is_room {
@@ -84,7 +93,7 @@ pub(super) async fn stage(
     let told = Told { app: new.app, group, record: &record };
     let head = match is_import {
         true => imported::store(&told, staging, new, member).await?,
-        false => told.store(staging, new, member, activates).await?,
+        false => told.store(staging, new, member, addressees.as_ref(), activates).await?,
     };
     sent(staging, new, group, record.kind, &head).await
 }
@@ -130,9 +139,12 @@ pub(crate) async fn append_tips(
 }
 
 /// Where a message stands, for who looks for it later: see [`SentRecord`].
+#[derive(Default)]
 struct Standing {
     log_owner: String,
+    is_in_group_log: bool,
     is_told_apart: bool,
+    told: Vec<String>,
 }
 
 /// A group that is told something.
@@ -149,23 +161,34 @@ impl Told<'_> {
         staging: &mut Staging<'_>,
         new: &NewMessage,
         member: Option<MemberRecord>,
+        addressees: Option<&Addressees>,
         has_activated: bool,
     ) -> Result<Head, Error> {
         let sender_count = self.sender_count(staging, new, member.as_ref()).await?;
-        let receivers = self.record.member_count.saturating_sub(u32::from(member.is_some()));
+        let receivers = match addressees {
+            Some(addressees) => addressees.named.len() as u32,
+            None => self.record.member_count.saturating_sub(u32::from(member.is_some())),
+        };
         let message = Message {
             sender_count,
             receivers: if new.treatment.need_receipt { receivers } else { 0 },
+            recipients: addressees.map(Addressees::names).unwrap_or_default(),
             ..unaddressed(new, &Head::default())
         };
-        // Who speaks without receiving has other devices, which are told apart.
-        let deaf = member.as_ref().is_some_and(|member| member.deaf).then_some(&new.from);
-        let (head, standing) = self.append(staging, &new.treatment, message, deaf).await?;
+        let (head, standing) = match addressees {
+            Some(addressees) => self.append_to_some(staging, new, message, addressees).await?,
+            None => {
+                // Who speaks without receiving has other devices, which are told apart.
+                let deaf = member.as_ref().is_some_and(|member| member.deaf).then_some(&new.from);
+                self.append(staging, &new.treatment, message, deaf).await?
+            }
+        };
         self.mention(staging, new, head.seq).await?;
         let sent = SentRecord {
-            is_in_group_log: self.record.is_large,
+            is_in_group_log: standing.is_in_group_log,
             log_owner: standing.log_owner,
             is_told_apart: standing.is_told_apart,
+            told: standing.told,
             has_activated,
             ..SentRecord::default()
         };
@@ -244,7 +267,22 @@ impl Told<'_> {
             staging.append_at(stamp, app, deaf, kind, event);
         }
         let log_owner = receivers.iter().flatten().next().map(UserId::to_string).unwrap_or_default();
-        Ok((head, Standing { log_owner, is_told_apart: deaf.is_some() }))
+        let is_told_apart = deaf.is_some();
+        Ok((head, Standing { log_owner, is_in_group_log: is_large, is_told_apart, ..Standing::default() }))
+    }
+
+    /// Stores a message that is for some members alone. It leaves the conversation where it is in everybody's list.
+    async fn append_to_some(
+        &self,
+        staging: &mut Staging<'_>,
+        new: &NewMessage,
+        message: Message,
+        addressees: &Addressees,
+    ) -> Result<(Head, Standing), Error> {
+        let (_, head, stored) = self.put(staging, &new.treatment, message).await?;
+        addressees.append(staging, self.app, self.group, head.seq, &EncodedEvent::message(stored));
+        let told: Vec<String> = addressees.told.iter().map(UserId::to_string).collect();
+        Ok((head, Standing { log_owner: told.first().cloned().unwrap_or_default(), told, ..Standing::default() }))
     }
 
     /// Notes whom a message mentions: each member who is named and receives it; or everybody, in one place.

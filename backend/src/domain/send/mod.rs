@@ -9,6 +9,7 @@
 
 pub(crate) mod group;
 mod imported;
+mod to_some;
 
 use bytes::Bytes;
 use prost::Message as _;

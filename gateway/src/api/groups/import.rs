@@ -14,7 +14,7 @@ use prost::Message as _;
 use protocol::message::Body;
 use serde_json::{Value, json};
 
-use super::{change, change_users, group_id, life, objects, user, words, words::wrong};
+use super::{change, change_users, group_id, life, objects, some_members, user, words, words::wrong};
 use crate::api::{
     answers::{ensure_account, nothing, object},
     call::Call,
@@ -42,10 +42,7 @@ pub async fn group(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
 /// Brings members of before into a group.
 pub async fn members(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let group = group_id(fields)?;
-    let members = objects(fields, "MemberList")?;
-    if members.is_empty() || members.len() > call.row.items_max {
-        return Err(codes::GROUP_ARGUMENT.because(format!("MemberList must name 1 to {}", call.row.items_max)));
-    }
+    let members = some_members(call, fields)?;
     let member = |member: Fields<'_>| {
         let joined_s = member.number("JoinTime").map_err(wrong)?;
         let imported = ImportedMember {

@@ -10,7 +10,7 @@ use protocol::message::{GroupType, GroupUpdate};
 use serde_json::json;
 
 use super::{
-    change, group_id, objects, user,
+    change, group_id, user,
     words::{self, custom, wrong},
 };
 use crate::api::{
@@ -74,10 +74,7 @@ fn update(fields: Fields<'_>, member_max: &'static str) -> Result<GroupUpdate, F
 
 /// Members of a group from its beginning.
 fn founders(call: &Call<'_>, fields: Fields<'_>, kind: GroupType) -> Result<Vec<(UserId, MemberUpdate)>, Failure> {
-    let members = objects(fields, "MemberList")?;
-    if members.len() > call.row.items_max {
-        return Err(codes::GROUP_ARGUMENT.because(format!("MemberList holds at most {}", call.row.items_max)));
-    }
+    let members = super::members(call, fields)?;
     // As published: who would be a member of a live room joins it.
     if kind == GroupType::Avchatroom && !members.is_empty() {
         return Err(of_group_refusal(Refusal::RightMissing));

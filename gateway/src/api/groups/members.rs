@@ -18,7 +18,7 @@ use protocol::message::{GroupMember, GroupRole, UpdateConversation};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Outcomes, change, change_users, ensure_some, group_id, info, objects, user, users,
+    Outcomes, change, change_users, ensure_some, group_id, info, some_members, user, users,
     words::{self, Filter, custom, wrong},
 };
 use crate::api::{
@@ -139,10 +139,7 @@ pub async fn chosen(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
 
 /// Brings users in.
 pub async fn add(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
-    let members = objects(fields, "MemberList")?;
-    if members.is_empty() || members.len() > call.row.items_max {
-        return Err(codes::GROUP_ARGUMENT.because(format!("MemberList must name 1 to {}", call.row.items_max)));
-    }
+    let members = some_members(call, fields)?;
     let users = members.into_iter().map(|member| user(member, "Member_Account")).collect::<Result<Vec<_>, _>>()?;
     let (group, silent) = (group_id(fields)?, fields.flag("Silence").map_err(wrong)?);
     let invite = |users| GroupChange::Invite { group: group.clone(), users, silent };

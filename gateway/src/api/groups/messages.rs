@@ -6,11 +6,11 @@ use backend::domain::{
     change::{Change, Kind, group::GroupChange},
     groups::{Refusal, admin, table},
     history::{self, HistoryQuery, Start},
-    message::{NewMessage, Treatment},
+    message::{NewMessage, RECIPIENTS_MAX, Treatment},
     sync::PageLimit,
 };
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use prost::Message as _;
 use protocol::message::{Body, Message, Priority, element};
 use serde_json::{Value, json};
@@ -43,9 +43,7 @@ const PLACE_RECALLED: u32 = 2;
 /// Says something in a group.
 pub async fn send(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let group = group_id(fields)?;
-    if fields.texts("To_Account").map_err(wrong)?.is_some_and(|users| !users.is_empty()) {
-        return Err(codes::GROUP_ARGUMENT.because("To_Account: messages to some members alone are not served"));
-    }
+    let recipients = recipients(call, fields).await?;
     let from = sender(call, fields).await?;
     let random = fields.number_u32("Random").map_err(wrong)?;
     let random = random.ok_or_else(|| wrong(Wrong { field: "Random", expected: "a whole number of 32 bits" }))?;
@@ -57,12 +55,22 @@ pub async fn send(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let body = Bytes::from(body.encode_to_vec());
     let (id, earlier) = repeatable((random, 0, group.as_str(), &body), shared.clock.unix_ms(), REPEAT_MS);
     let new = NewMessage::new(call.app, from, group, id, body);
-    let act = Act::Send(NewMessage { treatment, by: Author::Admin, earlier: Some(earlier), ..new });
+    let act = Act::Send(NewMessage { treatment, recipients, by: Author::Admin, earlier: Some(earlier), ..new });
     let caller = messages::caller(call, fields).map_err(of_body)?;
     shared.look_at_group_rate(&act, &caller).map_err(|error| of_groups(&error))?;
     let sent = call.start_from(act, caller).await;
     let Answer::Sent { seq, time_ms, .. } = sent.map_err(|error| of_groups(&error))? else { return nothing() };
     object(json!({ "MsgTime": time_ms / 1000, "MsgSeq": seq }))
+}
+
+/// For which members alone a message is, if `To_Account` names some.
+async fn recipients(call: &Call<'_>, fields: Fields<'_>) -> Result<Vec<UserId>, Failure> {
+    if fields.texts("To_Account").map_err(wrong)?.is_none_or(|named| named.is_empty()) {
+        return Ok(Vec::new());
+    }
+    let named = super::some_users(fields, "To_Account", RECIPIENTS_MAX, codes::GROUP_ARGUMENT)?;
+    try_join_all(named.iter().map(|user| ensure_account(call, user, codes::GROUP_ACCOUNT, of_groups))).await?;
+    Ok(named)
 }
 
 /// In whose name something is said: an account's, or the administrator's who calls.

@@ -27,7 +27,7 @@ use backend::domain::{
 use self::words::wrong;
 use super::{
     call::Call,
-    codes::{self, Failure, of_group_refusal, of_groups},
+    codes::{self, Code, Failure, of_group_refusal, of_groups},
     fields::{Fields, Wrong},
 };
 
@@ -45,13 +45,41 @@ fn user(fields: Fields<'_>, field: &'static str) -> Result<UserId, Failure> {
 
 /// The accounts that a field names: some, and no more than the command allows.
 fn users(call: &Call<'_>, fields: Fields<'_>, field: &'static str) -> Result<Vec<UserId>, Failure> {
+    some_users(fields, field, call.row.items_max, codes::GROUP_TOO_MANY_ACCOUNTS)
+}
+
+/// The same up to a number, over which the call is refused with a code.
+fn some_users(
+    fields: Fields<'_>,
+    field: &'static str,
+    users_max: usize,
+    too_many: Code,
+) -> Result<Vec<UserId>, Failure> {
     let names = fields.texts(field).map_err(wrong)?.unwrap_or_default();
-    if names.is_empty() || names.len() > call.row.items_max {
-        let why = format!("{field} must name 1 to {} accounts", call.row.items_max);
-        return Err(codes::GROUP_ARGUMENT.because(why));
+    if names.is_empty() || names.len() > users_max {
+        let code = if names.is_empty() { codes::GROUP_ARGUMENT } else { too_many };
+        return Err(code.because(format!("{field} must name 1 to {users_max} accounts")));
     }
     let users: Option<Vec<UserId>> = names.into_iter().map(UserId::new).collect();
     users.ok_or_else(|| of_group_refusal(Refusal::UserUnknown))
+}
+
+/// The members that `MemberList` describes: no more than the command allows.
+fn members<'a>(call: &Call<'_>, fields: Fields<'a>) -> Result<Vec<Fields<'a>>, Failure> {
+    let members = objects(fields, "MemberList")?;
+    match members.len() > call.row.items_max {
+        true => Err(codes::GROUP_TOO_MANY_ACCOUNTS.because(format!("MemberList holds at most {}", call.row.items_max))),
+        false => Ok(members),
+    }
+}
+
+/// The same, some.
+fn some_members<'a>(call: &Call<'_>, fields: Fields<'a>) -> Result<Vec<Fields<'a>>, Failure> {
+    let members = members(call, fields)?;
+    match members.is_empty() {
+        true => Err(wrong(Wrong { field: "MemberList", expected: "an array of some objects" })),
+        false => Ok(members),
+    }
 }
 
 /// The objects of a list.
