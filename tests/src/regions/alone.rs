@@ -16,7 +16,7 @@ const WAYS: [&[&str]; 2] = [&["--net"], &["--user", "--map-root-user", "--net"]]
 /// Runs `body` in a network of its own, or says why it does not. `test` is the whole name of the test that calls this,
 /// as `cargo test` prints it; nothing of it may stand outside of `body`.
 pub fn alone(test: &str, body: impl FnOnce()) {
-    if std::env::var_os(ALONE).is_some() {
+    if is_alone() {
         return body();
     }
     let refusals = WAYS.map(refusal);
@@ -32,6 +32,11 @@ pub fn alone(test: &str, body: impl FnOnce()) {
     let said = String::from_utf8_lossy(&said);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("1 passed"), "no test is called {test}:\n{said}");
+}
+
+/// Whether this process has a network of its own.
+pub(super) fn is_alone() -> bool {
+    std::env::var_os(ALONE).is_some()
 }
 
 /// Why there is no network namespace to be had this way; `None`: there is.

@@ -23,6 +23,7 @@ use std::{
 };
 
 pub use alone::alone;
+use alone::is_alone;
 use router::Router;
 pub use router::Way;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -45,6 +46,7 @@ impl Regions {
     /// Makes regions with these names, of 15 characters at the most. Between them nothing passes until a way is set.
     /// Only within [`alone`], once.
     pub fn start(names: &[&str]) -> Regions {
+        assert!(is_alone(), "this process has the host's network");
         // Packets are the router's alone.
         std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").expect("a network of this process");
         let regions = (1..).zip(names).map(|(number, name)| Region::start(name, number)).collect();
