@@ -6,8 +6,8 @@
 //!   made there stay there.
 //! - The network itself is `router.rs`.
 //!
-//! Nothing outlasts the process that [`alone`] starts, even if it is killed: a namespace ends with the last file, socket
-//! or process in it, and takes its interfaces along.
+//! There is nothing to clean up: a namespace ends with the last file, socket or process in it, and takes its interfaces
+//! along. So all are gone when the process that [`alone`] starts has ended, and what that has started.
 
 mod alone;
 mod router;
