@@ -8,6 +8,7 @@
 //! - [`Receiver`]: an application's own server, which is asked and told.
 //! - [`mmdb`]: location databases, written for tests.
 //! - [`Relay`]: a network between two of them that can be cut, slow or silent.
+//! - [`Regions`]: places far apart, each with a network of its own, where packets take their time and get lost.
 //! - [`Seed`]: randomness that can be replayed.
 //!
 //! Everything blocks, and every wait has a deadline ([`PATIENCE`]) after which the test fails: a hang is
@@ -26,6 +27,7 @@ pub mod mmdb;
 mod people;
 mod process;
 mod receiver;
+mod regions;
 mod relay;
 mod seed;
 mod wire;
@@ -40,6 +42,7 @@ pub use features::{add_extension, body_of, user};
 pub use gateway::{App, Builder, Gateway, free_port, has_no_embedded_store, node_certificates};
 pub use process::{Process, program, skip, target_folder};
 pub use receiver::{Received, Receiver, Reply};
+pub use regions::{Region, Regions, Way, alone};
 pub use relay::Relay;
 pub use seed::Seed;
 pub use wire::{Config, Wire, tls_config, tls_config_of};

@@ -71,7 +71,8 @@ pub(crate) fn wait_linked(edge: &Gateway) {
     assert_eq!(edge.get("/readyz").expect("it answers").0, 200);
 }
 
-fn receive(client: &mut Client, count: usize) -> Vec<String> {
+/// The texts of the next messages, by push and, where something may have been missed, from the log.
+pub(crate) fn receive(client: &mut Client, count: usize) -> Vec<String> {
     let mut messages: Vec<Message> = Vec::new();
     while messages.len() < count {
         match client.next_push().expect("the connection stays up") {
@@ -274,7 +275,7 @@ fn geo_01_an_edge_that_drains_sends_its_clients_elsewhere() {
 }
 
 /// The access points that a client is told, by id.
-fn told(client: &mut Client) -> Vec<String> {
+pub(crate) fn told(client: &mut Client) -> Vec<String> {
     let reply: LocateReply = client.call(Command::Locate, &Locate::default()).expect("told");
     let mut ids: Vec<String> = reply.access_points.into_iter().map(|point| point.id).collect();
     ids.sort();

@@ -58,6 +58,7 @@ mod online_only;
 mod presence;
 mod production;
 mod profile;
+mod regions;
 mod rooms;
 mod send_limit;
 mod slow_clients;
