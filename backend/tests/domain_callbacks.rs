@@ -272,6 +272,22 @@ fn a_lane_has_one_owner_until_that_one_is_silent() {
 }
 
 #[test]
+fn a_lane_that_was_claimed_by_a_clock_ahead_is_its_owners_unless_that_clock_is_wrong() {
+    let service = Service::start(Faults::default(), [CallbackCommand::AfterSend]);
+    service.send("1", Caller::default());
+    service.wait(1);
+    let lane = service.lane().unwrap();
+    let now_ms = service.hand.0.load(Ordering::Relaxed);
+    let at = |ms| service.hand.0.store(ms, Ordering::Relaxed);
+    at(now_ms + CLAIM_MS / 2);
+    assert!(service.claim(lane, 1).is_some());
+    at(now_ms);
+    assert!(service.claim(lane, 2).is_none(), "clocks of two nodes are never quite the same");
+    at(now_ms - 2 * CLAIM_MS);
+    assert!(service.claim(lane, 2).is_some(), "for so long nobody claims anything");
+}
+
+#[test]
 fn what_is_queued_ends_a_watch() {
     let service = Service::start(Faults::default(), [CallbackCommand::AfterSend]);
     let watch = block_on(queue::watch(&service.store, APP)).unwrap();

@@ -15,7 +15,7 @@
 //! | `(app, 20, 1, user, user)` | the first sequence that retention has left of a conversation, u64 little-endian; 1 without |
 //! | `(app, 21, hour, 1, user, user)` | empty: the conversation has messages of that hour (hours since the Unix epoch) |
 //! | `(app, 22, user)` | the newest position that retention has removed from the user's event log, 12 bytes |
-//! | `(0, 23)` | `RetentionClaim`: which process removes what has expired |
+//! | `(0, 23)` | `Claim`: which process removes what has expired |
 //! | `(0, 24)` | `EventPass`: how far the pass over the event logs has come |
 //! | `(app, 26, hour, content)` | empty: the content of a merged message may expire with that hour |
 //! | `(app, 30, user, 1, peer)` | `ConversationRecord`: what a user keeps about a conversation |
@@ -51,7 +51,7 @@
 //! | `(app, 56, hour)`, of groups `(app, 56, hour, 2)` | `HistoryFileRecord`: the messages of that hour as a file |
 //! | `(app, 57, hour, attempt, chunk)` | a piece of that file |
 //! | `(app, 50, lane, versionstamp)` | `CallbackRecord`: what the application's server is to be told |
-//! | `(app, 51, lane)` | `LaneClaim`: which process tells it |
+//! | `(app, 51, lane)` | `Claim`: which process tells it |
 //! | `(app, 52)` | how much there was to tell so far, u64 little-endian |
 //! | `(app, 70, group)` | `GroupRecord`: a group |
 //! | `(app, 71, group, user)` | `MemberRecord`: what a group knows of a member |

@@ -33,6 +33,7 @@ pub mod applications;
 pub mod audience;
 pub mod callbacks;
 pub mod change;
+mod claim;
 pub mod conversations;
 pub mod deployment;
 pub mod elements;

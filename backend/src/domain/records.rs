@@ -56,17 +56,6 @@ pub(crate) struct AccountRecord {
     pub(crate) deleted: bool,
 }
 
-/// Which process removes what has expired: so that several do not do the same work.
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct RetentionClaim {
-    /// A number that each process draws at its start.
-    #[prost(uint64, tag = "1")]
-    pub(crate) owner: u64,
-    /// Until when, milliseconds since the Unix epoch. Then any other may take over.
-    #[prost(uint64, tag = "2")]
-    pub(crate) until_ms: u64,
-}
-
 /// A pass over all event logs, as far as it has come.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct EventPass {
@@ -82,17 +71,6 @@ pub(crate) struct EventPass {
     /// Entries up to this version have expired.
     #[prost(uint64, tag = "4")]
     pub(crate) version: u64,
-}
-
-/// Which process delivers a lane of what an application's server is told.
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct LaneClaim {
-    /// A number that each process draws at its start.
-    #[prost(uint64, tag = "1")]
-    pub(crate) owner: u64,
-    /// Until when, milliseconds since the Unix epoch. Then any other may take over.
-    #[prost(uint64, tag = "2")]
-    pub(crate) until_ms: u64,
 }
 
 /// What a send was answered, kept so that the same send is answered the same.

@@ -36,10 +36,11 @@ use super::{
     AppId, Error, GroupId, Peer, UserId,
     act::Author,
     applications::{next_application, remove_portion},
+    claim::Claim,
     damaged, elements,
     keys::{self, EventPlace, Tail},
     merged,
-    records::{EventPass, RetentionClaim},
+    records::EventPass,
 };
 use crate::{
     env::{Clock, Rng, UnixMillis},
@@ -236,17 +237,13 @@ impl Retention {
         let (owner, clock) = (self.owner, self.clock.clone());
         let body = async move |tx: &Tx| -> Result<bool, Error> {
             let key = keys::retention_claim();
-            let stored = tx.snapshot_get(&key).await?;
-            let claim = RetentionClaim::decode(stored.unwrap_or_default()).map_err(|_| damaged("retention claim"))?;
-            let left_ms = claim.until_ms.saturating_sub(clock.unix_ms());
-            // One that holds for longer was taken by a clock that is wrong.
-            let holds = (1..=CLAIM_MS).contains(&left_ms);
-            if holds && claim.owner != owner {
+            let (claim, now_ms) = (Claim::from_stored(tx.snapshot_get(&key).await?)?, clock.unix_ms());
+            if claim.owner != owner && claim.holds(now_ms, CLAIM_MS) {
                 return Ok(false);
             }
-            if !holds || left_ms < CLAIM_MS / 2 {
+            if claim.owner != owner || !claim.is_fresh(now_ms, CLAIM_MS) {
                 tx.get(&key).await?; // of two that take it at once, one conflicts
-                tx.set(key, RetentionClaim { owner, until_ms: clock.unix_ms() + CLAIM_MS }.encode_to_vec());
+                tx.set(key, Claim { owner, until_ms: now_ms + CLAIM_MS }.encode_to_vec());
             }
             Ok(true)
         };

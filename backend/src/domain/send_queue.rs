@@ -203,16 +203,22 @@ impl<O: Outbox> SendQueue<O> {
                 return queue.take(origin, act, caller);
             }
             match (verdict?, &mut act) {
-                (Verdict::Drop, _) => {
+                (Verdict::Drop, Act::Send(_)) => {
                     queue.drop_silently(origin, act);
                     return Ok(());
                 }
+                // It can't be answered as if it had been made.
+                (Verdict::Drop, Act::Change(_)) => return Err(Error::Refused { code: 0, text: String::new() }),
                 (Verdict::Replace(body), Act::Send(message)) => {
                     message.body = body;
                     queue.check(&mut act)?;
                 }
+                (Verdict::Replace(body), Act::Change(change)) => {
+                    change.replace_body(body);
+                    queue.check(&mut act)?;
+                }
                 (Verdict::RefuseSome(refused), Act::Change(change)) => change.refused = refused,
-                (Verdict::Pass | Verdict::Replace(_) | Verdict::RefuseSome(_), _) => {}
+                (Verdict::Pass | Verdict::RefuseSome(_), _) => {}
             }
             queue.take(origin, act, caller)
         })))
@@ -235,10 +241,7 @@ impl<O: Outbox> SendQueue<O> {
 
     /// Answers an act that is not carried out, as if it had been: a message like one that is not to be stored.
     fn drop_silently(&self, origin: O::Origin, act: Act) {
-        let answer = match &act {
-            Act::Send(_) => Answer::Sent { seq: 0, time_ms: self.shared.clock.unix_ms(), duplicate: false },
-            Act::Change(_) => Answer::Done,
-        };
+        let answer = Answer::Sent { seq: 0, time_ms: self.shared.clock.unix_ms(), duplicate: false };
         let outcome = Ok(Outcome { answer, notices: SmallVec::new() });
         self.shared.outbox.complete(vec![Completion { origin, act, outcome }], None);
     }

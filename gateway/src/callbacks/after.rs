@@ -191,7 +191,16 @@ impl Dispatcher {
         let mut claimed_us = self.clock.monotonic_us();
         for entry in entries {
             let mut pause = PAUSE_FIRST;
-            while !self.is_settled(app, &entry).await? {
+            loop {
+                match self.is_settled(app, &entry).await {
+                    Ok(true) => break,
+                    Ok(false) => {}
+                    Err(error) => {
+                        // What was delivered before is not delivered again.
+                        settle(settled).await?;
+                        return Err(error);
+                    }
+                }
                 if !settle(std::mem::take(&mut settled)).await? {
                     return Ok(false);
                 }

@@ -67,7 +67,8 @@ impl Asker {
         caller: Caller,
     ) -> Result<Verdict, Error> {
         let Some(callbacks) = &application.settings.callbacks else { return Ok(Verdict::Pass) };
-        let body = frames::before(&self.store, &act, (command, &caller), self.clock.unix_ms()).await?;
+        let Some((act, seq)) = frames::as_asked(&self.store, act).await? else { return Ok(Verdict::Pass) };
+        let body = frames::before(&self.store, (&act, seq), (command, &caller), self.clock.unix_ms()).await?;
         let Some(body) = body else { return Ok(Verdict::Pass) };
         let server = self.server(application.app, &callbacks.url);
         let is_asked = lock(&server.circuit).admits(self.clock.monotonic_us());

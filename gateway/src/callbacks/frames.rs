@@ -1,6 +1,7 @@
 //! The body of each request, and what an answer says: the published JSON. Here of messages and devices;
-//! [`people`]: of profiles and relations; [`groups`], [`groups_asked`]: of groups.
+//! [`people`]: of profiles and relations; [`groups`], [`groups_asked`]: of groups; [`edits`]: of edited messages.
 
+mod edits;
 mod groups;
 mod groups_asked;
 mod people;
@@ -46,10 +47,14 @@ const OWN_CODES: RangeInclusive<u32> = 120_001..=130_000;
 pub fn question(act: &Act) -> Option<CallbackCommand> {
     match act {
         Act::Send(NewMessage { to: Peer::User(_), .. }) => Some(CallbackCommand::BeforeSend),
-        Act::Change(change) if !matches!(change.kind, Kind::Group(_)) => people::question(change),
+        Act::Change(change) if !matches!(change.kind, Kind::Group(_)) => {
+            edits::question(change).or_else(|| people::question(change))
+        }
         _ => groups_asked::question(act),
     }
 }
+
+pub use self::edits::as_asked;
 
 /// Whether it is about a group.
 fn is_about_group(act: &Act) -> bool {
@@ -62,18 +67,21 @@ fn is_about_group(act: &Act) -> bool {
 /// The same question; `None`: there is nothing to ask, the act is about a group that is none.
 pub async fn before(
     store: &Store,
-    act: &Act,
+    (act, seq): (&Act, u64),
     (command, caller): (CallbackCommand, &Caller),
     now_ms: u64,
 ) -> Result<Option<Bytes>, Error> {
-    let frame = match act {
+    let mut frame = match act {
         act if is_about_group(act) => {
             let Some(facts) = groups_asked::facts(store, act).await? else { return Ok(None) };
             groups_asked::before(act, caller, facts, now_ms)
         }
-        Act::Send(message) => before_send(message, now_ms),
+        Act::Send(message) => before_send(message, seq, now_ms),
         Act::Change(change) => people::before(change, command, now_ms),
     };
+    if seq > 0 {
+        frame["MsgSeq"] = seq.into();
+    }
     Ok(Some(to_bytes(&frame)))
 }
 
@@ -96,12 +104,13 @@ pub fn unanswered(act: &Act) -> Error {
     }
 }
 
-/// Asks about a message that is not sent yet: it has no sequence.
-fn before_send(message: &NewMessage, now_ms: u64) -> Value {
+/// Asks about a message: one that is not sent yet has no sequence.
+fn before_send(message: &NewMessage, seq: u64, now_ms: u64) -> Value {
     let NewMessage { from, to, client_message_id, body, treatment, .. } = message;
     let online_only = treatment.online_only;
     let to = to.user().map_or("", UserId::as_str);
-    let named = Named { from: from.as_str(), to, seq: 0, time_ms: now_ms, client_message_id, online_only };
+    let time_ms = treatment.sent_ms.unwrap_or(now_ms);
+    let named = Named { from: from.as_str(), to, seq, time_ms, client_message_id, online_only };
     let mut frame = named.frame(CallbackCommand::BeforeSend);
     put_body(&mut frame, body);
     frame

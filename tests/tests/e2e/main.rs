@@ -24,6 +24,7 @@ mod applications;
 mod attacks;
 mod bad_input;
 mod callbacks;
+mod callbacks_edits;
 mod callbacks_groups;
 mod callbacks_groups_asked;
 mod callbacks_people;

@@ -11,7 +11,7 @@ use prost::Message as _;
 
 use super::{CallbackRecord, LANES, StateNews};
 use crate::{
-    domain::{AppId, Error, applications, damaged, keys, records::LaneClaim},
+    domain::{AppId, Error, applications, claim::Claim, damaged, keys},
     env::Clock,
     store::{Lane, RangeQuery, ReadMode, Store, Tx, Watch},
 };
@@ -159,16 +159,12 @@ fn first(app: AppId, lane: u16, limit: usize) -> RangeQuery {
 /// Takes or renews a claim. `false`: another process has it.
 async fn renew(tx: &Tx, app: AppId, lane: u16, owner: u64, now_ms: u64) -> Result<bool, Error> {
     let key = keys::callback_claim(app, lane);
-    let stored = tx.get(&key).await?.unwrap_or_default();
-    let claim = LaneClaim::decode(stored).map_err(|_| damaged("claim of a lane"))?;
-    let left_ms = claim.until_ms.saturating_sub(now_ms);
-    // One that holds for longer was taken by a clock that is wrong.
-    if claim.owner != owner && (1..=CLAIM_MS).contains(&left_ms) {
+    let claim = Claim::from_stored(tx.get(&key).await?)?;
+    if claim.owner != owner && claim.holds(now_ms, CLAIM_MS) {
         return Ok(false);
     }
-    let is_fresh = claim.owner == owner && (CLAIM_MS / 2..=CLAIM_MS).contains(&left_ms);
-    if !is_fresh {
-        tx.set(key, LaneClaim { owner, until_ms: now_ms + CLAIM_MS }.encode_to_vec());
+    if claim.owner != owner || !claim.is_fresh(now_ms, CLAIM_MS) {
+        tx.set(key, Claim { owner, until_ms: now_ms + CLAIM_MS }.encode_to_vec());
     }
     Ok(true)
 }

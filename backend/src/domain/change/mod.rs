@@ -113,6 +113,13 @@ impl Change {
         Change { by: Author::Admin, ..Change::new(app, user, kind) }
     }
 
+    /// Puts another body in the place of the one that an edit gives.
+    pub(super) fn replace_body(&mut self, replacement: Bytes) {
+        if let Kind::Edit { body, .. } = &mut self.kind {
+            *body = replacement;
+        }
+    }
+
     /// Everything that can be said without the store.
     pub fn check(&mut self, message_bytes_max: usize) -> Result<(), Error> {
         match &mut self.kind {

@@ -22,11 +22,12 @@ use super::{
     super::{
         AppId, Error, GroupId, Peer, UserId,
         callbacks::CallbackRecord,
+        claim::Claim,
         groups::records::{ClosingRecord, GroupRecord},
         keys::{self, Parts, Tail},
         records::{
-            AccountRecord, ApplicationRecord, EventKind, EventPass, EventRecord, Head, LaneClaim, MessageRef,
-            RemovalRecord, RetentionClaim, SentRecord,
+            AccountRecord, ApplicationRecord, EventKind, EventPass, EventRecord, Head, MessageRef, RemovalRecord,
+            SentRecord,
         },
         retention::{event_floor, floor_seq, hour_of},
         unfinished::UnfinishedRecord,
@@ -98,7 +99,7 @@ impl Check<'_> {
             Parts::Floor(tail) => return self.floor(app, key, &tail, value),
             Parts::Hour(_, tail) => return self.hour(app, key, &tail, &value),
             Parts::EventFloor { user } => return self.event_floor(app, key, &user, value),
-            Parts::RetentionClaim => self.decodes::<RetentionClaim>(key, value),
+            Parts::RetentionClaim => self.decodes::<Claim>(key, value),
             Parts::EventPass => self.decodes::<EventPass>(key, value),
             Parts::Profile => self.decodes::<Profile>(key, value),
             Parts::Unfinished => self.decodes::<UnfinishedRecord>(key, value),
@@ -120,7 +121,7 @@ impl Check<'_> {
             Parts::Feature => self.problem(key, "does not decode"),
             Parts::Removal => self.decodes::<RemovalRecord>(key, value),
             Parts::Callback => self.decodes::<CallbackRecord>(key, value),
-            Parts::CallbackClaim => self.decodes::<LaneClaim>(key, value),
+            Parts::CallbackClaim => self.decodes::<Claim>(key, value),
             Parts::Moment | Parts::ApplicationsVersion | Parts::CallbacksVersion | Parts::CallbacksLeft => {
                 if value.len() != size_of::<u64>() {
                     self.problem(key, "should be eight bytes long");
