@@ -54,7 +54,7 @@ pub const KEYS: &[Key] = &[
     key(
         "geo.check_seconds",
         "10",
-        "How often it is checked that access points take connections, in seconds; after three failures clients are sent elsewhere. 0: never.",
+        "How often it is checked that geo.access_points take connections, in seconds; after three failures, while others are reached, clients are sent elsewhere. 0: never.",
     ),
 ];
 
