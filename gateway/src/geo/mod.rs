@@ -60,10 +60,6 @@ const BURST_S: u32 = 5;
 /// Round trips in one report, at the most.
 pub const ROUND_TRIPS_MAX: usize = 16;
 
-/// Under which votes stand whether a network is where the database says: 1 is no. And how many there must be.
-const MISPLACED: u64 = 0;
-const DOUBTERS_MIN: f64 = 1.5;
-
 /// What is much better than where a client is: so many milliseconds less, and this share of its round trip.
 const MUCH_BETTER_MS: f64 = 30.0;
 const MUCH_BETTER_SHARE: f64 = 0.3;
@@ -224,7 +220,7 @@ impl<W: Whereabouts> Geo<W> {
         let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(is_misplaced) = self.database.locate(ip).place.and_then(|place| score::is_misplaced(place, &votes))
         {
-            measured.vote(ip, None, MISPLACED, f64::from(u8::from(is_misplaced)), now.monotonic_s);
+            measured.doubt(ip, is_misplaced, now.monotonic_s);
         }
         let Location { country, place } = self.whereabouts(ip, &mut measured, now);
         let votes = score::votes(place, &votes);
@@ -249,10 +245,7 @@ impl<W: Whereabouts> Geo<W> {
 
     /// Where a client is; nowhere, if its network has measured what can't be there.
     fn whereabouts(&self, ip: IpAddr, measured: &mut Measured, now: Now) -> Location {
-        let doubts = measured.of(ip, None, &[MISPLACED], now.monotonic_s);
-        let doubt = doubts.first().and_then(|levels| *levels.last()?);
-        let is_doubted = doubt.is_some_and(|doubt| doubt.votes >= DOUBTERS_MIN && doubt.value > 0.5);
-        if is_doubted { Location::default() } else { self.database.locate(ip) }
+        if measured.is_doubted(ip, now.monotonic_s) { Location::default() } else { self.database.locate(ip) }
     }
 }
 
