@@ -2,7 +2,8 @@
 //! come first where both have the same name.
 //!
 //! A node is one if it says where it is: by a region that is known here, or by coordinates. It is healthy as long as its
-//! lease is; how full it is it says with each renewal.
+//! lease is; how full it is it says with each renewal. What an edge says is a stranger's word: no number and no text of it
+//! goes further than one in the configuration could.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use protocol::{
 
 use super::{
     Geo,
-    access_points::AccessPoint,
+    access_points::{ADDRESSES_MAX, AccessPoint, WEIGHT_MAX, is_address},
     database::Whereabouts,
     directory::Node,
     place::Place,
@@ -25,6 +26,7 @@ use super::{
     score::Status,
     token::Tokens,
 };
+use crate::config::is_name;
 
 impl<W: Whereabouts> Geo<W> {
     /// From now on these nodes live.
@@ -104,7 +106,8 @@ impl<W: Whereabouts> Geo<W> {
             let (Some(place), true) = (place, is_id(&id)) else { continue };
             states.push((id.clone(), !entry.is_unhealthy, connections, connections_max));
             let drained = entry.is_draining;
-            points.push(AccessPoint { id, addresses, region, place, weight: weight.max(1), capacity: 0, drained });
+            let weight = weight.clamp(1, WEIGHT_MAX);
+            points.push(AccessPoint { id, addresses, region, place, weight, capacity: 0, drained });
         }
         self.directory.set(points);
         for (id, is_healthy, connections, connections_max) in states {
@@ -118,17 +121,22 @@ impl<W: Whereabouts> Geo<W> {
     }
 }
 
-/// What a node is to clients; `None`: it does not say where it is.
+/// What a node is to clients; `None`: it does not say where it is, or how it is reached, in a way that makes sense.
 fn access_point(record: &NodeRecord, regions: &[Region]) -> Option<AccessPoint> {
     let region = regions.iter().find(|region| region.id == record.region);
-    let own = record.latitude.zip(record.longitude).map(|(latitude, longitude)| Place::at(latitude, longitude));
-    let place = own.or(region.map(|region| region.coordinates))?;
-    is_id(&record.name).then(|| AccessPoint {
+    let place = match record.latitude.zip(record.longitude) {
+        Some(degrees) => Place::try_from(degrees).ok()?,
+        None => region?.coordinates,
+    };
+    let addresses = record.addresses.iter().filter(|address| is_address(address)).take(ADDRESSES_MAX);
+    let addresses: Vec<String> = addresses.cloned().collect();
+    let is_one = is_id(&record.name) && !addresses.is_empty();
+    is_one.then(|| AccessPoint {
         id: record.name.clone(),
-        addresses: record.addresses.clone(),
-        region: record.region.clone(),
+        addresses,
+        region: if is_name(&record.region) { record.region.clone() } else { String::new() },
         place,
-        weight: record.weight.max(1),
+        weight: record.weight.clamp(1, WEIGHT_MAX),
         capacity: 0,
         drained: record.load.is_draining || record.weight == 0,
     })
@@ -160,5 +168,23 @@ mod tests {
         assert!(of(&NodeRecord { load, ..node("x", "japan") }).unwrap().drained);
         assert!(of(&NodeRecord { weight: 0, ..node("x", "japan") }).unwrap().drained);
         assert_eq!(of(&node("not an id", "japan")), None);
+        assert_eq!(of(&NodeRecord { addresses: Vec::new(), ..node("x", "japan") }), None, "nobody could reach it");
+    }
+
+    #[test]
+    fn geo_03_no_word_of_a_node_goes_further_than_the_configuration_could() {
+        let regions = super::super::regions::with(Vec::new()).unwrap();
+        let of = |record: &NodeRecord| access_point(record, &regions);
+        for wrong in [f64::INFINITY, f64::NAN, -f64::NAN, 90.1] {
+            let record = NodeRecord { latitude: Some(wrong), longitude: Some(0.0), ..node("x", "japan") };
+            assert_eq!(of(&record), None, "{wrong}");
+        }
+        assert_eq!(of(&NodeRecord { weight: u32::MAX, ..node("x", "japan") }).unwrap().weight, WEIGHT_MAX);
+        let mut addresses: Vec<String> = (1..=20).map(|port| format!("h:{port}")).collect();
+        addresses[0] = "<no address>".to_owned();
+        let told = of(&NodeRecord { addresses, ..node("x", "japan") }).unwrap().addresses;
+        assert!(told.len() == ADDRESSES_MAX && told[0] == "h:2", "{told:?}");
+        let placed = NodeRecord { latitude: Some(1.0), longitude: Some(2.0), ..node("x", &"long ".repeat(9_000)) };
+        assert_eq!(of(&placed).unwrap().region, "");
     }
 }
