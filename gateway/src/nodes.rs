@@ -22,7 +22,7 @@ use anyhow::Context as _;
 use backend::{
     domain::{
         Error,
-        nodes::{self, Load, NodeId, NodeRecord},
+        nodes::{self, NodeId, NodeRecord},
     },
     env::Clock,
     store::Store,
@@ -147,8 +147,7 @@ impl Membership {
         let mut seen = Seen::default();
         let interval = Duration::from_micros(self.interval_us());
         while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(interval) {
-            let connections = shared.connections.load(Ordering::Relaxed) as u64;
-            let load = Load { connections, is_draining: self.is_draining.load(Ordering::Relaxed) };
+            let load = shared.load(self.is_draining.load(Ordering::Relaxed));
             match block_on(nodes::renew(&self.store, self.id, load)) {
                 Ok(()) => {}
                 Err(Error::Fenced) => {

@@ -14,7 +14,7 @@ use backend::{
         groups,
         hooks::Hooks as _,
         message::NewMessage,
-        nodes::NodeRecord,
+        nodes::{Load, NodeRecord},
         send_queue::SendQueue,
     },
     env::{Clock, Rng},
@@ -100,6 +100,11 @@ impl Shared {
         let looked = limits.look(*app, group, treatment.priority, per_second, self.clock.monotonic_us());
         let looked = looked.map_err(|retry_after_ms| groups::Refusal::RateLimited(retry_after_ms).into());
         looked.inspect_err(|error| self.callbacks.refused(act, caller, error))
+    }
+
+    /// How this node fares.
+    pub fn load(&self, is_draining: bool) -> Load {
+        Load { connections: self.connections.load(Ordering::Relaxed) as u64, is_draining }
     }
 
     /// Submits an act of this server; the future is its outcome, once it is durable. Any executor can wait for it.

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use backend::domain::nodes::NodeRecord;
 use futures_rustls::TlsAcceptor;
 use glommio::{
     net::{AcceptedTcpStream, TcpStream},
@@ -191,7 +192,8 @@ impl Core {
         self.directory_told.set(self.now());
         if self.index == 0 && store.engine_name() == "embedded" {
             // Nobody reads rows of nodes: there is this one, and its edges.
-            let all: Vec<_> = edges.records().into_iter().chain([(*node, record.clone())]).collect();
+            let own = NodeRecord { load: self.shared.load(self.draining.get()), ..record.clone() };
+            let all: Vec<_> = edges.records().into_iter().chain([(*node, own)]).collect();
             geo.follow(&all);
         }
         let links = self.links.borrow();

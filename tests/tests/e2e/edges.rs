@@ -320,6 +320,26 @@ fn geo_02_geo_03_edges_are_access_points_and_say_so_as_cores_do() {
     eventually("it is told no more", || told(&mut client) == ["core"]);
 }
 
+/// Of a hundred clients that are nowhere, so many are told an access point first.
+fn share(edge: &Gateway, id: &str) -> Option<u64> {
+    let (_, answer, _) = asked(edge, "127.0.0.1", "");
+    let point = answer["access_points"].as_array()?.iter().find(|point| point["id"] == id)?;
+    point["weight"].as_u64()
+}
+
+#[test]
+fn geo_03_edges_are_told_how_full_their_core_is() {
+    let limits = [("client-connections-max", 40), ("geo-locates-per-second", 0)];
+    let scene = Scene::start_with(|core| {
+        limits.iter().fold(core.flag("node-region", "germany"), |core, (name, value)| core.flag(name, value))
+    });
+    let east = scene.edge_builder("east").flag("node-region", "japan").flag("geo-locates-per-second", 0).start();
+    wait_linked(&east);
+    eventually("both share clients", || share(&east, "core") == Some(50));
+    let _clients: Vec<Client> = (0..20).map(|number| scene.core().login(&format!("user {number}"))).collect();
+    eventually("the core takes fewer", || share(&east, "core").is_some_and(|share| share <= 35));
+}
+
 #[test]
 fn geo_01_a_core_that_drains_sends_the_clients_of_edges_away_once_they_are_answered() {
     let mut scene = Scene::start();
