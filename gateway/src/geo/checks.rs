@@ -30,13 +30,21 @@ const FAILURES_MAX: u32 = 3;
 /// Checks at a time.
 const CHECKS_AT_ONCE: usize = 32;
 
-/// Starts it, on a thread of its own, until nobody holds `geo` any more.
+/// Starts to look after both, until nobody holds `geo` any more.
 pub fn start(geo: &Arc<Geo>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let geo = Arc::downgrade(geo);
-    std::thread::Builder::new().name("geo".into()).spawn(move || {
-        runtime.block_on(async { tokio::join!(watch_database(geo.clone()), check_all(geo)) });
-    })?;
+    run(async { _ = tokio::join!(watch_database(geo.clone()), check_all(geo)) })
+}
+
+/// The same for the database alone: an edge's core says how access points are.
+pub fn start_without_checks(geo: &Arc<Geo>) -> anyhow::Result<()> {
+    run(watch_database(Arc::downgrade(geo)))
+}
+
+/// On a thread of its own.
+fn run(task: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("geo".into()).spawn(move || runtime.block_on(task))?;
     Ok(())
 }
 

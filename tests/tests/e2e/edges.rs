@@ -19,11 +19,11 @@ use rustls::HandshakeKind;
 use serde_json::json;
 use tempfile::TempDir;
 use tests::{
-    Builder, Client, Gateway, MessageExt as _, Options, Refusal, Relay, Wire, eventually, free_port, node_certificates,
-    text_body, unique_id,
+    Builder, Client, Gateway, MessageExt as _, Options, Refusal, Relay, Wire, eventually, free_port, mmdb,
+    node_certificates, text_body, unique_id,
 };
 
-use crate::locate::asked;
+use crate::locate::{GERMANY, asked, put_database};
 
 /// A core, and how edges reach it.
 struct Scene {
@@ -338,6 +338,19 @@ fn geo_03_edges_are_told_how_full_their_core_is() {
     eventually("both share clients", || share(&east, "core") == Some(50));
     let _clients: Vec<Client> = (0..20).map(|number| scene.core().login(&format!("user {number}"))).collect();
     eventually("the core takes fewer", || share(&east, "core").is_some_and(|share| share <= 35));
+}
+
+#[test]
+fn geo_03_an_edge_reads_a_replaced_database_without_a_restart() {
+    let scene = Scene::start_with(|core| core.flag("node-region", "germany"));
+    let builder = scene.edge_builder("east").flag("node-region", "japan").flag("geo-trusted-proxies", "127.0.0.1");
+    let put = |country| put_database(scene.certificates.path(), &[("198.51.100.0/24", mmdb::country(country))]);
+    let east = builder.flag("geo-database", put("DE")).flag("geo-locates-per-second", 0).start();
+    wait_linked(&east);
+    let first = || asked(&east, GERMANY, "").1["access_points"][0]["id"].as_str().unwrap_or_default().to_owned();
+    eventually("the core is near", || first() == "core");
+    put("JP");
+    eventually("the edge is nearer", || first() == "east");
 }
 
 #[test]

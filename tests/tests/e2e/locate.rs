@@ -17,7 +17,7 @@ use protocol::{
 use serde_json::Value;
 use tests::{Answer, Builder, Client, Gateway, Refusal, eventually, https, mmdb};
 
-const GERMANY: &str = "198.51.100.7";
+pub const GERMANY: &str = "198.51.100.7";
 const JAPAN: &str = "203.0.113.7";
 const NOWHERE: &str = "192.0.2.7";
 
@@ -29,7 +29,7 @@ const POINTS: &str = r#"[
 ]"#;
 
 /// Puts a database in place, as an operator does: the new file under the old one's name.
-fn put_database(folder: &Path, networks: &[(&str, mmdb::Data)]) -> String {
+pub fn put_database(folder: &Path, networks: &[(&str, mmdb::Data)]) -> String {
     let (path, fresh) = (folder.join("where.mmdb"), folder.join("fresh.mmdb"));
     fs::write(&fresh, mmdb::database(networks)).expect("written");
     fs::rename(fresh, &path).expect("renamed");
