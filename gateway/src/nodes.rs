@@ -83,13 +83,16 @@ pub fn record(
         [] => vec![client_address.to_string()],
         named => named.iter().map(ToString::to_string).collect(),
     };
+    // Others may not know the region: it is the operator's word, and so is where it lies.
+    let region = config.geo.regions.iter().find(|region| region.id == node.region);
+    let place = node.place.or(region.map(|region| region.coordinates.degrees()));
     let told = |address: Option<SocketAddr>| address.map(|address| address.to_string()).unwrap_or_default();
     NodeRecord {
         name: node.name.clone(),
         is_edge: false,
         region: node.region.clone(),
-        latitude: node.place.map(|(latitude, _)| latitude),
-        longitude: node.place.map(|(_, longitude)| longitude),
+        latitude: place.map(|(latitude, _)| latitude),
+        longitude: place.map(|(_, longitude)| longitude),
         addresses,
         peers_address: told(link.peers_advertise.or(peers_address)),
         link_address: told(link.advertise.or(link.listen)),

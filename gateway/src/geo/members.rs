@@ -5,7 +5,10 @@
 //! lease is; how full it is it says with each renewal. What an edge says is a stranger's word: no number and no text of it
 //! goes further than one in the configuration could.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError},
+};
 
 use ahash::AHashMap;
 use backend::domain::nodes::{NodeId, NodeRecord};
@@ -41,9 +44,15 @@ impl<W: Whereabouts> Geo<W> {
         }
         let configured = self.config.access_points.iter();
         let mut points: Vec<AccessPoint> = configured.cloned().collect();
-        let of_nodes = members.values().filter_map(|record| access_point(record, &self.config.regions));
-        let new = of_nodes.filter(|point| self.config.access_points.iter().all(|known| known.id != point.id));
-        points.extend(new);
+        let is_new = |id: &str| self.config.access_points.iter().all(|known| known.id != id);
+        let mut complaints = BTreeSet::new();
+        for record in members.values() {
+            match access_point(record, &self.config.regions) {
+                Ok(point) => points.extend(point.filter(|point| is_new(&point.id))),
+                Err(why) => _ = complaints.insert(format!("the node {:?} is no access point: {why}", record.name)),
+            }
+        }
+        self.complain(complaints);
         points.sort_by(|one, other| one.id.cmp(&other.id));
         self.directory.set(points);
         for (name, record) in members {
@@ -51,6 +60,13 @@ impl<W: Whereabouts> Geo<W> {
                 node.report(record.load.connections, record.connections_max);
             }
         }
+    }
+
+    /// Says what is wrong with nodes, each once for as long as it is.
+    fn complain(&self, now: BTreeSet<String>) {
+        let mut said = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        now.difference(&said).for_each(|wrong| tracing::warn!("{wrong}"));
+        *said = now;
     }
 
     /// The access point that this node is; empty: none.
@@ -121,17 +137,25 @@ impl<W: Whereabouts> Geo<W> {
     }
 }
 
-/// What a node is to clients; `None`: it does not say where it is, or how it is reached, in a way that makes sense.
-fn access_point(record: &NodeRecord, regions: &[Region]) -> Option<AccessPoint> {
-    let region = regions.iter().find(|region| region.id == record.region);
-    let place = match record.latitude.zip(record.longitude) {
-        Some(degrees) => Place::try_from(degrees).ok()?,
-        None => region?.coordinates,
+/// What a node is to clients; `None`: it does not say where it is. An error is what makes no sense in what it says.
+fn access_point(record: &NodeRecord, regions: &[Region]) -> Result<Option<AccessPoint>, &'static str> {
+    let degrees = record.latitude.zip(record.longitude);
+    if degrees.is_none() && record.region.is_empty() {
+        return Ok(None);
+    }
+    let place = match degrees {
+        Some(degrees) => Place::try_from(degrees)?,
+        None => regions.iter().find(|region| region.id == record.region).ok_or("nobody knows its region")?.coordinates,
     };
+    if !is_id(&record.name) {
+        return Err("its name is no id: 1 to 32 letters, digits or hyphens");
+    }
     let addresses = record.addresses.iter().filter(|address| is_address(address)).take(ADDRESSES_MAX);
     let addresses: Vec<String> = addresses.cloned().collect();
-    let is_one = is_id(&record.name) && !addresses.is_empty();
-    is_one.then(|| AccessPoint {
+    if addresses.is_empty() {
+        return Err("it names no address");
+    }
+    Ok(Some(AccessPoint {
         id: record.name.clone(),
         addresses,
         region: if is_name(&record.region) { record.region.clone() } else { String::new() },
@@ -139,7 +163,7 @@ fn access_point(record: &NodeRecord, regions: &[Region]) -> Option<AccessPoint> 
         weight: record.weight.clamp(1, WEIGHT_MAX),
         capacity: 0,
         drained: record.load.is_draining || record.weight == 0,
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -156,25 +180,26 @@ mod tests {
     #[test]
     fn geo_03_nodes_are_access_points_where_they_say() {
         let regions = super::super::regions::with(Vec::new()).unwrap();
-        let of = |record: &NodeRecord| access_point(record, &regions);
+        let of = |record: &NodeRecord| access_point(record, &regions).unwrap();
+        let refused = |record: &NodeRecord| access_point(record, &regions).unwrap_err();
         let tokyo = of(&node("tokyo-1", "japan")).unwrap();
         let japan = regions.iter().find(|region| region.id == "japan").unwrap();
         assert_eq!((tokyo.id.as_str(), tokyo.place, tokyo.drained), ("tokyo-1", japan.coordinates, false));
         assert_eq!(of(&node("x", "")), None, "it does not say where it is");
-        assert_eq!(of(&node("x", "atlantis")), None);
+        assert!(refused(&node("x", "atlantis")).contains("region"));
         let placed = NodeRecord { latitude: Some(10.0), longitude: Some(20.0), ..node("x", "atlantis") };
         assert_eq!(of(&placed).unwrap().place, Place::at(10.0, 20.0));
         let load = Load { connections: 3, is_draining: true };
         assert!(of(&NodeRecord { load, ..node("x", "japan") }).unwrap().drained);
         assert!(of(&NodeRecord { weight: 0, ..node("x", "japan") }).unwrap().drained);
-        assert_eq!(of(&node("not an id", "japan")), None);
-        assert_eq!(of(&NodeRecord { addresses: Vec::new(), ..node("x", "japan") }), None, "nobody could reach it");
+        assert!(refused(&node("not_an_id", "japan")).contains("name"));
+        assert!(refused(&NodeRecord { addresses: Vec::new(), ..node("x", "japan") }).contains("address"));
     }
 
     #[test]
     fn geo_03_no_word_of_a_node_goes_further_than_the_configuration_could() {
         let regions = super::super::regions::with(Vec::new()).unwrap();
-        let of = |record: &NodeRecord| access_point(record, &regions);
+        let of = |record: &NodeRecord| access_point(record, &regions).ok().flatten();
         for wrong in [f64::INFINITY, f64::NAN, -f64::NAN, 90.1] {
             let record = NodeRecord { latitude: Some(wrong), longitude: Some(0.0), ..node("x", "japan") };
             assert_eq!(of(&record), None, "{wrong}");

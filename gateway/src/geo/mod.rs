@@ -26,12 +26,13 @@ mod members;
 #[path = "../../../tests/src/mmdb.rs"]
 mod mmdb;
 mod place;
-mod regions;
+pub mod regions;
 mod score;
 mod token;
 pub mod world;
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -137,6 +138,8 @@ pub struct Geo<W = Database> {
     measured: Mutex<Measured>,
     tokens: ArcSwap<Tokens>,
     asked: Mutex<ForgetfulMap<IpAddr, SendBucket>>,
+    /// What is wrong with nodes, and has been said.
+    complaints: Mutex<BTreeSet<String>>,
 }
 
 impl Geo {
@@ -156,6 +159,7 @@ impl<W: Whereabouts> Geo<W> {
             measured: Mutex::default(),
             tokens: ArcSwap::from_pointee(Tokens::new(key)),
             asked: Mutex::new(ForgetfulMap::new(ADDRESSES_MAX)),
+            complaints: Mutex::default(),
             config,
         }
     }
