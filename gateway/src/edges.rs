@@ -86,14 +86,24 @@ impl Edges {
         }
     }
 
-    /// All of them.
-    pub fn records(&self) -> Vec<(NodeId, NodeRecord)> {
-        lock(&self.linked).iter().map(|(node, linked)| (*node, linked.record.clone())).collect()
+    /// All of them, where this core takes so many connections more: an edge has no more room than its core.
+    pub fn records(&self, room: u64) -> Vec<(NodeId, NodeRecord)> {
+        let linked = lock(&self.linked);
+        linked.iter().map(|(node, linked)| (*node, with_room(linked.record.clone(), room))).collect()
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn with_room(mut record: NodeRecord, room: u64) -> NodeRecord {
+    let most = record.load.connections.saturating_add(room).min(record.connections_max);
+    record.connections_max = most.max(1); // 0 would be: not said
+    if room == 0 {
+        record.load.connections = record.connections_max;
+    }
+    record
 }
 
 fn record(hello: &LinkHello, lease_ms: u64) -> NodeRecord {
@@ -127,14 +137,29 @@ mod tests {
         edges.joined(&hello, 5_000);
         edges.fares(7, &EdgeLoad { connections: 3, is_draining: true });
         edges.fares(8, &EdgeLoad::default());
-        let [(7, record)] = &edges.records()[..] else { panic!("one") };
+        let [(7, record)] = &edges.records(u64::MAX)[..] else { panic!("one") };
         assert_eq!((record.name.as_str(), record.region.as_str(), record.is_edge), ("tokyo-1", "japan", true));
         assert_eq!(record.load, Load { connections: 3, is_draining: true });
         edges.left(7);
-        assert_eq!(edges.records().len(), 1);
+        assert_eq!(edges.records(1).len(), 1);
         edges.left(7);
         edges.left(7);
-        assert!(edges.records().is_empty());
+        assert!(edges.records(1).is_empty());
+    }
+
+    #[test]
+    fn geo_03_an_edge_has_no_more_room_than_its_core() {
+        let record = |connections| NodeRecord {
+            connections_max: 100,
+            load: Load { connections, is_draining: false },
+            ..NodeRecord::default()
+        };
+        for (connections, room, told) in
+            [(40, 1_000, (40, 100)), (40, 20, (40, 60)), (0, 20, (0, 20)), (40, 0, (40, 40)), (0, 0, (1, 1))]
+        {
+            let NodeRecord { load, connections_max, .. } = with_room(record(connections), room);
+            assert_eq!((load.connections, connections_max), told, "{connections} and {room}");
+        }
     }
 
     #[test]

@@ -161,7 +161,7 @@ impl Membership {
                 }
                 Err(error) => tracing::warn!(%error, "the lease of this node is not renewed"),
             }
-            self.vouch(shared.edges.records());
+            self.vouch(shared.edges.records(shared.room()));
             if let Some(all) = self.look(&mut seen) {
                 shared.geo.follow(&all);
             }

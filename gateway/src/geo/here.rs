@@ -14,8 +14,8 @@ pub trait Locator: Send + Sync + 'static {
     fn clock(&self) -> &dyn Clock;
     /// Draws for clients.
     fn rng(&self) -> &dyn Rng;
-    /// Whether it takes clients itself; how many it has, and may have.
-    fn own_state(&self) -> (bool, usize, usize);
+    /// Whether it takes clients itself; how many it has, and may have. `None`: its core says that.
+    fn own_state(&self) -> (bool, Option<(usize, usize)>);
 
     /// Where a client should connect; `way`: how it asked, for metrics. With too many questions from its address: in how
     /// many milliseconds there is room.
@@ -53,9 +53,11 @@ pub trait Locator: Send + Sync + 'static {
     /// Brings the own entry in the directory up to date.
     fn tell_own_state(&self) {
         if let Some(node) = self.geo().directory.node(self.geo().here()) {
-            let (is_ready, connections, connections_max) = self.own_state();
+            let (is_ready, load) = self.own_state();
             node.set_healthy(is_ready);
-            node.report(connections as u64, connections_max as u64);
+            if let Some((connections, connections_max)) = load {
+                node.report(connections as u64, connections_max as u64);
+            }
         }
     }
 }

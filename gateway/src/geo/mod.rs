@@ -49,7 +49,7 @@ use self::{
     forgetful::ForgetfulMap,
     measured::{Measured, masked},
     regions::Region,
-    score::{Asker, Candidate, Scored},
+    score::{Asker, Candidate, Scored, Standing},
     token::{TOKEN_BYTES, Tokens},
 };
 /// Addresses whose rates are kept, at the most.
@@ -120,6 +120,8 @@ pub struct Told {
 pub struct Located {
     /// The best first; empty: wherever the client is.
     pub access_points: Vec<Told>,
+    /// There is none that has room.
+    pub are_full: bool,
     /// For how long this is good, in seconds.
     pub expires_s: u32,
     /// With which it reports what it measured.
@@ -193,6 +195,7 @@ impl<W: Whereabouts> Geo<W> {
         let expires_s = expires_s - (draw >> 32) % (expires_s / 4 + 1);
         Located {
             access_points: told.collect(),
+            are_full: scored.first().is_some_and(|best| best.standing == Standing::Full),
             expires_s: expires_s as u32,
             token: self.tokens.load().issue(ip, now.unix_s),
         }

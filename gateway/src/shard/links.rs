@@ -151,11 +151,11 @@ struct Clients {
 impl LinkEvents for Clients {
     fn opened(&self, open: SessionOpen, pipe: Pipe) {
         let ip = ip(&open.ip);
-        if !listener::has_room(&self.core) {
-            let shared = &self.core.shared;
-            return pipe.last_word(&last_word(&**shared, shared.limits.clone(), ErrorCode::CONNECTION_LIMIT, ip));
-        }
         let via = (!open.access_point.is_empty()).then(|| open.access_point.into_boxed_str());
+        if !listener::has_room(&self.core) {
+            let (shared, code) = (&self.core.shared, ErrorCode::CONNECTION_LIMIT);
+            return pipe.last_word(&last_word(&**shared, shared.limits.clone(), code, ip, via.as_deref()));
+        }
         connection::start(&self.core, Stream::Linked(pipe), ip, via);
     }
 
@@ -193,7 +193,7 @@ impl Core {
         if self.index == 0 && store.engine_name() == "embedded" {
             // Nobody reads rows of nodes: there is this one, and its edges.
             let own = NodeRecord { load: self.shared.load(self.draining.get()), ..record.clone() };
-            let all: Vec<_> = edges.records().into_iter().chain([(*node, own)]).collect();
+            let all: Vec<_> = edges.records(self.shared.room()).into_iter().chain([(*node, own)]).collect();
             geo.follow(&all);
         }
         let links = self.links.borrow();

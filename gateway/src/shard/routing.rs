@@ -64,20 +64,28 @@ const ELSEWHERE_MAX: usize = 3;
 /// Clients that are sent away come again within so many milliseconds, spread out.
 const AWAY_MS: (u64, u64) = (100, 2_000);
 
-/// The only thing that a client is told which is not served: why, to come again, and where else it may.
-pub fn last_word(locator: &impl Locator, limits: Arc<ServerLimits>, code: ErrorCode, ip: Option<IpAddr>) -> BytesMut {
+/// The only thing that a client is told which is not served: why, to come again, and where else it may, but for here and
+/// the access point that it has come by.
+pub fn last_word(
+    locator: &impl Locator,
+    limits: Arc<ServerLimits>,
+    code: ErrorCode,
+    ip: Option<IpAddr>,
+    via: Option<&str>,
+) -> BytesMut {
     let mut connection = ServerConnection::new(limits, locator.clock().monotonic_us() / 1000);
     let retry_after_ms = AWAY_MS.0 + locator.rng().next_u64() % (AWAY_MS.1 - AWAY_MS.0);
-    let elsewhere = ip.map_or_else(Vec::new, |ip| elsewhere(locator, ip));
+    let elsewhere = ip.map_or_else(Vec::new, |ip| elsewhere(locator, ip, via));
     connection.go_elsewhere(code, retry_after_ms as u32, elsewhere);
     connection.output().split()
 }
 
-/// Where a client should connect that can't stay here.
-pub(super) fn elsewhere(locator: &impl Locator, ip: IpAddr) -> Vec<AccessPoint> {
+/// Where a client should connect that can't stay here, nor at `via`. Nowhere, if all are full: it would be sent round.
+pub(super) fn elsewhere(locator: &impl Locator, ip: IpAddr, via: Option<&str>) -> Vec<AccessPoint> {
     let here = locator.geo().here();
     let located = locator.locate_now(ip, "");
-    let others = located.access_points.into_iter().filter(|told| told.id != here);
+    let is_other = |id: &str| id != here && Some(id) != via;
+    let others = located.access_points.into_iter().filter(|told| !located.are_full && is_other(&told.id));
     others.take(ELSEWHERE_MAX).map(access_point).collect()
 }
 

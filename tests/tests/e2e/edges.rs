@@ -341,6 +341,27 @@ fn geo_03_edges_are_told_how_full_their_core_is() {
 }
 
 #[test]
+fn geo_03_an_edge_of_a_full_core_is_full_and_nobody_is_sent_back_to_it() {
+    let other = r#"[{ id = "other", addresses = ["other.example.com:443"], region = "france" }]"#;
+    let scene = Scene::start_with(|core| {
+        let core = core.flag("node-region", "germany").flag("geo-access-points", other);
+        core.flag("client-connections-max", 2).flag("geo-check-seconds", 0).flag("geo-locates-per-second", 0)
+    });
+    let east = scene.edge_builder("east").flag("node-region", "japan").flag("geo-locates-per-second", 0).start();
+    wait_linked(&east);
+    let mut ben = east.login("ben");
+    eventually("all are known", || told(&mut ben) == ["core", "east", "other"]);
+    let _anna = scene.core().login("anna");
+    assert_eq!(east.connect("carl").sent_elsewhere(), ["other"]);
+    let ids = || {
+        let answer = asked(&east, "127.0.0.1", "").1;
+        let points = answer["access_points"].as_array().cloned().unwrap_or_default();
+        points.iter().map(|point| point["id"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    eventually("the edge says that it is full", || ids() == ["other"]);
+}
+
+#[test]
 fn geo_03_an_edge_reads_a_replaced_database_without_a_restart() {
     let scene = Scene::start_with(|core| core.flag("node-region", "germany"));
     let builder = scene.edge_builder("east").flag("node-region", "japan").flag("geo-trusted-proxies", "127.0.0.1");
