@@ -41,9 +41,9 @@ pub trait Locator: Send + Sync + 'static {
         self.geo().is_much_better_elsewhere(ip.to_canonical(), here, self.rng().next_u64(), now(self.clock()))
     }
 
-    /// Takes what a client has measured.
-    fn take_round_trips(&self, token: &[u8], round_trips: &[RoundTrip]) -> Result<(), TokenInvalid> {
-        let counted = self.geo().report(token, round_trips, now(self.clock()))?;
+    /// Takes what a client at this address has measured.
+    fn take_round_trips(&self, ip: IpAddr, token: &[u8], round_trips: &[RoundTrip]) -> Result<(), TokenInvalid> {
+        let counted = self.geo().report(token, ip.to_canonical(), round_trips, now(self.clock()))?;
         metrics::counter!("gateway_round_trips_total", "counted" => "yes").increment(counted as u64);
         metrics::counter!("gateway_round_trips_total", "counted" => "no")
             .increment((round_trips.len() - counted) as u64);

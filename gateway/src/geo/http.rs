@@ -55,7 +55,7 @@ impl<L: Locator> Site for Locating<L> {
         *reply.status_mut() = status;
         let headers = reply.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // Each answer is one client's. Pages of any origin may ask: there is nothing to be had by it but this.
+        // Each answer is one client's. Pages of any origin may ask: with the token nobody else can report.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         if retry_after_s > 0 {

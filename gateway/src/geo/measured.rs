@@ -146,6 +146,11 @@ fn network_and_host(ip: IpAddr) -> (Group, Group) {
     (Group::Network(masked(ip, near), near), Group::Network(masked(ip, host), host))
 }
 
+/// Whether clients at these addresses are of one network, and may speak for it.
+pub fn are_of_one_network(one: IpAddr, other: IpAddr) -> bool {
+    network_and_host(one).0 == network_and_host(other).0
+}
+
 /// An address with nothing but its first bits.
 pub fn masked(ip: IpAddr, bits: u8) -> IpAddr {
     match ip {

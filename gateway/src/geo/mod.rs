@@ -215,9 +215,19 @@ impl<W: Whereabouts> Geo<W> {
         own.standing > best.standing || gain_ms > MUCH_BETTER_MS && gain_ms > own.rtt_ms * MUCH_BETTER_SHARE
     }
 
-    /// Takes what a client has measured. Returns how many of the round trips count.
-    pub fn report(&self, token: &[u8], round_trips: &[RoundTrip], now: Now) -> Result<usize, TokenInvalid> {
+    /// Takes what a client has measured that has come from `from`. Returns how many of the round trips count: none, if it
+    /// was told where to connect in another network, for whose clients it can't speak.
+    pub fn report(
+        &self,
+        token: &[u8],
+        from: IpAddr,
+        round_trips: &[RoundTrip],
+        now: Now,
+    ) -> Result<usize, TokenInvalid> {
         let ip = self.tokens.load().check(token, now.unix_s).ok_or(TokenInvalid)?;
+        if !measured::are_of_one_network(ip, from) {
+            return Ok(0);
+        }
         let known = round_trips.iter().take(ROUND_TRIPS_MAX).filter_map(|round_trip| {
             let node = self.directory.node(&round_trip.access_point)?;
             Some((node, rtt_ms(round_trip)?))

@@ -45,7 +45,8 @@ pub(super) fn report(connection: &Rc<Connection>, request: u32, report: ReportRo
         failed: round_trip.failed,
     });
     let round_trips: Vec<_> = round_trips.collect();
-    let taken = connection.core.shared.take_round_trips(&report.token, &round_trips);
+    let ip = connection.ip.ok_or(ErrorCode::UNAVAILABLE)?;
+    let taken = connection.core.shared.take_round_trips(ip, &report.token, &round_trips);
     taken.map_err(|_| invalid("the token is none of ours, or not good any more"))?;
     connection.with_protocol(|protocol| protocol.respond(request, &Done {}));
     Ok(())

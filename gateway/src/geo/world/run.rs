@@ -169,7 +169,7 @@ impl<'a> Run<'a> {
             let is_liar = self.dice.percent(LIARS_PERCENT);
             let round_trips: Vec<_> =
                 raced.iter().map(|(point, measured)| self.round_trip(*point, *measured, is_liar)).collect();
-            let _ = self.geo.report(&located.token, &round_trips, self.now());
+            let _ = self.geo.report(&located.token, user.into(), &round_trips, self.now());
         }
         let fastest = raced.iter().filter_map(|(point, measured)| Some((*point, (*measured)?)));
         let fastest = fastest.min_by(|one, other| one.1.total_cmp(&other.1)).map(|(point, _)| point);
