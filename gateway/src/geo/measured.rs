@@ -1,8 +1,8 @@
 //! What clients have measured of access points, from which network.
 //!
-//! A measurement is a number ([`super::score::votes`] says which), and a *vote* in three *groups*: the client's network (IPv4 /24, IPv6 /48), a wider one (/16, /32), and
-//! its country. In each, the members of the next narrower kind have one vote each: hosts (IPv6: /64) in a network,
-//! networks in a wide one, wide ones in a country. The newest vote of a voter replaces its older one, once in
+//! A measurement is a number ([`super::score::votes`] says which), and a *vote* in three *groups*: the client's network
+//! (IPv4 /24, IPv6 /48), a wider one (/16, /32), and its country. In each, the members of the next narrower kind have one
+//! vote each: [`customer`]s in a network, networks in a wide one, wide ones in a country. The newest vote of a voter replaces its older one, once in
 //! [`INTERVAL_S`] at the most. Of a group and access point the last [`VOTES_MAX`] voters are kept, and the estimate is
 //! their weighted median, a vote's weight halving each [`HALF_LIFE_S`]. A group keeps votes of [`POINTS_MAX`] access points. When
 //! it has so many, a voter that brings a new one takes the place of one of which nobody but itself has said anything, or
@@ -40,6 +40,9 @@ const POINTS_MAX: usize = 12;
 
 /// Votes that a network is not where the database says, weighed, under which nothing is made of them.
 const DOUBTERS_MIN: f64 = 1.5;
+
+/// Bits of an IPv6 address that are one customer's.
+const CUSTOMER_BITS: u8 = 56;
 
 /// Groups that are kept, and networks that doubts are kept of; those heard of least recently go first. With all of them
 /// full, some 40 MiB.
@@ -142,8 +145,13 @@ fn groups_and_voters(ip: IpAddr, country: Option<Country>) -> [Option<(Group, Gr
 
 /// The client's network, and its vote there.
 fn network_and_host(ip: IpAddr) -> (Group, Group) {
-    let (near, host) = if ip.is_ipv4() { (24, 32) } else { (48, 64) };
-    (Group::Network(masked(ip, near), near), Group::Network(masked(ip, host), host))
+    let near = if ip.is_ipv4() { 24 } else { 48 };
+    (Group::Network(masked(ip, near), near), Group::Network(customer(ip), CUSTOMER_BITS))
+}
+
+/// The addresses that one customer of a provider has, by the first of them: of IPv6 a /56, as most are given.
+pub fn customer(ip: IpAddr) -> IpAddr {
+    if ip.is_ipv4() { ip } else { masked(ip, CUSTOMER_BITS) }
 }
 
 /// Whether clients at these addresses are of one network, and may speak for it.
@@ -152,7 +160,7 @@ pub fn are_of_one_network(one: IpAddr, other: IpAddr) -> bool {
 }
 
 /// An address with nothing but its first bits.
-pub fn masked(ip: IpAddr, bits: u8) -> IpAddr {
+fn masked(ip: IpAddr, bits: u8) -> IpAddr {
     match ip {
         IpAddr::V4(ip) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(bits.min(32))).unwrap_or(0);
@@ -383,6 +391,21 @@ mod tests {
         // What has faded makes room for what somebody has just measured.
         assert!(measured.vote(ip("198.51.100.9"), DE, key("new"), 1.0, LIFE_S));
         assert_eq!(value(measured.of(ip("198.51.100.9"), DE, &[key("new")], LIFE_S)[0][2]), Some(1.0));
+    }
+
+    /// Who has a /56 has 256 networks of 2^64 addresses, and one vote.
+    #[test]
+    fn geo_03_a_customer_with_many_ipv6_networks_has_one_vote() {
+        let mut measured = Measured::default();
+        let [honest, other] = ["2001:db8:1:100::1", "2001:db8:1:200::1"];
+        [honest, other].into_iter().for_each(|address| _ = measured.vote(ip(address), DE, key("a"), 20.0, 0));
+        for network in 0..=255 {
+            measured.vote(ip(&format!("2001:db8:1:ff{network:02x}::1")), DE, key("a"), 900.0, 1);
+            measured.doubt(ip(&format!("2001:db8:1:ff{network:02x}::1")), true, 1);
+        }
+        let near = of(&mut measured, honest, 1)[2].unwrap();
+        assert!(near.value == 20.0 && near.votes < 3.1, "{near:?}");
+        assert!(!measured.is_doubted(ip(honest), 1));
     }
 
     #[test]

@@ -47,7 +47,7 @@ use self::{
     database::{Database, Location, Whereabouts},
     directory::{Directory, Node},
     forgetful::ForgetfulMap,
-    measured::{Measured, masked},
+    measured::Measured,
     regions::Region,
     score::{Asker, Candidate, Scored, Standing},
     token::{TOKEN_BYTES, Tokens},
@@ -172,11 +172,9 @@ impl<W: Whereabouts> Geo<W> {
         if per_second == 0 {
             return Ok(());
         }
-        // One customer's IPv6 addresses are one's.
-        let address = if ip.is_ipv6() { masked(ip, 64) } else { ip };
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let rate = SendRate::new(per_second, per_second.saturating_mul(BURST_S));
-        asked.find_or_make(address).take(rate, now_us)
+        asked.find_or_make(measured::customer(ip)).take(rate, now_us)
     }
 
     /// Where a client should connect. `current`: the access point where it is or was last; `draw` is drawn for it.
