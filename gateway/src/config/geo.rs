@@ -14,6 +14,11 @@ pub const KEYS: &[Key] = &[
     ),
     key("geo.connections_max", "1000", "Connections to it; more are closed at once."),
     key(
+        "geo.connections_per_address_max",
+        "100",
+        "Those of one address (of IPv6, a /56) that is none of geo.trusted_proxies; more are closed at once. Each asks once.",
+    ),
+    key(
         "geo.access_points",
         "[]",
         "Where clients may connect: a [[geo.access_points]] table for each, with id, addresses ([\"im.example.com:443\"]) and region, and if \
@@ -86,6 +91,7 @@ impl Values {
         Ok(GeoConfig {
             listen,
             connections_max: self.number("geo.connections_max", 1, 1_000_000)?,
+            connections_per_address_max: self.number("geo.connections_per_address_max", 1, 1_000_000)?,
             access_points,
             regions,
             here,

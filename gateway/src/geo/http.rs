@@ -1,7 +1,7 @@
 //! `GET /v1/locate`: where to connect, for clients that do not speak the protocol yet.
 //!
-//! Nobody logs in for it. So it has a port, a thread and connections of its own, and is limited by address. Who asks is
-//! who has connected, unless that is a proxy that the operator trusts to tell.
+//! Nobody logs in for it. So it has a port, a thread and connections of its own, is limited by address, and a connection
+//! is for one question. Who asks is who has connected, unless that is a proxy that the operator trusts to tell.
 
 use std::{
     net::{IpAddr, TcpListener},
@@ -19,11 +19,11 @@ use hyper::{
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
-use super::{Located, Told, here::Locator};
+use super::{Located, Told, here::Locator, measured::customer};
 use crate::{
     api::call::Query,
     config::Config,
-    https::{self, Ends, Host, Limits, Reply, Server, Site},
+    https::{self, Ends, Host, Limits, Reply, Server, Share, Site},
 };
 
 /// The path that is served.
@@ -48,6 +48,14 @@ impl<L: Locator> Site for Locating<L> {
     const NAME: &'static str = "locate";
     const METRICS: (&'static str, &'static str) =
         ("gateway_locate_connections", "gateway_locate_connections_refused_total");
+    // The answer is good for minutes.
+    const KEEPS_CONNECTIONS: bool = false;
+
+    fn share(&self, ip: IpAddr) -> Option<Share> {
+        let geo = self.0.geo();
+        let is_proxy = is_one_of(geo.trusted_proxies(), ip);
+        (!is_proxy).then(|| Share { of: customer(ip), most: geo.connections_per_address_max() })
+    }
 
     async fn answer(self: Arc<Self>, ends: Ends, request: Request<Incoming>) -> Reply {
         let (status, value, retry_after_s) = locate(&*self.0, ends, &request);
@@ -101,19 +109,23 @@ fn content(located: &Located) -> Value {
 
 /// Who asks: the last address on the way here that is no trusted proxy's.
 fn asker(connected: IpAddr, headers: &HeaderMap, trusted: &[IpNetwork]) -> IpAddr {
-    let is_trusted = |ip: IpAddr| trusted.iter().any(|network| network.contains(ip));
     let mut ip = connected.to_canonical();
     // Each proxy adds whom it has heard; what stands before the first that is not trusted may be invented.
     let lines = headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
     let heard: Vec<&str> = lines.flat_map(|line| line.split(',')).collect();
     for text in heard.into_iter().rev() {
-        let Some(before) = Some(ip).filter(|ip| is_trusted(*ip)).and_then(|_| text.trim().parse::<IpAddr>().ok())
+        let Some(before) =
+            Some(ip).filter(|ip| is_one_of(trusted, *ip)).and_then(|_| text.trim().parse::<IpAddr>().ok())
         else {
             break;
         };
         ip = before.to_canonical();
     }
     ip
+}
+
+fn is_one_of(networks: &[IpNetwork], ip: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(ip))
 }
 
 #[cfg(test)]

@@ -79,6 +79,11 @@ impl<W: Whereabouts> Geo<W> {
         &self.config.trusted_proxies
     }
 
+    /// How many connections to `/v1/locate` an address may have.
+    pub fn connections_per_address_max(&self) -> usize {
+        self.config.connections_per_address_max
+    }
+
     /// All access points, as edges are told them; `probe_key`: what signs probe tokens.
     pub fn told(&self, probe_key: [u8; 32]) -> Directory {
         let entry = |node: &Arc<Node>| {

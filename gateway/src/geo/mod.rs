@@ -71,6 +71,7 @@ pub struct GeoConfig {
     /// Of `/v1/locate`.
     pub listen: Option<SocketAddr>,
     pub connections_max: usize,
+    pub connections_per_address_max: usize,
     pub access_points: Vec<AccessPoint>,
     /// The catalogue, with the operator's.
     pub regions: Vec<Region>,

@@ -34,6 +34,7 @@ pub(super) fn config() -> (GeoConfig, tempfile::TempDir) {
     let config = GeoConfig {
         listen: None,
         connections_max: 10,
+        connections_per_address_max: 5,
         access_points: vec![
             point("paris", "france", Place::at(48.86, 2.35)),
             point("frankfurt", "germany", Place::at(50.11, 8.68)),
