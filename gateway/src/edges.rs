@@ -7,17 +7,28 @@ use backend::domain::nodes::{Load, NodeId, NodeRecord};
 use protocol::link_message::{DirectoryEntry, EdgeLoad, LinkHello};
 use rustls_pki_types::CertificateDer;
 
+use crate::edge_link::greet::Ended;
+
 /// Edges by id.
 pub struct Edges {
     linked: Mutex<AHashMap<NodeId, Linked>>,
-    /// Links by certificate: an edge may say any id, but has one certificate.
-    places: Mutex<AHashMap<CertificateDer<'static>, usize>>,
+    /// Links by certificate: an edge may say any id and name, but has one certificate.
+    places: Mutex<AHashMap<CertificateDer<'static>, Links>>,
     /// Links of each core of this process, those that are to become one among them.
     by_core: Mutex<Vec<usize>>,
 }
 
+/// Links with one certificate.
+struct Links {
+    /// What the edge is called that has it.
+    name: String,
+    count: usize,
+}
+
 struct Linked {
     record: NodeRecord,
+    /// How many edges there had been before it.
+    order: u64,
     /// Links that it has to this core.
     links: usize,
 }
@@ -43,21 +54,27 @@ impl Edges {
         }
     }
 
-    /// Takes one of the links that a certificate may have, unless it has so many.
-    pub fn take_place(&self, certificate: &CertificateDer<'static>, most: usize) -> bool {
+    /// Takes one of the links that a certificate may have, for the edge called `name`: unless there are so many, or it is
+    /// another edge's.
+    pub fn take_place(&self, certificate: &CertificateDer<'static>, name: &str, most: usize) -> Result<(), Ended> {
         let mut places = lock(&self.places);
-        let taken = places.entry(certificate.clone()).or_default();
-        let is_free = *taken < most;
-        *taken += usize::from(is_free);
-        is_free
+        let links = places.entry(certificate.clone()).or_insert_with(|| Links { name: name.to_owned(), count: 0 });
+        if links.name != name {
+            return Err(Ended::Named(links.name.clone()));
+        }
+        if links.count >= most {
+            return Err(Ended::TooMany(most));
+        }
+        links.count += 1;
+        Ok(())
     }
 
     /// Gives it back.
     pub fn leave_place(&self, certificate: &CertificateDer<'static>) {
         let mut places = lock(&self.places);
-        let Some(taken) = places.get_mut(certificate) else { return };
-        *taken -= 1;
-        if *taken == 0 {
+        let Some(links) = places.get_mut(certificate) else { return };
+        links.count -= 1;
+        if links.count == 0 {
             places.remove(certificate);
         }
     }
@@ -65,8 +82,9 @@ impl Edges {
     /// A link of an edge is up.
     pub fn joined(&self, hello: &LinkHello, lease_ms: u64) {
         let mut edges = lock(&self.linked);
-        let linked = edges.entry(hello.node).or_insert_with(|| Linked { record: record(hello, lease_ms), links: 0 });
-        linked.links += 1;
+        let order = edges.values().map(|linked| linked.order + 1).max().unwrap_or(0);
+        let new = || Linked { record: record(hello, lease_ms), order, links: 0 };
+        edges.entry(hello.node).or_insert_with(new).links += 1;
     }
 
     /// It is down.
@@ -86,10 +104,12 @@ impl Edges {
         }
     }
 
-    /// All of them, where this core takes so many connections more: an edge has no more room than its core.
+    /// All of them, the first comer first, where this core takes so many connections more: an edge has no more room than its core.
     pub fn records(&self, room: u64) -> Vec<(NodeId, NodeRecord)> {
-        let linked = lock(&self.linked);
-        linked.iter().map(|(node, linked)| (*node, with_room(linked.record.clone(), room))).collect()
+        let edges = lock(&self.linked);
+        let mut linked: Vec<(&NodeId, &Linked)> = edges.iter().collect();
+        linked.sort_unstable_by_key(|(_, linked)| linked.order);
+        linked.into_iter().map(|(node, linked)| (*node, with_room(linked.record.clone(), room))).collect()
     }
 }
 
@@ -166,10 +186,13 @@ mod tests {
     fn geo_01_a_certificate_has_so_many_links_and_no_more() {
         let edges = Edges::new(1);
         let [one, other] = [[1], [2]].map(|der| CertificateDer::from(der.to_vec()));
-        assert!(edges.take_place(&one, 2) && edges.take_place(&one, 2) && !edges.take_place(&one, 2));
-        assert!(edges.take_place(&other, 2), "each has its own");
+        let take = |certificate, name| edges.take_place(certificate, name, 2).map_err(|why| why.to_string());
+        let is_full = |taken: Result<(), String>| taken.unwrap_err().contains("2 links here already");
+        assert!(take(&one, "east").is_ok() && take(&one, "east").is_ok() && is_full(take(&one, "east")));
+        assert!(take(&other, "west").is_ok(), "each has its own");
         edges.leave_place(&one);
-        assert!(edges.take_place(&one, 2) && !edges.take_place(&one, 2));
+        assert!(take(&one, "west").unwrap_err().contains("has the edge \"east\""), "it is another edge's");
+        assert!(take(&one, "east").is_ok() && is_full(take(&one, "east")));
         [&one, &one, &other].into_iter().for_each(|certificate| edges.leave_place(certificate));
         assert!(lock(&edges.places).is_empty());
     }

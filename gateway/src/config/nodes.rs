@@ -100,7 +100,7 @@ pub const KEYS: &[Key] = &[
     key(
         "link.edge_links_max",
         "256",
-        "Links that edges with the same certificate have to a core; more are refused. An edge has one for each processor that it uses.",
+        "Links that the edge with one certificate has to a core; more are refused. An edge has one for each processor that it uses.",
     ),
     key("link.sessions_max", "10000", "Clients on one link between an edge and a core; more are refused."),
     key(

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use backend::domain::nodes::{NodeId, NodeRecord};
 use ipnetwork::IpNetwork;
 use prost::Message as _;
@@ -34,18 +34,11 @@ use crate::config::is_name;
 impl<W: Whereabouts> Geo<W> {
     /// From now on these nodes live.
     pub fn follow(&self, nodes: &[(NodeId, NodeRecord)]) {
-        let mut members: AHashMap<&str, &NodeRecord> = AHashMap::new();
-        for (_, record) in nodes {
-            // One that has come back, and its row from before: the row that is younger has been renewed less often.
-            let known = members.entry(&record.name).or_insert(record);
-            if record.renewals < known.renewals {
-                *known = record;
-            }
-        }
+        let members = by_name(nodes);
         let configured = self.config.access_points.iter();
         let mut points: Vec<AccessPoint> = configured.cloned().collect();
         let is_new = |id: &str| self.config.access_points.iter().all(|known| known.id != id);
-        let mut complaints = BTreeSet::new();
+        let mut complaints = names_twice(nodes);
         for record in members.values() {
             match access_point(record, &self.config.regions) {
                 Ok(point) => points.extend(point.filter(|point| is_new(&point.id))),
@@ -142,6 +135,29 @@ impl<W: Whereabouts> Geo<W> {
     }
 }
 
+/// Who has each name. Of several a core, to which no edge can make itself, and else who has had it for longest: a node
+/// that has come back gets it when the lease of its row from before is over.
+fn by_name(nodes: &[(NodeId, NodeRecord)]) -> AHashMap<&str, &NodeRecord> {
+    let mut members: AHashMap<&str, &NodeRecord> = AHashMap::new();
+    for (_, record) in nodes {
+        let known = members.entry(&record.name).or_insert(record);
+        if (!record.is_edge, record.renewals) > (!known.is_edge, known.renewals) {
+            *known = record;
+        }
+    }
+    members
+}
+
+/// A complaint for each name that several have.
+fn names_twice(nodes: &[(NodeId, NodeRecord)]) -> BTreeSet<String> {
+    let mut seen = AHashSet::new();
+    let twice = nodes.iter().filter(|(_, record)| !seen.insert(&record.name));
+    let complaint = |name: &str| {
+        format!("several nodes are called {name:?}, unless one has just come back: clients are told of one alone")
+    };
+    twice.map(|(_, record)| complaint(&record.name)).collect()
+}
+
 /// What a node is to clients; `None`: it does not say where it is. An error is what makes no sense in what it says.
 fn access_point(record: &NodeRecord, regions: &[Region]) -> Result<Option<AccessPoint>, &'static str> {
     let degrees = record.latitude.zip(record.longitude);
@@ -199,6 +215,29 @@ mod tests {
         assert!(of(&NodeRecord { weight: 0, ..node("x", "japan") }).unwrap().drained);
         assert!(refused(&node("not_an_id", "japan")).contains("name"));
         assert!(refused(&NodeRecord { addresses: Vec::new(), ..node("x", "japan") }).contains("address"));
+    }
+
+    #[test]
+    fn geo_03_nobody_takes_the_name_of_a_node_that_lives() {
+        let of = |id, is_edge, renewals| (id, NodeRecord { is_edge, renewals, ..node("fra-1", "germany") });
+        for (nodes, expected) in [
+            (vec![of(1, true, 0), of(2, false, 900)], false),
+            (vec![of(1, false, 900), of(2, true, 0)], false),
+            (vec![of(1, true, 9_000), of(2, false, 1)], false),
+            (vec![of(1, true, 7), of(2, true, 0)], true),
+        ] {
+            assert_eq!(by_name(&nodes)["fra-1"].is_edge, expected, "{nodes:?}");
+            assert_eq!(names_twice(&nodes).len(), 1);
+        }
+        let both = [of(2, true, 2), of(1, true, 40)];
+        assert_eq!(by_name(&both)["fra-1"].renewals, 40, "as long as its lease runs");
+        assert_eq!((by_name(&both[..1])["fra-1"].renewals, names_twice(&both[..1]).len()), (2, 0));
+        // Nobody counts renewals where there is one core: who was first is named first.
+        let nodes = ["first", "second"].map(|release| {
+            let release = release.to_owned();
+            (1, NodeRecord { release, is_edge: true, ..node("tokyo-1", "japan") })
+        });
+        assert_eq!(by_name(&nodes)["tokyo-1"].release, "first");
     }
 
     #[test]

@@ -92,7 +92,9 @@ async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: Rc<()>) {
     });
     let (stream, hello, _place) = match greeted.await {
         Ok(greeted) => greeted,
-        Err(why @ Ended::TooMany(_)) => return tracing::warn!(from, %why, "a link of an edge is refused"),
+        Err(why @ (Ended::TooMany(_) | Ended::Named(_))) => {
+            return tracing::warn!(from, %why, "a link of an edge is refused");
+        }
         Err(why) => return tracing::debug!(from, %why, "a connection did not become an edge's link"),
     };
     drop(greeting);
@@ -123,10 +125,7 @@ fn admit(core: &Rc<Core>, hello: &LinkHello, shown: Option<CertificateDer<'stati
         return Err(Ended::Leaving);
     }
     let certificate = shown.unwrap_or_else(|| CertificateDer::from(Vec::new())); // TLS has asked for one
-    let most = core.shared.config.link.edge_links_max;
-    if !core.shared.edges.take_place(&certificate, most) {
-        return Err(Ended::TooMany(most));
-    }
+    core.shared.edges.take_place(&certificate, &hello.name, core.shared.config.link.edge_links_max)?;
     Ok(Place { core: core.clone(), certificate })
 }
 
