@@ -34,7 +34,8 @@ pub const KEYS: &[Key] = &[
     key(
         "geo.here",
         "",
-        "Which of the access points this gateway is, by its id: how full it is then counts. Empty: the one that the node is by node.name, if it says where it is.",
+        "Which of the access points this gateway is, by its id: how full it is then counts. Empty: the one called as node.name, if there is one. Where there are \
+         other nodes it is none but that: they know this one by its name.",
     ),
     key(
         "geo.database",
@@ -70,14 +71,16 @@ impl Values {
             access_points::read_regions(self.text("geo.regions")).map_err(|wrong| of("geo.regions", wrong))?;
         let points = access_points::read(self.text("geo.access_points"), &regions);
         let access_points = points.map_err(|wrong| of("geo.access_points", wrong))?;
-        let mut here = self.text("geo.here").to_owned();
-        if here.is_empty() {
-            // What it says of itself makes it one.
-            let is_somewhere = ["node.region", "node.latitude"].iter().any(|name| !self.text(name).is_empty());
-            here = if is_somewhere { self.text("node.name").to_owned() } else { String::new() };
-        } else if !access_points.iter().any(|point| point.id == here) {
-            return Err(self.wrong("geo.here", "the id of one of geo.access_points"));
-        }
+        let is_configured = |id: &str| access_points.iter().any(|point| point.id == id);
+        let here = match (self.text("geo.here"), self.text("node.name")) {
+            ("", name) => {
+                // What it says of itself makes it one.
+                let is_somewhere = ["node.region", "node.latitude"].iter().any(|name| !self.text(name).is_empty());
+                if is_somewhere || is_configured(name) { name.to_owned() } else { String::new() }
+            }
+            (here, _) if is_configured(here) => here.to_owned(),
+            _ => return Err(self.wrong("geo.here", "the id of one of geo.access_points")),
+        };
         let listen = match self.text("geo.listen") {
             "" => None,
             _ => Some(self.parse("geo.listen", "an address like 127.0.0.1:8445, or empty")?),

@@ -312,6 +312,7 @@ impl Config {
         } else if !link.cores.is_empty() {
             return wrong("link.cores", "empty where node.role is core: cores find each other by the store");
         }
+        self.check_here(values)?;
         self.check_access_point(values)?;
         if link.peers_listen.is_some() && self.store_engine == StoreEngine::Embedded {
             return wrong(
@@ -332,6 +333,17 @@ impl Config {
         let all: Vec<SocketAddr> = others.into_iter().chain(link.listen).collect();
         if link.peers_listen.is_some_and(|address| is_taken(address, &all)) {
             return wrong("link.peers_listen", "another address than those of link, client, admin and api");
+        }
+        Ok(())
+    }
+
+    /// Others know this node by its name alone.
+    fn check_here(&self, values: &Values) -> Result<(), ConfigError> {
+        let is_one_of_several = self.link.files.is_some() || self.store_engine != StoreEngine::Embedded;
+        let here = &self.geo.here;
+        if is_one_of_several && !here.is_empty() && *here != self.node.name {
+            let right = format!("\"{here}\" where geo.here is: other nodes know this one by its name");
+            return Err(values.wrong("node.name", &right));
         }
         Ok(())
     }
@@ -366,6 +378,8 @@ mod tests {
     use super::*;
 
     const FILES: [(&str, &str); 3] = [("link.cert", "c"), ("link.key", "k"), ("link.ca", "a")];
+
+    const POINT: &str = r#"[{ id = "fra-1", addresses = ["h:1"], region = "germany" }]"#;
 
     fn check(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let mut values = Values::default();
@@ -414,6 +428,14 @@ mod tests {
     }
 
     #[test]
+    fn geo_03_a_node_is_the_access_point_that_is_called_like_it() {
+        let here = |pairs: &[(&str, &str)]| check(&[&[("geo.access_points", POINT)], pairs].concat()).unwrap().geo.here;
+        assert_eq!(here(&[]), "");
+        assert_eq!(here(&[("node.name", "fra-1")]), "fra-1");
+        assert_eq!(here(&[("geo.here", "fra-1")]), "fra-1", "one node alone may be called otherwise");
+    }
+
+    #[test]
     fn geo_03_a_node_says_where_its_region_is() {
         let atlantis = r#"[{ id = "atlantis", country = "PT", coordinates = [31.0, -24.0] }]"#;
         let of = |pairs: &[(&str, &str)]| {
@@ -433,6 +455,10 @@ mod tests {
             (check(&[("node.name", "a b")]), "node.name is \"a b\", but must be 1 to 64 letters"),
             (check(&[("node.name", "../a")]), "node.name is \"../a\""),
             (check(&[("node.region", "?")]), "node.region is \"?\""),
+            (
+                with_files(&[("geo.access_points", POINT), ("geo.here", "fra-1"), ("node.name", "fra-2")]),
+                "node.name is \"fra-2\", but must be \"fra-1\" where geo.here is",
+            ),
             (check(&[("node.region", "japann")]), "node.region is \"japann\", but must be in the catalogue"),
             (
                 check(&[("node.region", "japan"), ("node.name", "tokyo_1")]),

@@ -75,10 +75,8 @@ async fn check_all(geo: Weak<Geo>) {
 
 /// Those that nobody but a check says anything of.
 fn checked(geo: &Geo) -> Vec<Arc<Node>> {
-    let is_named = |id: &str| geo.config.access_points.iter().any(|point| point.id == id);
     let nodes = geo.directory.nodes();
-    let named = nodes.iter().filter(|node| node.point.id != geo.config.here && is_named(&node.point.id));
-    named.cloned().collect()
+    nodes.iter().filter(|node| node.point.id != geo.config.here && !node.is_leased()).cloned().collect()
 }
 
 /// One round. One in which none is reached says more of this node than of them.

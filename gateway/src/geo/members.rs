@@ -1,5 +1,5 @@
-//! Access points that nodes of the deployment are, as they say of themselves: beside those of the configuration, which
-//! come first where both have the same name.
+//! Access points that nodes of the deployment are, as they say of themselves, beside those of the configuration. Where both
+//! have the same name they are one: where it is and how it is reached the configuration says, and how it is the node does.
 //!
 //! A node is one if it says where it is: by a region that is known here, or by coordinates. It is healthy as long as its
 //! lease is; how full it is it says with each renewal. What an edge says is a stranger's word: no number and no text of it
@@ -35,21 +35,26 @@ impl<W: Whereabouts> Geo<W> {
     /// From now on these nodes live.
     pub fn follow(&self, nodes: &[(NodeId, NodeRecord)]) {
         let members = by_name(nodes);
-        let configured = self.config.access_points.iter();
-        let mut points: Vec<AccessPoint> = configured.cloned().collect();
+        let mut points = self.config.access_points.clone();
+        for point in &mut points {
+            point.drained |= members.get(point.id.as_str()).is_some_and(|record| record.load.is_draining);
+        }
         let is_new = |id: &str| self.config.access_points.iter().all(|known| known.id != id);
         let mut complaints = names_twice(nodes);
         for record in members.values() {
             match access_point(record, &self.config.regions) {
-                Ok(point) => points.extend(point.filter(|point| is_new(&point.id))),
+                _ if !is_new(&record.name) => {}
+                Ok(point) => points.extend(point),
                 Err(why) => _ = complaints.insert(format!("the node {:?} is no access point: {why}", record.name)),
             }
         }
         self.complain(complaints);
         points.sort_by(|one, other| one.id.cmp(&other.id));
         self.directory.set(points);
-        for (name, record) in members {
-            if let Some(node) = self.directory.node(name) {
+        for node in self.directory.nodes().iter() {
+            let record = members.get(node.point.id.as_str());
+            node.set_lease(record.is_some());
+            if let Some(record) = record {
                 node.report(record.load.connections, record.connections_max);
             }
         }
@@ -215,6 +220,24 @@ mod tests {
         assert!(of(&NodeRecord { weight: 0, ..node("x", "japan") }).unwrap().drained);
         assert!(refused(&node("not_an_id", "japan")).contains("name"));
         assert!(refused(&NodeRecord { addresses: Vec::new(), ..node("x", "japan") }).contains("address"));
+    }
+
+    #[test]
+    fn geo_03_a_node_that_the_configuration_names_drains_and_ends_like_others() {
+        let (config, _folder) = super::super::tests::config();
+        let geo = Geo::open(config, [7; 32]).unwrap();
+        let paris = || geo.directory.node("paris").unwrap();
+        let of = |load: Load| vec![(1, NodeRecord { load, ..node("paris", "japan") })];
+        geo.follow(&of(Load { connections: 4, is_draining: false }));
+        assert_eq!(paris().status(), Status { healthy: true, load: Some((4, 10)) });
+        assert!(!paris().point.drained && paris().point.region == "france", "the configuration says where it is");
+        geo.follow(&of(Load { connections: 4, is_draining: true }));
+        assert!(paris().point.drained);
+        geo.follow(&[]);
+        assert!(!paris().point.drained && !paris().status().healthy, "its lease is over");
+        assert!(geo.directory.node("tokyo").unwrap().status().healthy, "it has never had one");
+        geo.follow(&of(Load::default()));
+        assert_eq!(paris().status(), Status { healthy: true, load: Some((0, 10)) });
     }
 
     #[test]

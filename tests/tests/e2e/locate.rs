@@ -310,7 +310,8 @@ fn geo_03_an_access_point_that_takes_no_connections_drops_out_and_comes_back() {
 fn geo_03_this_gateway_is_told_as_full_when_it_is_and_hints_where_it_is_better() {
     let points = r#"[{ id = "here", addresses = ["a.example.com:443"], region = "germany", capacity = 10 },
                      { id = "there", addresses = ["b.example.com:443"], region = "japan" }]"#;
-    let gateway = builder().flag("geo-access-points", points).flag("geo-here", "here").start();
+    let builder = || builder().flag("node-name", "here"); // which is geo.here then
+    let gateway = builder().flag("geo-access-points", points).start();
     assert_eq!(told(&gateway, GERMANY), ["here", "there"]);
     let mut clients: Vec<_> = (0..10).map(|number| gateway.login(&format!("user-{number}"))).collect();
     assert_eq!(told(&gateway, GERMANY), ["there"], "full");
