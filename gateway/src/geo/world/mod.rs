@@ -56,6 +56,8 @@ pub struct Outcome {
     pub lost: u64,
     /// Users who went elsewhere when they asked again.
     pub moves: u64,
+    /// Of these, moves to one that is more than a tenth slower.
+    pub worse_moves: u64,
     /// Seconds at whose end an access point was over its capacity while another had room.
     pub overfull_s: u32,
     /// The last second in which a failed access point had sessions.

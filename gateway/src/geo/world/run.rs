@@ -120,9 +120,10 @@ impl<'a> Run<'a> {
             let current = session.point;
             let located = self.locate(session.user, Some(current));
             let stays = located.access_points.first().is_some_and(|told| self.index(&told.id) == Some(current));
-            let arrived = if stays { None } else { self.race(session.user, &located) };
-            if arrived.is_some_and(|point| point != current) {
+            let arrived = if stays { None } else { self.race(session.user, &located, Some(current)) };
+            if let Some(point) = arrived.filter(|point| *point != current) {
                 self.outcome.moves += 1;
+                self.judge_move(session.user, current, point, &located);
             }
             let session = Session { point: arrived.unwrap_or(current), ..session };
             self.stay(index, session, located.expires_s);
@@ -131,7 +132,7 @@ impl<'a> Run<'a> {
 
     fn log_in(&mut self, user: Ipv4Addr) {
         let located = self.locate(user, None);
-        let Some(point) = self.race(user, &located) else {
+        let Some(point) = self.race(user, &located, None) else {
             self.outcome.lost += 1;
             return;
         };
@@ -157,10 +158,12 @@ impl<'a> Run<'a> {
         self.geo.locate(user.into(), current, self.dice.bits(), self.now())
     }
 
-    /// Races the first few, reports, and arrives at the fastest that takes connections; otherwise the next that does.
-    fn race(&self, user: Ipv4Addr, located: &Located) -> Option<usize> {
-        let told: Vec<usize> = located.access_points.iter().filter_map(|told| self.index(&told.id)).collect();
-        let raced = told.iter().take(RACED).map(|&point| {
+    /// Races the first few, and where the user is if that is told, reports, and arrives at the fastest that takes
+    /// connections; otherwise the next that does.
+    fn race(&self, user: Ipv4Addr, located: &Located, current: Option<usize>) -> Option<usize> {
+        let told = self.told(located);
+        let is_raced = |(place, point): &(usize, &usize)| *place < RACED || Some(**point) == current;
+        let raced = told.iter().enumerate().filter(is_raced).map(|(_, &point)| {
             let measured = self.alive[point].then(|| self.geo.database.measured_ms(user, point, &self.dice));
             (point, measured)
         });
@@ -174,6 +177,10 @@ impl<'a> Run<'a> {
         let fastest = raced.iter().filter_map(|(point, measured)| Some((*point, (*measured)?)));
         let fastest = fastest.min_by(|one, other| one.1.total_cmp(&other.1)).map(|(point, _)| point);
         fastest.or_else(|| told.into_iter().skip(RACED).find(|point| self.alive[*point]))
+    }
+
+    fn told(&self, located: &Located) -> Vec<usize> {
+        located.access_points.iter().filter_map(|told| self.index(&told.id)).collect()
     }
 
     fn round_trip(&self, point: usize, measured: Option<f64>, is_liar: bool) -> RoundTrip {
@@ -197,6 +204,13 @@ impl<'a> Run<'a> {
         self.outcome.logins += 1;
         self.outcome.good += u64::from(rtt_ms(chosen) <= best_ms * GOOD);
         self.outcome.excess_ms.push((rtt_ms(chosen) - best_ms).max(0.0));
+    }
+
+    /// Whether a user had done better to stay, where it might have.
+    fn judge_move(&mut self, user: Ipv4Addr, from: usize, to: usize, located: &Located) {
+        let rtt_ms = |point| self.geo.database.rtt_ms(user, point);
+        let is_worse = self.told(located).contains(&from) && rtt_ms(to) > rtt_ms(from) * GOOD;
+        self.outcome.worse_moves += u64::from(is_worse);
     }
 
     /// What is to be seen at the end of a second.

@@ -17,6 +17,7 @@ fn geo_02_users_reach_an_access_point_within_a_tenth_of_the_best() {
         assert_eq!((outcome.lost, outcome.overfull_s), (0, 0), "seed {seed}");
         // Nobody is sent to and fro: in ten minutes some 2,000 sessions have asked each at least twice.
         assert!(outcome.moves < outcome.logins / 10, "seed {seed}: {} moves", outcome.moves);
+        assert!(outcome.worse_moves * 20 <= outcome.moves, "seed {seed}: {} of {}", outcome.worse_moves, outcome.moves);
     }
 }
 
