@@ -28,7 +28,7 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
 const FAILURES_MAX: u32 = 3;
 
 /// Checks at a time.
-const CHECKS_AT_ONCE: usize = 32;
+const CHECKS_AT_ONCE: usize = 256;
 
 /// Starts to look after both, until nobody holds `geo` any more.
 pub fn start(geo: &Arc<Geo>) -> anyhow::Result<()> {

@@ -46,6 +46,23 @@ fn geo_03_a_failed_region_empties_within_one_expiry() {
 }
 
 #[test]
+fn geo_03_users_of_a_dead_region_come_back_without_overfilling_others() {
+    for (seed, region) in [(1, "japan"), (2, "japan")] {
+        let plan = Plan::ordinary(seed, &config());
+        let points = plan.config.access_points.clone();
+        let config = GeoConfig {
+            access_points: points.into_iter().map(|point| AccessPoint { capacity: 260, ..point }).collect(),
+            ..plan.config
+        };
+        let plan = Plan { config, seconds: 320, warm_up_s: 0, events: vec![(250, Event::Drop(region.into()))], ..plan };
+        let outcome = plan.run();
+        let dead = plan.config.access_points.iter().position(|point| point.region == region).expect("it is there");
+        assert!(outcome.most[dead] > 150, "seed {seed}: {region} had {}", outcome.most[dead]);
+        assert_eq!((outcome.lost, outcome.overfull_s), (0, 0), "seed {seed}: {:?}", outcome.most);
+    }
+}
+
+#[test]
 fn geo_03_no_access_point_goes_over_its_capacity_while_others_have_room() {
     for (seed, city) in [(1, "Jakarta"), (2, "London"), (3, "São Paulo")] {
         let plan = Plan::ordinary(seed, &config());
