@@ -50,7 +50,7 @@ pub const KEYS: &[Key] = &[
     key(
         "geo.locates_per_second",
         "20",
-        "Times an address (of IPv6, a /56) may ask each second where to connect, five times as often at once. 0: no limit.",
+        "Times an address (of IPv6, a /56) may ask where to connect, or report what it has measured, each second; five times as often at once. 0: no limit.",
     ),
     key(
         "geo.trusted_proxies",

@@ -20,13 +20,17 @@ pub trait Locator: Send + Sync + 'static {
     /// Where a client should connect; `way`: how it asked, for metrics. With too many questions from its address: in how
     /// many milliseconds there is room.
     fn locate(&self, ip: IpAddr, current: &str, way: &'static str) -> Result<Located, u32> {
-        let ip = ip.to_canonical();
-        if let Err(wait_ms) = self.geo().take(ip, self.clock().monotonic_us()) {
-            metrics::counter!("gateway_locates_refused_total", "way" => way).increment(1);
-            return Err(wait_ms);
-        }
+        self.take(ip, way)?;
         metrics::counter!("gateway_locates_total", "way" => way).increment(1);
         Ok(self.locate_now(ip, current))
+    }
+
+    /// Takes a question, or a report, out of what an address may ask. With too many: in how many milliseconds there is
+    /// room.
+    fn take(&self, ip: IpAddr, way: &'static str) -> Result<(), u32> {
+        self.geo().take(ip.to_canonical(), self.clock().monotonic_us()).inspect_err(|_| {
+            metrics::counter!("gateway_locates_refused_total", "way" => way).increment(1);
+        })
     }
 
     /// The same for a client that has not asked.

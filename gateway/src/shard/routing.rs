@@ -19,11 +19,7 @@ use crate::{
 pub(super) fn locate(connection: &Rc<Connection>, request: u32, asked: &Locate) -> Result<(), Refusal> {
     // Without an address it is gone already.
     let ip = connection.ip.ok_or(ErrorCode::UNAVAILABLE)?;
-    let located = connection.core.shared.locate(ip, &asked.current, "protocol").map_err(|wait_ms| Refusal {
-        text: "too many questions from this address".to_owned(),
-        retry_after_ms: wait_ms,
-        ..ErrorCode::RATE_LIMITED.into()
-    })?;
+    let located = connection.core.shared.locate(ip, &asked.current, "protocol").map_err(too_many)?;
     let reply = LocateReply {
         access_points: located.access_points.into_iter().map(access_point).collect(),
         expires_s: located.expires_s,
@@ -46,10 +42,16 @@ pub(super) fn report(connection: &Rc<Connection>, request: u32, report: ReportRo
     });
     let round_trips: Vec<_> = round_trips.collect();
     let ip = connection.ip.ok_or(ErrorCode::UNAVAILABLE)?;
+    connection.core.shared.take(ip, "report").map_err(too_many)?;
     let taken = connection.core.shared.take_round_trips(ip, &report.token, &round_trips);
     taken.map_err(|_| invalid("the token is none of ours, or not good any more"))?;
     connection.with_protocol(|protocol| protocol.respond(request, &Done {}));
     Ok(())
+}
+
+fn too_many(wait_ms: u32) -> Refusal {
+    let text = "too many questions from this address".to_owned();
+    Refusal { text, retry_after_ms: wait_ms, ..ErrorCode::RATE_LIMITED.into() }
 }
 
 /// Whether a client that has logged in does well to locate.

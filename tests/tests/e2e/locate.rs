@@ -235,6 +235,10 @@ fn geo_02_who_asks_too_often_is_refused() {
     let Refusal::Failed { code, retry_after_ms } = refusal else { panic!("{refusal:?}") };
     assert!(code == ErrorCode::RATE_LIMITED && (1..=1_000).contains(&retry_after_ms), "{refusal:?}");
     client.try_login().expect("the connection goes on");
+    // Reports are out of the same, good or bad.
+    let report = ReportRoundTrips { token: vec![7; 41].into(), ..ReportRoundTrips::default() };
+    let codes = (0..40).map(|_| client.call::<Done>(Command::ReportRoundTrips, &report).expect_err("refused").code());
+    assert!(codes.into_iter().any(|code| code == Some(ErrorCode::RATE_LIMITED)));
     assert!(gateway.metrics().sum("gateway_locates_refused_total", &[]) >= 2.0);
 }
 
