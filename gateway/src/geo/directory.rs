@@ -122,8 +122,8 @@ impl Directory {
         directory
     }
 
-    /// From now on there are these. How those are that were there before is kept.
-    pub fn set(&self, points: Vec<AccessPoint>) {
+    /// From now on there are these. How those are that were there before is kept. Returns them in the same order.
+    pub fn set(&self, points: Vec<AccessPoint>) -> Arc<Vec<Arc<Node>>> {
         let before = self.nodes();
         let known: AHashMap<&str, &Arc<Node>> = before.iter().map(|node| (node.point.id.as_str(), node)).collect();
         let nodes = points.into_iter().map(|point| match known.get(point.id.as_str()) {
@@ -131,7 +131,9 @@ impl Directory {
             Some(node) => Arc::new(Node::with(point, node.state.clone())),
             None => Arc::new(Node::new(point)),
         });
-        self.0.store(Arc::new(nodes.collect()));
+        let nodes = Arc::new(nodes.collect());
+        self.0.store(Arc::clone(&nodes));
+        nodes
     }
 
     /// All there are.

@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 
 use ahash::{AHashMap, AHashSet};
@@ -50,8 +50,7 @@ impl<W: Whereabouts> Geo<W> {
         }
         self.complain(complaints);
         points.sort_by(|one, other| one.id.cmp(&other.id));
-        self.directory.set(points);
-        for node in self.directory.nodes().iter() {
+        for node in self.directory.set(points).iter() {
             let record = members.get(node.point.id.as_str());
             node.set_lease(record.is_some());
             if let Some(record) = record {
@@ -108,7 +107,12 @@ impl<W: Whereabouts> Geo<W> {
             bytes += entry.encoded_len() + 8;
             bytes <= EDGE_FRAME_BYTES_MAX / 2
         };
-        let entries = self.directory.nodes().iter().map(entry).take_while(fits).collect();
+        let nodes = self.directory.nodes();
+        let entries: Vec<_> = nodes.iter().map(entry).take_while(fits).collect();
+        let untold = nodes.len() - entries.len();
+        if self.untold.swap(untold, Ordering::Relaxed) < untold {
+            tracing::warn!(untold, "there are more access points than a link's frame takes: edges know no others");
+        }
         Directory { probe_key: probe_key.to_vec().into(), entries, ..Directory::default() }
     }
 
@@ -123,18 +127,15 @@ impl<W: Whereabouts> Geo<W> {
             let DirectoryEntry { id, addresses, region, weight, connections, connections_max, .. } = entry;
             let place = entry.latitude.zip(entry.longitude).and_then(|degrees| Place::try_from(degrees).ok());
             let (Some(place), true) = (place, is_id(&id)) else { continue };
-            states.push((id.clone(), !entry.is_unhealthy, connections, connections_max));
+            states.push((!entry.is_unhealthy, connections, connections_max));
             let drained = entry.is_draining;
             let weight = weight.clamp(1, WEIGHT_MAX);
             points.push(AccessPoint { id, addresses, region, place, weight, capacity: 0, drained });
         }
-        self.directory.set(points);
-        for (id, is_healthy, connections, connections_max) in states {
-            if let Some(node) = self.directory.node(&id) {
-                node.set_healthy(is_healthy);
-                if connections_max > 0 {
-                    node.report(connections, connections_max);
-                }
+        for (node, (is_healthy, connections, connections_max)) in self.directory.set(points).iter().zip(states) {
+            node.set_healthy(is_healthy);
+            if connections_max > 0 {
+                node.report(connections, connections_max);
             }
         }
     }
@@ -238,6 +239,30 @@ mod tests {
         assert!(geo.directory.node("tokyo").unwrap().status().healthy, "it has never had one");
         geo.follow(&of(Load::default()));
         assert_eq!(paris().status(), Status { healthy: true, load: Some((0, 10)) });
+    }
+
+    #[test]
+    fn geo_03_an_edge_hears_what_its_core_tells_and_no_more_than_a_frame_takes() {
+        let (config, _folder) = super::super::tests::config();
+        let [core, edge] = [config.clone(), config].map(|config| Geo::open(config, [7; 32]).unwrap());
+        core.directory.node("tokyo").unwrap().set_healthy(false);
+        core.directory.node("paris").unwrap().report(3, 9);
+        edge.hear(core.told([7; 32]));
+        let of = |geo: &Geo| {
+            let nodes = geo.directory.nodes();
+            nodes.iter().map(|node| (node.point.id.clone(), node.status())).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&edge), of(&core));
+        let host = "h".repeat(200);
+        let many = (0..2_000).map(|id| NodeRecord {
+            addresses: vec![format!("{host}:1")],
+            latitude: Some(1.0),
+            longitude: Some(2.0),
+            ..node(&format!("n{id}"), "japan")
+        });
+        core.follow(&(1..).zip(many).collect::<Vec<_>>());
+        let told = core.told([7; 32]).entries.len();
+        assert!(told > 100 && core.untold.load(Ordering::Relaxed) == 2_003 - told);
     }
 
     #[test]

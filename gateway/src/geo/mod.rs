@@ -35,7 +35,7 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
 };
 
 use arc_swap::ArcSwap;
@@ -143,6 +143,8 @@ pub struct Geo<W = Database> {
     asked: Mutex<ForgetfulMap<IpAddr, SendBucket>>,
     /// What is wrong with nodes, and has been said.
     complaints: Mutex<BTreeSet<String>>,
+    /// Access points that edges are not told of, because there are too many.
+    untold: AtomicUsize,
 }
 
 impl Geo {
@@ -163,6 +165,7 @@ impl<W: Whereabouts> Geo<W> {
             tokens: ArcSwap::from_pointee(Tokens::new(key)),
             asked: Mutex::new(ForgetfulMap::new(ADDRESSES_MAX)),
             complaints: Mutex::default(),
+            untold: AtomicUsize::new(0),
             config,
         }
     }
