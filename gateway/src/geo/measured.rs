@@ -2,11 +2,12 @@
 //!
 //! A measurement is a number ([`super::score::votes`] says which), and a *vote* in three *groups*: the client's network
 //! (IPv4 /24, IPv6 /48), a wider one (/16, /32), and its country. In each, the members of the next narrower kind have one
-//! vote each: [`customer`]s in a network, networks in a wide one, wide ones in a country. The newest vote of a voter replaces its older one, once in
-//! [`INTERVAL_S`] at the most. Of a group and access point the last [`VOTES_MAX`] voters are kept, and the estimate is
-//! their weighted median, a vote's weight halving each [`HALF_LIFE_S`]. A group keeps votes of [`POINTS_MAX`] access points. When
-//! it has so many, a voter that brings a new one takes the place of one of which nobody but itself has said anything, or
-//! else of the one of which least is known, if that is no more than a single fresh vote; otherwise it is not kept there.
+//! vote each: [`customer`]s in a network, networks in a wide one, wide ones in a country. The newest vote of a voter replaces
+//! its older one, once in [`INTERVAL_S`] at the most. Of a group and access point the last [`VOTES_MAX`] voters are kept,
+//! and the estimate is their weighted median, a vote's weight halving each [`HALF_LIFE_S`]. A group keeps votes of
+//! [`POINTS_MAX`] access points. When it has so many, a voter that brings a new one takes the place of one of which nobody
+//! but itself has said anything, or else of the one of which least is known, if that is no more than a single fresh vote;
+//! otherwise it is not kept there.
 //!
 //! So whoever lies moves little: an outlier moves a median by one rank, and pushes out what one other has said at the
 //! most; one host can mislead its own network at the worst, and only as long as nobody else there speaks; and no vote is

@@ -1,9 +1,9 @@
-//! Access points that nodes of the deployment are, as they say of themselves, beside those of the configuration. Where both
-//! have the same name they are one: where it is and how it is reached the configuration says, and how it is the node does.
+//! Access points that nodes of the deployment are, as they say of themselves, beside those of the configuration. Where
+//! both have the same name they are one: where it is and how it is reached the configuration says, and how it is the node.
 //!
 //! A node is one if it says where it is: by a region that is known here, or by coordinates. It is healthy as long as its
-//! lease is; how full it is it says with each renewal. What an edge says is a stranger's word: no number and no text of it
-//! goes further than one in the configuration could.
+//! lease is; how full it is it says with each renewal. What an edge says is a stranger's word: no number and no text of
+//! it goes further than one in the configuration could.
 
 use std::{
     collections::BTreeSet,
