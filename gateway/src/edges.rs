@@ -7,17 +7,28 @@ use backend::domain::nodes::{Load, NodeId, NodeRecord};
 use protocol::link_message::{DirectoryEntry, EdgeLoad, LinkHello};
 use rustls_pki_types::CertificateDer;
 
+use crate::edge_link::greet::Ended;
+
 /// Edges by id.
 pub struct Edges {
     linked: Mutex<AHashMap<NodeId, Linked>>,
-    /// Links by certificate: an edge may say any id, but has one certificate.
-    places: Mutex<AHashMap<CertificateDer<'static>, usize>>,
+    /// Links by certificate: an edge may say any id and name, but has one certificate.
+    places: Mutex<AHashMap<CertificateDer<'static>, Links>>,
     /// Links of each core of this process, those that are to become one among them.
     by_core: Mutex<Vec<usize>>,
 }
 
+/// Links with one certificate.
+struct Links {
+    /// What the edge is called that has it.
+    name: String,
+    count: usize,
+}
+
 struct Linked {
     record: NodeRecord,
+    /// How many edges there had been before it.
+    order: u64,
     /// Links that it has to this core.
     links: usize,
 }
@@ -43,21 +54,27 @@ impl Edges {
         }
     }
 
-    /// Takes one of the links that a certificate may have, unless it has so many.
-    pub fn take_place(&self, certificate: &CertificateDer<'static>, most: usize) -> bool {
+    /// Takes one of the links that a certificate may have, for the edge called `name`: unless there are so many, or it is
+    /// another edge's.
+    pub fn take_place(&self, certificate: &CertificateDer<'static>, name: &str, most: usize) -> Result<(), Ended> {
         let mut places = lock(&self.places);
-        let taken = places.entry(certificate.clone()).or_default();
-        let is_free = *taken < most;
-        *taken += usize::from(is_free);
-        is_free
+        let links = places.entry(certificate.clone()).or_insert_with(|| Links { name: name.to_owned(), count: 0 });
+        if links.name != name {
+            return Err(Ended::Named(links.name.clone()));
+        }
+        if links.count >= most {
+            return Err(Ended::TooMany(most));
+        }
+        links.count += 1;
+        Ok(())
     }
 
     /// Gives it back.
     pub fn leave_place(&self, certificate: &CertificateDer<'static>) {
         let mut places = lock(&self.places);
-        let Some(taken) = places.get_mut(certificate) else { return };
-        *taken -= 1;
-        if *taken == 0 {
+        let Some(links) = places.get_mut(certificate) else { return };
+        links.count -= 1;
+        if links.count == 0 {
             places.remove(certificate);
         }
     }
@@ -65,8 +82,9 @@ impl Edges {
     /// A link of an edge is up.
     pub fn joined(&self, hello: &LinkHello, lease_ms: u64) {
         let mut edges = lock(&self.linked);
-        let linked = edges.entry(hello.node).or_insert_with(|| Linked { record: record(hello, lease_ms), links: 0 });
-        linked.links += 1;
+        let order = edges.values().map(|linked| linked.order + 1).max().unwrap_or(0);
+        let new = || Linked { record: record(hello, lease_ms), order, links: 0 };
+        edges.entry(hello.node).or_insert_with(new).links += 1;
     }
 
     /// It is down.
@@ -86,14 +104,26 @@ impl Edges {
         }
     }
 
-    /// All of them.
-    pub fn records(&self) -> Vec<(NodeId, NodeRecord)> {
-        lock(&self.linked).iter().map(|(node, linked)| (*node, linked.record.clone())).collect()
+    /// All of them, the first comer first, where this core takes so many connections more: an edge has no more room than its core.
+    pub fn records(&self, room: u64) -> Vec<(NodeId, NodeRecord)> {
+        let edges = lock(&self.linked);
+        let mut linked: Vec<(&NodeId, &Linked)> = edges.iter().collect();
+        linked.sort_unstable_by_key(|(_, linked)| linked.order);
+        linked.into_iter().map(|(node, linked)| (*node, with_room(linked.record.clone(), room))).collect()
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn with_room(mut record: NodeRecord, room: u64) -> NodeRecord {
+    let most = record.load.connections.saturating_add(room).min(record.connections_max);
+    record.connections_max = most.max(1); // 0 would be: not said
+    if room == 0 {
+        record.load.connections = record.connections_max;
+    }
+    record
 }
 
 fn record(hello: &LinkHello, lease_ms: u64) -> NodeRecord {
@@ -127,24 +157,42 @@ mod tests {
         edges.joined(&hello, 5_000);
         edges.fares(7, &EdgeLoad { connections: 3, is_draining: true });
         edges.fares(8, &EdgeLoad::default());
-        let [(7, record)] = &edges.records()[..] else { panic!("one") };
+        let [(7, record)] = &edges.records(u64::MAX)[..] else { panic!("one") };
         assert_eq!((record.name.as_str(), record.region.as_str(), record.is_edge), ("tokyo-1", "japan", true));
         assert_eq!(record.load, Load { connections: 3, is_draining: true });
         edges.left(7);
-        assert_eq!(edges.records().len(), 1);
+        assert_eq!(edges.records(1).len(), 1);
         edges.left(7);
         edges.left(7);
-        assert!(edges.records().is_empty());
+        assert!(edges.records(1).is_empty());
+    }
+
+    #[test]
+    fn geo_03_an_edge_has_no_more_room_than_its_core() {
+        let record = |connections| NodeRecord {
+            connections_max: 100,
+            load: Load { connections, is_draining: false },
+            ..NodeRecord::default()
+        };
+        for (connections, room, told) in
+            [(40, 1_000, (40, 100)), (40, 20, (40, 60)), (0, 20, (0, 20)), (40, 0, (40, 40)), (0, 0, (1, 1))]
+        {
+            let NodeRecord { load, connections_max, .. } = with_room(record(connections), room);
+            assert_eq!((load.connections, connections_max), told, "{connections} and {room}");
+        }
     }
 
     #[test]
     fn geo_01_a_certificate_has_so_many_links_and_no_more() {
         let edges = Edges::new(1);
         let [one, other] = [[1], [2]].map(|der| CertificateDer::from(der.to_vec()));
-        assert!(edges.take_place(&one, 2) && edges.take_place(&one, 2) && !edges.take_place(&one, 2));
-        assert!(edges.take_place(&other, 2), "each has its own");
+        let take = |certificate, name| edges.take_place(certificate, name, 2).map_err(|why| why.to_string());
+        let is_full = |taken: Result<(), String>| taken.unwrap_err().contains("2 links here already");
+        assert!(take(&one, "east").is_ok() && take(&one, "east").is_ok() && is_full(take(&one, "east")));
+        assert!(take(&other, "west").is_ok(), "each has its own");
         edges.leave_place(&one);
-        assert!(edges.take_place(&one, 2) && !edges.take_place(&one, 2));
+        assert!(take(&one, "west").unwrap_err().contains("has the edge \"east\""), "it is another edge's");
+        assert!(take(&one, "east").is_ok() && is_full(take(&one, "east")));
         [&one, &one, &other].into_iter().for_each(|certificate| edges.leave_place(certificate));
         assert!(lock(&edges.places).is_empty());
     }

@@ -1,12 +1,16 @@
 //! HTTPS on tokio threads of its own: the server API's, and that of `/v1/locate`.
 //!
+//! - [`places`]: how many connections there are, in all and of each who comes.
+//!
 //! Bounded: connections, the time for a handshake, for a request's head, for its body, for its answer to be
 //! taken. On a drain no connection is accepted any more, what is under way is answered, and idle connections end.
+
+mod places;
 
 use std::{
     convert::Infallible,
     io,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     pin::Pin,
     sync::{Arc, mpsc},
     task::{Context, Poll},
@@ -24,13 +28,15 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
 use rustls::ServerConfig;
 
+pub use self::places::Share;
+use self::places::{Place, Places};
 use crate::service::bind_problem;
 
 /// The protocol that is spoken, as TLS names it.
@@ -61,6 +67,12 @@ pub trait Site: Send + Sync + 'static {
     const NAME: &'static str;
     /// What the gauge of connections is called, and the counter of those that were refused.
     const METRICS: (&'static str, &'static str);
+    /// Whether a connection may ask more than once.
+    const KEEPS_CONNECTIONS: bool;
+
+    /// With whom who comes from this address is counted together, and how many connections they may have; `None`: as
+    /// many as there are.
+    fn share(&self, ip: IpAddr) -> Option<Share>;
 
     /// Answers a request.
     fn answer(self: Arc<Self>, ends: Ends, request: Request<Incoming>) -> impl Future<Output = Reply> + Send;
@@ -150,7 +162,7 @@ impl<S: Site> Accepting<S> {
     async fn run(self, listener: tokio::net::TcpListener, mut stop: watch::Receiver<bool>) {
         let (connections, refused) = S::METRICS;
         let graceful = GracefulShutdown::new();
-        let places = Arc::new(Semaphore::new(self.limits.connections_max));
+        let places = Places::new(self.limits.connections_max);
         let drain_time = Duration::from_millis(self.host.drain_ms_max());
         let accepting = Arc::new(self);
         loop {
@@ -158,30 +170,24 @@ impl<S: Site> Accepting<S> {
                 accepted = listener.accept() => accepted,
                 _ = stop.changed() => break,
             };
-            let Ok((socket, _)) = accepted else {
+            let Ok((socket, remote)) = accepted else {
                 metrics::counter!("gateway_accept_errors_total").increment(1);
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            match places.clone().try_acquire_owned() {
-                Ok(place) => {
+            match places.take(accepting.site.share(remote.ip().to_canonical())) {
+                Some(place) => {
                     let connection = accepting.clone().connection(socket, graceful.watcher(), place, connections);
                     drop(tokio::spawn(connection));
                 }
-                Err(_) => metrics::counter!(refused).increment(1),
+                None => metrics::counter!(refused).increment(1),
             }
         }
         drop(listener);
         let _ = timeout(drain_time, graceful.shutdown()).await;
     }
 
-    async fn connection(
-        self: Arc<Self>,
-        socket: TcpStream,
-        watcher: Watcher,
-        place: OwnedSemaphorePermit,
-        connections: &'static str,
-    ) {
+    async fn connection(self: Arc<Self>, socket: TcpStream, watcher: Watcher, place: Place, connections: &'static str) {
         let Limits { head_ms_max, write_stall_ms_max, .. } = self.limits;
         let head_time = Duration::from_millis(head_ms_max);
         let _ = socket.set_nodelay(true);
@@ -201,7 +207,7 @@ impl<S: Site> Accepting<S> {
         });
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(head_time).max_buf_size(HEAD_BYTES_MAX);
-        builder.max_headers(HEADERS_MAX).keep_alive(true);
+        builder.max_headers(HEADERS_MAX).keep_alive(S::KEEPS_CONNECTIONS);
         // How a connection ends is its client's business.
         let _ = watcher.watch(builder.serve_connection(io, service)).await;
         connections.decrement(1.0);

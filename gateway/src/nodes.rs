@@ -22,7 +22,7 @@ use anyhow::Context as _;
 use backend::{
     domain::{
         Error,
-        nodes::{self, Load, NodeId, NodeRecord},
+        nodes::{self, NodeId, NodeRecord},
     },
     env::Clock,
     store::Store,
@@ -83,13 +83,16 @@ pub fn record(
         [] => vec![client_address.to_string()],
         named => named.iter().map(ToString::to_string).collect(),
     };
+    // Others may not know the region: it is the operator's word, and so is where it lies.
+    let region = config.geo.regions.iter().find(|region| region.id == node.region);
+    let place = node.place.or(region.map(|region| region.coordinates.degrees()));
     let told = |address: Option<SocketAddr>| address.map(|address| address.to_string()).unwrap_or_default();
     NodeRecord {
         name: node.name.clone(),
         is_edge: false,
         region: node.region.clone(),
-        latitude: node.place.map(|(latitude, _)| latitude),
-        longitude: node.place.map(|(_, longitude)| longitude),
+        latitude: place.map(|(latitude, _)| latitude),
+        longitude: place.map(|(_, longitude)| longitude),
         addresses,
         peers_address: told(link.peers_advertise.or(peers_address)),
         link_address: told(link.advertise.or(link.listen)),
@@ -147,8 +150,7 @@ impl Membership {
         let mut seen = Seen::default();
         let interval = Duration::from_micros(self.interval_us());
         while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(interval) {
-            let connections = shared.connections.load(Ordering::Relaxed) as u64;
-            let load = Load { connections, is_draining: self.is_draining.load(Ordering::Relaxed) };
+            let load = shared.load(self.is_draining.load(Ordering::Relaxed));
             match block_on(nodes::renew(&self.store, self.id, load)) {
                 Ok(()) => {}
                 Err(Error::Fenced) => {
@@ -159,7 +161,7 @@ impl Membership {
                 }
                 Err(error) => tracing::warn!(%error, "the lease of this node is not renewed"),
             }
-            self.vouch(shared.edges.records());
+            self.vouch(shared.edges.records(shared.room()));
             if let Some(all) = self.look(&mut seen) {
                 shared.geo.follow(&all);
             }

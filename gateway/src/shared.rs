@@ -14,7 +14,7 @@ use backend::{
         groups,
         hooks::Hooks as _,
         message::NewMessage,
-        nodes::NodeRecord,
+        nodes::{Load, NodeRecord},
         send_queue::SendQueue,
     },
     env::{Clock, Rng},
@@ -102,6 +102,16 @@ impl Shared {
         looked.inspect_err(|error| self.callbacks.refused(act, caller, error))
     }
 
+    /// How this node fares.
+    pub fn load(&self, is_draining: bool) -> Load {
+        Load { connections: self.connections.load(Ordering::Relaxed) as u64, is_draining }
+    }
+
+    /// How many connections it takes beside those that it has.
+    pub fn room(&self) -> u64 {
+        self.connections_max.saturating_sub(self.connections.load(Ordering::Relaxed)) as u64
+    }
+
     /// Submits an act of this server; the future is its outcome, once it is durable. Any executor can wait for it.
     pub fn act(&self, act: Act, caller: Caller) -> impl Future<Output = Result<Answer, Error>> + Send + use<> {
         let call = self.router.call();
@@ -138,8 +148,8 @@ impl Locator for Shared {
         &*self.rng
     }
 
-    fn own_state(&self) -> (bool, usize, usize) {
+    fn own_state(&self) -> (bool, Option<(usize, usize)>) {
         let connections = self.connections.load(Ordering::Relaxed);
-        (self.ready.load(Ordering::Acquire), connections, self.connections_max)
+        (self.ready.load(Ordering::Acquire), Some((connections, self.connections_max)))
     }
 }

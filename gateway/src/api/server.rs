@@ -1,7 +1,7 @@
 //! The server API's port.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     sync::Arc,
 };
 
@@ -9,7 +9,7 @@ use hyper::{Request, body::Incoming};
 
 use super::call::{self, Api};
 use crate::{
-    https::{self, Ends, Limits, Reply, Server, Site},
+    https::{self, Ends, Limits, Reply, Server, Share, Site},
     shared::Shared,
 };
 
@@ -33,6 +33,11 @@ pub fn serve(listener: TcpListener, shared: Arc<Shared>) -> anyhow::Result<Serve
 impl Site for Api {
     const NAME: &'static str = "api";
     const METRICS: (&'static str, &'static str) = ("gateway_api_connections", "gateway_api_connections_refused_total");
+    const KEEPS_CONNECTIONS: bool = true;
+
+    fn share(&self, _: IpAddr) -> Option<Share> {
+        None
+    }
 
     async fn answer(self: Arc<Self>, ends: Ends, request: Request<Incoming>) -> Reply {
         call::answer(&self, ends, request).await

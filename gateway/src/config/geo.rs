@@ -14,6 +14,11 @@ pub const KEYS: &[Key] = &[
     ),
     key("geo.connections_max", "1000", "Connections to it; more are closed at once."),
     key(
+        "geo.connections_per_address_max",
+        "100",
+        "Those of one address (of IPv6, a /56) that is none of geo.trusted_proxies; more are closed at once. Each asks once.",
+    ),
+    key(
         "geo.access_points",
         "[]",
         "Where clients may connect: a [[geo.access_points]] table for each, with id, addresses ([\"im.example.com:443\"]) and region, and if \
@@ -29,7 +34,8 @@ pub const KEYS: &[Key] = &[
     key(
         "geo.here",
         "",
-        "Which of the access points this gateway is, by its id: how full it is then counts. Empty: the one that the node is by node.name, if it says where it is.",
+        "Which of the access points this gateway is, by its id: how full it is then counts. Empty: the one called as node.name, if there is one. Where there are \
+         other nodes it is none but that: they know this one by its name.",
     ),
     key(
         "geo.database",
@@ -44,7 +50,7 @@ pub const KEYS: &[Key] = &[
     key(
         "geo.locates_per_second",
         "20",
-        "Times an address (of IPv6, a /64) may ask each second where to connect, five times as often at once. 0: no limit.",
+        "Times an address (of IPv6, a /56) may ask where to connect, or report what it has measured, each second; five times as often at once. 0: no limit.",
     ),
     key(
         "geo.trusted_proxies",
@@ -54,7 +60,7 @@ pub const KEYS: &[Key] = &[
     key(
         "geo.check_seconds",
         "10",
-        "How often it is checked that access points take connections, in seconds; after three failures clients are sent elsewhere. 0: never.",
+        "How often it is checked that geo.access_points take connections, in seconds; after three failures, while others are reached, clients are sent elsewhere. 0: never.",
     ),
 ];
 
@@ -65,14 +71,16 @@ impl Values {
             access_points::read_regions(self.text("geo.regions")).map_err(|wrong| of("geo.regions", wrong))?;
         let points = access_points::read(self.text("geo.access_points"), &regions);
         let access_points = points.map_err(|wrong| of("geo.access_points", wrong))?;
-        let mut here = self.text("geo.here").to_owned();
-        if here.is_empty() {
-            // What it says of itself makes it one.
-            let is_somewhere = ["node.region", "node.latitude"].iter().any(|name| !self.text(name).is_empty());
-            here = if is_somewhere { self.text("node.name").to_owned() } else { String::new() };
-        } else if !access_points.iter().any(|point| point.id == here) {
-            return Err(self.wrong("geo.here", "the id of one of geo.access_points"));
-        }
+        let is_configured = |id: &str| access_points.iter().any(|point| point.id == id);
+        let here = match (self.text("geo.here"), self.text("node.name")) {
+            ("", name) => {
+                // What it says of itself makes it one.
+                let is_somewhere = ["node.region", "node.latitude"].iter().any(|name| !self.text(name).is_empty());
+                if is_somewhere || is_configured(name) { name.to_owned() } else { String::new() }
+            }
+            (here, _) if is_configured(here) => here.to_owned(),
+            _ => return Err(self.wrong("geo.here", "the id of one of geo.access_points")),
+        };
         let listen = match self.text("geo.listen") {
             "" => None,
             _ => Some(self.parse("geo.listen", "an address like 127.0.0.1:8445, or empty")?),
@@ -86,6 +94,7 @@ impl Values {
         Ok(GeoConfig {
             listen,
             connections_max: self.number("geo.connections_max", 1, 1_000_000)?,
+            connections_per_address_max: self.number("geo.connections_per_address_max", 1, 1_000_000)?,
             access_points,
             regions,
             here,

@@ -15,6 +15,7 @@ use protocol::{
 };
 
 use super::{Config, ConfigError, Key, StoreEngine, Values, key};
+use crate::geo::regions::is_id;
 
 /// The keys of both sections.
 pub const KEYS: &[Key] = &[
@@ -32,7 +33,8 @@ pub const KEYS: &[Key] = &[
     key(
         "node.region",
         "",
-        "Where this node is: up to 64 letters, digits, dots, hyphens or underscores. Empty: not said.",
+        "Where this node is: a region of the catalogue (`gateway locate --regions`) or of geo.regions, or any other name beside coordinates. Makes it \
+         an access point by node.name, which is then up to 32 letters, digits or hyphens. Empty: not said.",
     ),
     key(
         "node.latitude",
@@ -43,7 +45,7 @@ pub const KEYS: &[Key] = &[
     key(
         "node.addresses",
         "",
-        "Where clients reach this node: host:port, several separated by commas. Empty: the address of client.listen.",
+        "Where clients reach this node: host:port, several separated by commas. Empty: the address of client.listen, if that is one.",
     ),
     key(
         "node.weight",
@@ -98,7 +100,7 @@ pub const KEYS: &[Key] = &[
     key(
         "link.edge_links_max",
         "256",
-        "Links that edges with the same certificate have to a core; more are refused. An edge has one for each processor that it uses.",
+        "Links that the edge with one certificate has to a core; more are refused. An edge has one for each processor that it uses.",
     ),
     key("link.sessions_max", "10000", "Clients on one link between an edge and a core; more are refused."),
     key(
@@ -310,6 +312,8 @@ impl Config {
         } else if !link.cores.is_empty() {
             return wrong("link.cores", "empty where node.role is core: cores find each other by the store");
         }
+        self.check_here(values)?;
+        self.check_access_point(values)?;
         if link.peers_listen.is_some() && self.store_engine == StoreEngine::Embedded {
             return wrong(
                 "link.peers_listen",
@@ -332,6 +336,41 @@ impl Config {
         }
         Ok(())
     }
+
+    /// Others know this node by its name alone.
+    fn check_here(&self, values: &Values) -> Result<(), ConfigError> {
+        let is_one_of_several = self.link.files.is_some() || self.store_engine != StoreEngine::Embedded;
+        let here = &self.geo.here;
+        if is_one_of_several && !here.is_empty() && *here != self.node.name {
+            let right = format!("\"{here}\" where geo.here is: other nodes know this one by its name");
+            return Err(values.wrong("node.name", &right));
+        }
+        Ok(())
+    }
+
+    /// A node that says where it is can be told to clients, and reached by them.
+    fn check_access_point(&self, values: &Values) -> Result<(), ConfigError> {
+        let node = &self.node;
+        if node.region.is_empty() && node.place.is_none() {
+            return Ok(());
+        }
+        if !is_id(&node.name) {
+            let right =
+                "1 to 32 letters, digits or hyphens where the node says where it is: clients are told it by that";
+            return Err(values.wrong("node.name", right));
+        }
+        if node.place.is_none() && !self.geo.regions.iter().any(|region| region.id == node.region) {
+            let right = "in the catalogue (`gateway locate --regions`) or in geo.regions, unless node.latitude and \
+                         node.longitude are named";
+            return Err(values.wrong("node.region", right));
+        }
+        if node.addresses.is_empty() && self.client_listen.ip().is_unspecified() {
+            let right = "host:port that clients reach this node by, where it says where it is and client.listen is all \
+                         addresses of the machine";
+            return Err(values.wrong("node.addresses", right));
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -339,6 +378,8 @@ mod tests {
     use super::*;
 
     const FILES: [(&str, &str); 3] = [("link.cert", "c"), ("link.key", "k"), ("link.ca", "a")];
+
+    const POINT: &str = r#"[{ id = "fra-1", addresses = ["h:1"], region = "germany" }]"#;
 
     fn check(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let mut values = Values::default();
@@ -387,12 +428,46 @@ mod tests {
     }
 
     #[test]
+    fn geo_03_a_node_is_the_access_point_that_is_called_like_it() {
+        let here = |pairs: &[(&str, &str)]| check(&[&[("geo.access_points", POINT)], pairs].concat()).unwrap().geo.here;
+        assert_eq!(here(&[]), "");
+        assert_eq!(here(&[("node.name", "fra-1")]), "fra-1");
+        assert_eq!(here(&[("geo.here", "fra-1")]), "fra-1", "one node alone may be called otherwise");
+    }
+
+    #[test]
+    fn geo_03_a_node_says_where_its_region_is() {
+        let atlantis = r#"[{ id = "atlantis", country = "PT", coordinates = [31.0, -24.0] }]"#;
+        let of = |pairs: &[(&str, &str)]| {
+            let config = check(&[&[("node.region", "atlantis")], pairs].concat()).unwrap();
+            let record = crate::nodes::record(&config, config.client_listen, None, 10);
+            (record.region, record.latitude, record.longitude)
+        };
+        assert_eq!(of(&[("geo.regions", atlantis)]), ("atlantis".into(), Some(31.0), Some(-24.0)));
+        let own = [("node.latitude", "1"), ("node.longitude", "2")];
+        assert_eq!(of(&own), ("atlantis".into(), Some(1.0), Some(2.0)));
+    }
+
+    #[test]
     fn geo_01_what_does_not_fit_together_is_refused_in_words() {
         let edge = |pair| with_files(&[("node.role", "edge"), ("link.cores", "core:9443"), pair]);
         for (checked, expected) in [
             (check(&[("node.name", "a b")]), "node.name is \"a b\", but must be 1 to 64 letters"),
             (check(&[("node.name", "../a")]), "node.name is \"../a\""),
             (check(&[("node.region", "?")]), "node.region is \"?\""),
+            (
+                with_files(&[("geo.access_points", POINT), ("geo.here", "fra-1"), ("node.name", "fra-2")]),
+                "node.name is \"fra-2\", but must be \"fra-1\" where geo.here is",
+            ),
+            (check(&[("node.region", "japann")]), "node.region is \"japann\", but must be in the catalogue"),
+            (
+                check(&[("node.region", "japan"), ("node.name", "tokyo_1")]),
+                "node.name is \"tokyo_1\", but must be 1 to 32 letters, digits or hyphens where",
+            ),
+            (
+                check(&[("node.region", "japan"), ("client.listen", "0.0.0.0:443")]),
+                "node.addresses is \"\", but must be host:port",
+            ),
             (check(&[("node.role", "both")]), "node.role is \"both\", but must be core or edge"),
             (
                 check(&[("node.latitude", "91"), ("node.longitude", "0")]),

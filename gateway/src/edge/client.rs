@@ -122,7 +122,7 @@ impl Client {
         // Within a frame of the core it would be taken for the rest of that.
         if inner.handshake != Progress::Handshaking && inner.down.is_between_frames() {
             let edge = &*self.shard.edge;
-            let output = last_word(edge, edge.limits.clone(), code, self.ip);
+            let output = last_word(edge, edge.limits.clone(), code, self.ip, None);
             if inner.tls.encrypt(&output, &mut inner.unsent).is_err() {
                 inner.phase = Phase::Closed;
                 return;

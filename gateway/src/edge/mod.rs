@@ -63,7 +63,7 @@ struct Edge {
     link_tls: Arc<LinkTls>,
     tickets: Arc<Tickets>,
     /// Where clients should connect, as cores say.
-    geo: Geo,
+    geo: Arc<Geo>,
     connections: AtomicUsize,
     /// Shards that have a link.
     links: AtomicUsize,
@@ -103,8 +103,8 @@ impl Locator for Edge {
         &self.rng
     }
 
-    fn own_state(&self) -> (bool, usize, usize) {
-        (admin::Subject::is_ready(self), self.connections.load(Ordering::Relaxed), self.connections_max)
+    fn own_state(&self) -> (bool, Option<(usize, usize)>) {
+        (admin::Subject::is_ready(self), None)
     }
 }
 
@@ -149,7 +149,7 @@ pub fn run(config: Config, signals: &mpsc::Receiver<Signal>) -> anyhow::Result<(
         tls: ArcSwap::new(files.tls_config(protocol::ALPN)?),
         https_tls: ArcSwap::new(files.tls_config(https::ALPN)?),
         // Until a core says what signs tokens on all nodes.
-        geo: Geo::open(config.geo.clone(), random()?)?,
+        geo: Arc::new(Geo::open(config.geo.clone(), random()?)?),
         link_tls: LinkTls::load(link_files)?,
         tickets: files.tickets.clone(),
         connections: AtomicUsize::new(0),
@@ -159,6 +159,7 @@ pub fn run(config: Config, signals: &mpsc::Receiver<Signal>) -> anyhow::Result<(
     });
     admin::serve(admin_listener, edge.clone(), prometheus)?;
     let ended = start(&edge, sockets)?;
+    geo::checks::start_without_checks(&edge.geo).context("watching the location database")?;
     let site = locate_listener.map(|listener| geo::http::serve(listener, edge.clone(), &edge.config)).transpose()?;
     let of: Vec<String> = edge.config.link.cores.iter().map(ToString::to_string).collect();
     let of = of.join(" ");

@@ -30,6 +30,8 @@ pub enum Ended {
     NoEdge,
     #[error("this certificate has {0} links here already, as many as link.edge_links_max allows")]
     TooMany(usize),
+    #[error("this certificate has the edge {0:?} already: each edge has a name and a certificate of its own")]
+    Named(String),
     #[error("this core is about to end")]
     Leaving,
     #[error("nothing was heard for too long")]

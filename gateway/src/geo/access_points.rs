@@ -11,14 +11,14 @@ use super::{
 const ACCESS_POINTS_MAX: usize = 1_000;
 
 /// Addresses of one, at the most.
-const ADDRESSES_MAX: usize = 8;
+pub const ADDRESSES_MAX: usize = 8;
 
 /// Longest address, in bytes: a host name and a port.
 const ADDRESS_BYTES_MAX: usize = 261;
 
 /// What an access point weighs if nothing else is said.
 const WEIGHT_DEFAULT: u32 = 100;
-const WEIGHT_MAX: u32 = 10_000;
+pub const WEIGHT_MAX: u32 = 10_000;
 
 /// Where clients may connect.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,7 +101,8 @@ fn check(written: Written, regions: &[Region]) -> Result<AccessPoint, String> {
     Ok(AccessPoint { id, addresses, region, place, weight, capacity, drained })
 }
 
-fn is_address(text: &str) -> bool {
+/// Whether this is an address and port, as clients are told them.
+pub fn is_address(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let is_bracketed = host.starts_with('[') && host.ends_with(']');
     let is_host = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic()) && !host.contains('/');

@@ -6,6 +6,7 @@
 
 use std::{
     fs,
+    io::Read as _,
     net::IpAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -112,9 +113,12 @@ fn stamp(path: &Path) -> std::io::Result<Stamp> {
 }
 
 fn read(path: &Path) -> anyhow::Result<Reader<Vec<u8>>> {
-    let bytes = fs::metadata(path)?.len();
-    anyhow::ensure!(bytes <= FILE_BYTES_MAX, "it has {bytes} bytes, more than a location database");
-    let reader = Reader::open_readfile(path).context("it is no database in the MaxMind DB format")?;
+    // Of what is no file, a length says nothing, and an end may never come.
+    anyhow::ensure!(fs::metadata(path)?.is_file(), "it is no regular file");
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    anyhow::ensure!(bytes.len() as u64 <= FILE_BYTES_MAX, "it has more bytes than a location database");
+    let reader = Reader::from_source(bytes).context("it is no database in the MaxMind DB format")?;
     // Not as late as when a client asks: a copy that was cut short has a tree whose leaves lead nowhere.
     reader.verify().context("it is damaged, or not whole yet")?;
     Ok(reader)
@@ -239,5 +243,9 @@ mod tests {
         assert!(database.refresh().unwrap());
         assert_eq!(country(), Some(*b"FR"));
         assert!(Database::open(Some(&folder.path().join("missing"))).is_err(), "a start needs what it names");
+        for endless in [Path::new("/dev/zero"), folder.path()] {
+            let error = Database::open(Some(endless)).err().map(|error| format!("{error:#}"));
+            assert!(error.is_some_and(|error| error.ends_with("it is no regular file")), "{}", endless.display());
+        }
     }
 }

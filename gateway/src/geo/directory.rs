@@ -9,6 +9,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
+use ahash::AHashMap;
 use arc_swap::ArcSwap;
 
 use super::{access_points::AccessPoint, measured, score::Status};
@@ -22,7 +23,15 @@ pub struct Node {
     pub point: AccessPoint,
     /// Its name among measurements of clients that are somewhere, and of those that are nowhere.
     keys: [u64; 2],
+    state: Arc<State>,
+}
+
+/// How an access point is, whatever else is said of it.
+#[derive(Debug)]
+struct State {
     healthy: AtomicBool,
+    /// It is, or was, a node of the deployment: its lease says whether it is healthy.
+    has_lease: AtomicBool,
     /// Checks that have failed since one succeeded.
     failures: AtomicU32,
     sessions: AtomicU64,
@@ -33,8 +42,19 @@ pub struct Node {
 impl Node {
     /// One of which nothing but good is known.
     pub fn new(point: AccessPoint) -> Self {
-        let (key, capacity) = (measured::key(&point.id), point.capacity.into());
-        Node { point, keys: [key, !key], healthy: true.into(), failures: 0.into(), sessions: NOT_SAID.into(), capacity }
+        let state = State {
+            healthy: true.into(),
+            has_lease: false.into(),
+            failures: 0.into(),
+            sessions: NOT_SAID.into(),
+            capacity: 0.into(),
+        };
+        Node::with(point, Arc::new(state))
+    }
+
+    fn with(point: AccessPoint, state: Arc<State>) -> Self {
+        let key = measured::key(&point.id);
+        Node { point, keys: [key, !key], state }
     }
 
     /// Its name among measurements: those of clients with a place and without mean different things.
@@ -44,21 +64,37 @@ impl Node {
 
     /// How it is, as far as is known.
     pub fn status(&self) -> Status {
-        let (sessions, capacity) = (self.sessions.load(Ordering::Relaxed), self.capacity.load(Ordering::Relaxed));
+        let State { healthy, sessions, capacity, .. } = &*self.state;
+        // The operator's word on it counts more.
+        let capacity = Some(self.point.capacity).filter(|most| *most > 0).unwrap_or(capacity.load(Ordering::Relaxed));
+        let sessions = sessions.load(Ordering::Relaxed);
         let load = (sessions != NOT_SAID && capacity > 0).then_some((sessions, capacity));
-        Status { healthy: self.healthy.load(Ordering::Relaxed), load }
+        Status { healthy: healthy.load(Ordering::Relaxed), load }
     }
 
     /// Takes whether it can be entered. Returns whether that is news.
     pub fn set_healthy(&self, healthy: bool) -> bool {
-        self.healthy.swap(healthy, Ordering::Relaxed) != healthy
+        self.state.healthy.swap(healthy, Ordering::Relaxed) != healthy
+    }
+
+    /// Takes whether the node that it is has a lease: one that had one, and has none any more, is unhealthy, whatever
+    /// answers at its address.
+    pub fn set_lease(&self, has_lease: bool) {
+        if self.state.has_lease.fetch_or(has_lease, Ordering::Relaxed) || has_lease {
+            self.set_healthy(has_lease);
+        }
+    }
+
+    /// Whether a lease says how it is, and no check.
+    pub fn is_leased(&self) -> bool {
+        self.state.has_lease.load(Ordering::Relaxed)
     }
 
     /// Takes whether a check has reached it; after `failures_max` that have not it is unhealthy, until one has.
     /// Returns how it is, if that is news.
     pub fn checked(&self, reached: bool, failures_max: u32) -> Option<bool> {
-        let failures = if reached { 0 } else { self.failures.load(Ordering::Relaxed).saturating_add(1) };
-        self.failures.store(failures, Ordering::Relaxed);
+        let failures = if reached { 0 } else { self.state.failures.load(Ordering::Relaxed).saturating_add(1) };
+        self.state.failures.store(failures, Ordering::Relaxed);
         let is_healthy = match reached {
             true => true,
             false if failures >= failures_max => false,
@@ -67,12 +103,10 @@ impl Node {
         self.set_healthy(is_healthy).then_some(is_healthy)
     }
 
-    /// Takes how many sessions it has, and may have; the operator's word on the latter counts more.
+    /// Takes how many sessions it has, and may have.
     pub fn report(&self, sessions: u64, capacity: u64) {
-        self.sessions.store(sessions, Ordering::Relaxed);
-        if self.point.capacity == 0 {
-            self.capacity.store(capacity, Ordering::Relaxed);
-        }
+        self.state.sessions.store(sessions, Ordering::Relaxed);
+        self.state.capacity.store(capacity, Ordering::Relaxed);
     }
 }
 
@@ -88,12 +122,18 @@ impl Directory {
         directory
     }
 
-    /// From now on there are these. What is known of those that stay as they are is kept.
-    pub fn set(&self, points: Vec<AccessPoint>) {
+    /// From now on there are these. How those are that were there before is kept. Returns them in the same order.
+    pub fn set(&self, points: Vec<AccessPoint>) -> Arc<Vec<Arc<Node>>> {
         let before = self.nodes();
-        let known = |point: &AccessPoint| before.iter().find(|node| node.point == *point).cloned();
-        let nodes = points.into_iter().map(|point| known(&point).unwrap_or_else(|| Arc::new(Node::new(point))));
-        self.0.store(Arc::new(nodes.collect()));
+        let known: AHashMap<&str, &Arc<Node>> = before.iter().map(|node| (node.point.id.as_str(), node)).collect();
+        let nodes = points.into_iter().map(|point| match known.get(point.id.as_str()) {
+            Some(node) if node.point == point => (*node).clone(),
+            Some(node) => Arc::new(Node::with(point, node.state.clone())),
+            None => Arc::new(Node::new(point)),
+        });
+        let nodes = Arc::new(nodes.collect());
+        self.0.store(Arc::clone(&nodes));
+        nodes
     }
 
     /// All there are.
@@ -132,8 +172,22 @@ mod tests {
         let drained = AccessPoint { drained: true, ..point("b", 50) };
         directory.set(vec![point("a", 0), drained, point("c", 0)]);
         assert_eq!(directory.node("a").unwrap().status(), Status { healthy: false, load: Some((7, 100)) });
-        assert_eq!(directory.node("b").unwrap().status().load, None);
+        assert_eq!(directory.node("b").unwrap().status().load, Some((7, 50)), "it is another thing how it is");
         assert_eq!(directory.nodes().len(), 3);
         assert!(directory.node("d").is_none());
+    }
+
+    #[test]
+    fn geo_03_a_lease_says_how_a_node_is_and_so_does_its_end() {
+        let node = Node::new(point("a", 0));
+        node.set_lease(false);
+        assert!(node.status().healthy && !node.is_leased(), "it has never had one");
+        node.set_healthy(false);
+        node.set_lease(true);
+        assert!(node.status().healthy && node.is_leased());
+        node.set_lease(false);
+        assert!(!node.status().healthy && node.is_leased());
+        node.set_lease(true);
+        assert!(node.status().healthy);
     }
 }

@@ -1,7 +1,7 @@
 //! `gateway locate`: explains, term by term, what a client with a certain address would be told.
 //!
-//! From the configuration and the location database alone: what clients have measured, and how the access points are, only
-//! a running gateway knows. The terms are those of [`super::score`].
+//! From the configuration and the location database alone: nodes of the deployment, what clients have measured, and how
+//! the access points are, only a running gateway knows. The terms are those of [`super::score`].
 
 use std::{fmt::Write as _, net::IpAddr};
 
@@ -14,6 +14,10 @@ use super::{
     regions::Region,
     score::{self, Asker, Candidate, Scored, Standing, Status},
 };
+
+/// What is said where the configuration has none.
+const NO_POINTS: &str = "There are no access points in geo.access_points: unless nodes of the deployment are some, which \
+                         only a running gateway knows, clients are told to stay where they are.\n";
 
 /// What to explain.
 #[derive(Clone, Debug)]
@@ -51,7 +55,7 @@ pub fn decision(config: &GeoConfig, question: &Question) -> anyhow::Result<Strin
     let scored = score::decide(candidates, Asker { place: location.place, current, draw });
     let mut text = whereabouts(ip, location, &database);
     if scored.is_empty() {
-        text += "There are no access points (geo.access_points): clients are told to stay where they are.\n";
+        text += NO_POINTS;
         return Ok(text);
     }
     text += &table(&scored);
@@ -100,7 +104,8 @@ fn table(scored: &[Scored<'_>]) -> String {
         );
     }
     text + "\n-: not told to the client. Share: of clients in the same situation, so many are told it first.\n\
-            Not in here, for only a running gateway knows: what clients have measured, and how full access points are.\n"
+            Not in here, for only a running gateway knows: nodes of the deployment that are access points, what clients have\n\
+            measured, and how full access points are.\n"
 }
 
 fn standing(one: &Scored<'_>) -> String {
@@ -139,6 +144,15 @@ mod tests {
         let failed = explained("198.51.100.7", "", &["frankfurt"]);
         assert!(line(&failed, "paris").starts_with("1 paris") && line(&failed, "frankfurt").ends_with("unhealthy"));
         assert!(line(&failed, "frankfurt").starts_with("- frankfurt"));
+    }
+
+    #[test]
+    fn geo_03_what_only_a_running_gateway_knows_is_said() {
+        assert!(explained("198.51.100.7", "", &[]).contains("only a running gateway knows: nodes of the deployment"));
+        let (config, _folder) = config();
+        let config = GeoConfig { access_points: Vec::new(), ..config };
+        let question = Question { ip: "198.51.100.7".parse().unwrap(), current: String::new(), failed: Vec::new() };
+        assert!(decision(&config, &question).unwrap().ends_with(NO_POINTS));
     }
 
     #[test]

@@ -14,19 +14,23 @@ pub trait Locator: Send + Sync + 'static {
     fn clock(&self) -> &dyn Clock;
     /// Draws for clients.
     fn rng(&self) -> &dyn Rng;
-    /// Whether it takes clients itself; how many it has, and may have.
-    fn own_state(&self) -> (bool, usize, usize);
+    /// Whether it takes clients itself; how many it has, and may have. `None`: its core says that.
+    fn own_state(&self) -> (bool, Option<(usize, usize)>);
 
     /// Where a client should connect; `way`: how it asked, for metrics. With too many questions from its address: in how
     /// many milliseconds there is room.
     fn locate(&self, ip: IpAddr, current: &str, way: &'static str) -> Result<Located, u32> {
-        let ip = ip.to_canonical();
-        if let Err(wait_ms) = self.geo().take(ip, self.clock().monotonic_us()) {
-            metrics::counter!("gateway_locates_refused_total", "way" => way).increment(1);
-            return Err(wait_ms);
-        }
+        self.take(ip, way)?;
         metrics::counter!("gateway_locates_total", "way" => way).increment(1);
         Ok(self.locate_now(ip, current))
+    }
+
+    /// Takes a question, or a report, out of what an address may ask. With too many: in how many milliseconds there is
+    /// room.
+    fn take(&self, ip: IpAddr, way: &'static str) -> Result<(), u32> {
+        self.geo().take(ip.to_canonical(), self.clock().monotonic_us()).inspect_err(|_| {
+            metrics::counter!("gateway_locates_refused_total", "way" => way).increment(1);
+        })
     }
 
     /// The same for a client that has not asked.
@@ -41,9 +45,9 @@ pub trait Locator: Send + Sync + 'static {
         self.geo().is_much_better_elsewhere(ip.to_canonical(), here, self.rng().next_u64(), now(self.clock()))
     }
 
-    /// Takes what a client has measured.
-    fn take_round_trips(&self, token: &[u8], round_trips: &[RoundTrip]) -> Result<(), TokenInvalid> {
-        let counted = self.geo().report(token, round_trips, now(self.clock()))?;
+    /// Takes what a client at this address has measured.
+    fn take_round_trips(&self, ip: IpAddr, token: &[u8], round_trips: &[RoundTrip]) -> Result<(), TokenInvalid> {
+        let counted = self.geo().report(token, ip.to_canonical(), round_trips, now(self.clock()))?;
         metrics::counter!("gateway_round_trips_total", "counted" => "yes").increment(counted as u64);
         metrics::counter!("gateway_round_trips_total", "counted" => "no")
             .increment((round_trips.len() - counted) as u64);
@@ -53,9 +57,11 @@ pub trait Locator: Send + Sync + 'static {
     /// Brings the own entry in the directory up to date.
     fn tell_own_state(&self) {
         if let Some(node) = self.geo().directory.node(self.geo().here()) {
-            let (is_ready, connections, connections_max) = self.own_state();
+            let (is_ready, load) = self.own_state();
             node.set_healthy(is_ready);
-            node.report(connections as u64, connections_max as u64);
+            if let Some((connections, connections_max)) = load {
+                node.report(connections as u64, connections_max as u64);
+            }
         }
     }
 }

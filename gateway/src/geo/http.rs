@@ -1,10 +1,10 @@
 //! `GET /v1/locate`: where to connect, for clients that do not speak the protocol yet.
 //!
-//! Nobody logs in for it. So it has a port, a thread and connections of its own, and is limited by address. Who asks is
-//! who has connected, unless that is a proxy that the operator trusts to tell.
+//! Nobody logs in for it. So it has a port, a thread and connections of its own, is limited by address, and a connection
+//! is for one question. Who asks is who has connected, unless that is a proxy that the operator trusts to tell.
 
 use std::{
-    net::{IpAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     sync::Arc,
 };
 
@@ -19,11 +19,11 @@ use hyper::{
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
-use super::{Located, Told, here::Locator};
+use super::{Located, Told, here::Locator, measured::customer};
 use crate::{
     api::call::Query,
     config::Config,
-    https::{self, Ends, Host, Limits, Reply, Server, Site},
+    https::{self, Ends, Host, Limits, Reply, Server, Share, Site},
 };
 
 /// The path that is served.
@@ -48,6 +48,14 @@ impl<L: Locator> Site for Locating<L> {
     const NAME: &'static str = "locate";
     const METRICS: (&'static str, &'static str) =
         ("gateway_locate_connections", "gateway_locate_connections_refused_total");
+    // The answer is good for minutes.
+    const KEEPS_CONNECTIONS: bool = false;
+
+    fn share(&self, ip: IpAddr) -> Option<Share> {
+        let geo = self.0.geo();
+        let is_proxy = is_one_of(geo.trusted_proxies(), ip);
+        (!is_proxy).then(|| Share { of: customer(ip), most: geo.connections_per_address_max() })
+    }
 
     async fn answer(self: Arc<Self>, ends: Ends, request: Request<Incoming>) -> Reply {
         let (status, value, retry_after_s) = locate(&*self.0, ends, &request);
@@ -55,7 +63,7 @@ impl<L: Locator> Site for Locating<L> {
         *reply.status_mut() = status;
         let headers = reply.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // Each answer is one client's. Pages of any origin may ask: there is nothing to be had by it but this.
+        // Each answer is one client's. Pages of any origin may ask: with the token nobody else can report.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         if retry_after_s > 0 {
@@ -101,19 +109,25 @@ fn content(located: &Located) -> Value {
 
 /// Who asks: the last address on the way here that is no trusted proxy's.
 fn asker(connected: IpAddr, headers: &HeaderMap, trusted: &[IpNetwork]) -> IpAddr {
-    let is_trusted = |ip: IpAddr| trusted.iter().any(|network| network.contains(ip));
     let mut ip = connected.to_canonical();
-    // Each proxy adds whom it has heard; what stands before the first that is not trusted may be invented.
-    let lines = headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
-    let heard: Vec<&str> = lines.flat_map(|line| line.split(',')).collect();
+    // Each proxy adds whom it has heard; what stands before the first that is not trusted, or no address, may be invented.
+    let lines = headers.get_all(FORWARDED_FOR).iter();
+    let heard: Vec<&[u8]> = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).collect();
     for text in heard.into_iter().rev() {
-        let Some(before) = Some(ip).filter(|ip| is_trusted(*ip)).and_then(|_| text.trim().parse::<IpAddr>().ok())
-        else {
-            break;
-        };
+        let Some(before) = Some(ip).filter(|ip| is_one_of(trusted, *ip)).and_then(|_| address(text)) else { break };
         ip = before.to_canonical();
     }
     ip
+}
+
+/// An address as proxies write it: some add the port.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    text.parse().ok().or_else(|| text.parse().ok().map(|address: SocketAddr| address.ip()))
+}
+
+fn is_one_of(networks: &[IpNetwork], ip: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(ip))
 }
 
 #[cfg(test)]
@@ -122,10 +136,10 @@ mod tests {
 
     #[test]
     fn geo_03_only_trusted_proxies_say_who_asks() {
-        let of = |connected: &str, lines: &[&'static str], trusted: &[&str]| {
+        let of = |connected: &str, lines: &[&str], trusted: &[&str]| {
             let mut headers = HeaderMap::new();
             for line in lines {
-                headers.append(FORWARDED_FOR, HeaderValue::from_static(line));
+                headers.append(FORWARDED_FOR, HeaderValue::from_bytes(line.as_bytes()).unwrap());
             }
             let trusted: Vec<IpNetwork> = trusted.iter().map(|network| network.parse().unwrap()).collect();
             asker(connected.parse().unwrap(), &headers, &trusted).to_string()
@@ -139,5 +153,9 @@ mod tests {
         assert_eq!(of("10.0.0.1", &["198.51.100.7, nonsense"], &["10.0.0.0/8"]), "10.0.0.1");
         assert_eq!(of("10.0.0.1", &["10.0.0.2"], &["10.0.0.0/8"]), "10.0.0.2");
         assert_eq!(of("10.0.0.1", &[], &["10.0.0.0/8"]), "10.0.0.1");
+        // What is no text is no address either, and not left out.
+        assert_eq!(of("10.0.0.1", &["203.0.113.9", "é"], &["10.0.0.0/8"]), "10.0.0.1");
+        assert_eq!(of("10.0.0.1", &["198.51.100.7:5678"], &["10.0.0.0/8"]), "198.51.100.7");
+        assert_eq!(of("10.0.0.1", &["[2001:db8::7]:5678"], &["10.0.0.0/8"]), "2001:db8::7");
     }
 }

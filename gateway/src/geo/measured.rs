@@ -1,14 +1,19 @@
 //! What clients have measured of access points, from which network.
 //!
-//! A measurement is a number ([`super::score::votes`] says which), and a *vote* in three *groups*: the client's network (IPv4 /24, IPv6 /48), a wider one (/16, /32), and
-//! its country. In each, the members of the next narrower kind have one vote each: hosts (IPv6: /64) in a network,
-//! networks in a wide one, wide ones in a country. The newest vote of a voter replaces its older one, once in
-//! [`INTERVAL_S`] at the most. Of a group and access point the last [`VOTES_MAX`] voters are kept, and the estimate is
-//! their weighted median, a vote's weight halving each [`HALF_LIFE_S`].
+//! A measurement is a number ([`super::score::votes`] says which), and a *vote* in three *groups*: the client's network
+//! (IPv4 /24, IPv6 /48), a wider one (/16, /32), and its country. In each, the members of the next narrower kind have one
+//! vote each: [`customer`]s in a network, networks in a wide one, wide ones in a country. The newest vote of a voter replaces
+//! its older one, once in [`INTERVAL_S`] at the most. Of a group and access point the last [`VOTES_MAX`] voters are kept,
+//! and the estimate is their weighted median, a vote's weight halving each [`HALF_LIFE_S`]. A group keeps votes of
+//! [`POINTS_MAX`] access points. When it has so many, a voter that brings a new one takes the place of one of which nobody
+//! but itself has said anything, or else of the one of which least is known, if that is no more than a single fresh vote;
+//! otherwise it is not kept there.
 //!
-//! So whoever lies moves little: an outlier moves a median by one rank; one host can mislead its own network at the
-//! worst, and only as long as nobody else there speaks; and no vote is out of what is possible, for whoever makes it clamps
-//! it.
+//! So whoever lies moves little: an outlier moves a median by one rank, and pushes out what one other has said at the
+//! most; one host can mislead its own network at the worst, and only as long as nobody else there speaks; and no vote is
+//! out of what is possible, for whoever makes it clamps it.
+//!
+//! Beside that, the hosts of a network vote in the same way whether it can be where the location database says.
 //!
 //! No clock in here: `now_s` counts from any start. Nothing is stored: after a restart the distance speaks alone, until
 //! clients have measured again.
@@ -34,7 +39,14 @@ const VOTES_MAX: usize = 11;
 /// Access points of which a group keeps votes: those that its members are sent to.
 const POINTS_MAX: usize = 12;
 
-/// Groups that are kept; those heard of least recently go first. With all of them full, some 40 MiB.
+/// Votes that a network is not where the database says, weighed, under which nothing is made of them.
+const DOUBTERS_MIN: f64 = 1.5;
+
+/// Bits of an IPv6 address that are one customer's.
+const CUSTOMER_BITS: u8 = 56;
+
+/// Groups that are kept, and networks that doubts are kept of; those heard of least recently go first. With all of them
+/// full, some 40 MiB.
 const GROUPS_MAX: usize = 20_000;
 
 /// The kinds of groups, from the widest to the narrowest.
@@ -63,13 +75,16 @@ pub type Measures = [Option<Measure>; LEVELS.len()];
 /// All votes.
 pub struct Measured {
     groups: ForgetfulMap<Group, Vec<(u64, Votes)>>,
+    /// By network, whether it is somewhere else than the database says: 1 is yes.
+    doubts: ForgetfulMap<Group, Votes>,
     /// Nobody outside can make two voters look like one.
     hasher: RandomState,
 }
 
 impl Default for Measured {
     fn default() -> Self {
-        Measured { groups: ForgetfulMap::new(GROUPS_MAX), hasher: RandomState::new() }
+        let (groups, doubts) = (ForgetfulMap::new(GROUPS_MAX), ForgetfulMap::new(GROUPS_MAX));
+        Measured { groups, doubts, hasher: RandomState::new() }
     }
 }
 
@@ -81,9 +96,23 @@ impl Measured {
             let voter = self.hasher.hash_one(voter) as u32;
             let points = self.groups.find_or_make(group);
             let vote = Vote { voter, at_s: now_s, value: value as f32 };
-            counts |= votes_for(points, point).take(vote);
+            counts |= votes_for(points, point, vote).is_some_and(|votes| votes.take(vote));
         }
         counts
+    }
+
+    /// Takes whether a client has measured what can't be where the database says that it is.
+    pub fn doubt(&mut self, ip: IpAddr, is_misplaced: bool, now_s: u32) {
+        let (network, host) = network_and_host(ip);
+        let vote = Vote { voter: self.hasher.hash_one(host) as u32, at_s: now_s, value: f32::from(is_misplaced) };
+        self.doubts.find_or_make(network).take(vote);
+    }
+
+    /// Whether most of the client's network have measured what can't be where the database says that it is.
+    pub fn is_doubted(&mut self, ip: IpAddr, now_s: u32) -> bool {
+        let votes = self.doubts.find(&network_and_host(ip).0);
+        let doubt = votes.and_then(|votes| votes.measure(now_s));
+        doubt.is_some_and(|doubt| doubt.votes >= DOUBTERS_MIN && doubt.value > 0.5)
     }
 
     /// What is known of access points (by [`key`]) where the client is.
@@ -109,16 +138,30 @@ pub fn key(id: &str) -> u64 {
 
 /// As in [`LEVELS`]: a group of the client, and who votes for the client in it.
 fn groups_and_voters(ip: IpAddr, country: Option<Country>) -> [Option<(Group, Group)>; LEVELS.len()] {
-    let (wide, near, host) = match ip {
-        IpAddr::V4(_) => (16, 24, 32),
-        IpAddr::V6(_) => (32, 48, 64),
-    };
-    let [wide, near, host] = [wide, near, host].map(|bits| Group::Network(masked(ip, bits), bits));
+    let wide = if ip.is_ipv4() { 16 } else { 32 };
+    let wide = Group::Network(masked(ip, wide), wide);
+    let (near, host) = network_and_host(ip);
     [country.map(|country| (Group::Country(country), wide)), Some((wide, near)), Some((near, host))]
 }
 
+/// The client's network, and its vote there.
+fn network_and_host(ip: IpAddr) -> (Group, Group) {
+    let near = if ip.is_ipv4() { 24 } else { 48 };
+    (Group::Network(masked(ip, near), near), Group::Network(customer(ip), CUSTOMER_BITS))
+}
+
+/// The addresses that one customer of a provider has, by the first of them: of IPv6 a /56, as most are given.
+pub fn customer(ip: IpAddr) -> IpAddr {
+    if ip.is_ipv4() { ip } else { masked(ip, CUSTOMER_BITS) }
+}
+
+/// Whether clients at these addresses are of one network, and may speak for it.
+pub fn are_of_one_network(one: IpAddr, other: IpAddr) -> bool {
+    network_and_host(one).0 == network_and_host(other).0
+}
+
 /// An address with nothing but its first bits.
-pub fn masked(ip: IpAddr, bits: u8) -> IpAddr {
+fn masked(ip: IpAddr, bits: u8) -> IpAddr {
     match ip {
         IpAddr::V4(ip) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(bits.min(32))).unwrap_or(0);
@@ -131,19 +174,33 @@ pub fn masked(ip: IpAddr, bits: u8) -> IpAddr {
     }
 }
 
-/// The votes for an access point; of too many access points, the one that was voted for longest ago goes.
-fn votes_for(points: &mut Vec<(u64, Votes)>, point: u64) -> &mut Votes {
+/// The votes for an access point; `None`: there is no place for them.
+fn votes_for(points: &mut Vec<(u64, Votes)>, point: u64, vote: Vote) -> Option<&mut Votes> {
     let found = points.iter().position(|(known, _)| *known == point);
-    let index = found.unwrap_or_else(|| {
-        if points.len() >= POINTS_MAX {
-            let oldest =
-                points.iter().enumerate().min_by_key(|(_, (_, votes))| votes.newest_s()).map(|(index, _)| index);
-            points.swap_remove(oldest.unwrap_or_default());
+    let index = match found {
+        Some(index) => index,
+        None if points.len() < POINTS_MAX => {
+            points.push((point, Votes::default()));
+            points.len() - 1
         }
-        points.push((point, Votes::default()));
-        points.len() - 1
-    });
-    &mut points[index].1
+        None => {
+            let index = place_to_take(points, vote)?;
+            *points.get_mut(index)? = (point, Votes::default());
+            index
+        }
+    };
+    points.get_mut(index).map(|(_, votes)| votes)
+}
+
+/// Whose place a new access point may take.
+fn place_to_take(points: &[(u64, Votes)], vote: Vote) -> Option<usize> {
+    let of_voter = points.iter().position(|(_, votes)| votes.are_all_of(vote.voter));
+    let known = |votes: &Votes| votes.measure(vote.at_s).map_or(0.0, |measure| measure.votes);
+    of_voter.or_else(|| {
+        let weights = points.iter().enumerate().map(|(index, (_, votes))| (index, known(votes), votes.newest_s()));
+        let least = weights.min_by(|one, other| one.1.total_cmp(&other.1).then(one.2.cmp(&other.2)));
+        least.filter(|(_, weight, _)| *weight <= vote.weight(vote.at_s)).map(|(index, ..)| index)
+    })
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -179,6 +236,10 @@ impl Votes {
         }
         self.0.push(vote);
         true
+    }
+
+    fn are_all_of(&self, voter: u32) -> bool {
+        self.0.iter().all(|vote| vote.voter == voter)
     }
 
     fn newest_s(&self) -> u32 {
@@ -281,6 +342,87 @@ mod tests {
         let wide = of(&mut measured, "198.51.4.1", 20 * INTERVAL_S)[1].unwrap();
         assert!((20.0..=24.0).contains(&wide.value) && wide.votes <= 6.0, "{wide:?}");
         assert_eq!(value(of(&mut measured, "198.51.4.1", 20 * INTERVAL_S)[2]), Some(24.0));
+    }
+
+    /// Twelve access points, of which all of a country and of a wide network have measured all.
+    fn all_known() -> (Measured, Vec<u64>) {
+        let mut measured = Measured::default();
+        let points: Vec<u64> = (0..POINTS_MAX).map(|number| key(&format!("known-{number}"))).collect();
+        for voter in 0..VOTES_MAX {
+            for &point in &points {
+                measured.vote(ip(&format!("198.51.{voter}.1")), DE, point, 1.0, 0);
+                measured.vote(ip(&format!("198.{}.0.1", 100 + voter)), DE, point, 1.0, 0);
+            }
+        }
+        (measured, points)
+    }
+
+    #[test]
+    fn geo_03_a_liar_pushes_out_nothing_that_others_know() {
+        let (mut measured, points) = all_known();
+        for second in 0..2 * INTERVAL_S {
+            for number in 0..POINTS_MAX {
+                measured.vote(ip("198.51.66.1"), DE, key(&format!("junk-{number}")), 600.0, second);
+            }
+            points.iter().for_each(|&point| _ = measured.vote(ip("198.51.66.1"), DE, point, 600.0, second));
+        }
+        for [country, wide, _] in measured.of(ip("198.51.4.1"), DE, &points, 2 * INTERVAL_S) {
+            for of_group in [country, wide] {
+                let Measure { votes, value } = of_group.unwrap();
+                assert!(votes > 10.0 && value == 1.0, "{votes} votes for {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn geo_03_a_liar_pushes_out_one_of_which_little_is_known_at_the_most() {
+        let mut measured = Measured::default();
+        let points: Vec<u64> = (0..POINTS_MAX).map(|number| key(&format!("known-{number}"))).collect();
+        points.iter().zip(1..).for_each(|(&point, host)| {
+            measured.vote(ip(&format!("198.51.100.{host}")), DE, point, 1.0, 0);
+        });
+        for number in 0..100 {
+            measured.vote(ip("198.51.100.66"), DE, key(&format!("junk-{number}")), 600.0, 0);
+        }
+        let known = |measured: &mut Measured, now_s| {
+            let of_points = measured.of(ip("198.51.100.1"), DE, &points, now_s);
+            of_points.iter().filter(|measures| measures[2].is_some()).count()
+        };
+        assert_eq!(known(&mut measured, 0), POINTS_MAX - 1);
+        // What has faded makes room for what somebody has just measured.
+        assert!(measured.vote(ip("198.51.100.9"), DE, key("new"), 1.0, LIFE_S));
+        assert_eq!(value(measured.of(ip("198.51.100.9"), DE, &[key("new")], LIFE_S)[0][2]), Some(1.0));
+    }
+
+    /// Who has a /56 has 256 networks of 2^64 addresses, and one vote.
+    #[test]
+    fn geo_03_a_customer_with_many_ipv6_networks_has_one_vote() {
+        let mut measured = Measured::default();
+        let [honest, other] = ["2001:db8:1:100::1", "2001:db8:1:200::1"];
+        [honest, other].into_iter().for_each(|address| _ = measured.vote(ip(address), DE, key("a"), 20.0, 0));
+        for network in 0..=255 {
+            measured.vote(ip(&format!("2001:db8:1:ff{network:02x}::1")), DE, key("a"), 900.0, 1);
+            measured.doubt(ip(&format!("2001:db8:1:ff{network:02x}::1")), true, 1);
+        }
+        let near = of(&mut measured, honest, 1)[2].unwrap();
+        assert!(near.value == 20.0 && near.votes < 3.1, "{near:?}");
+        assert!(!measured.is_doubted(ip(honest), 1));
+    }
+
+    #[test]
+    fn geo_03_doubts_of_a_network_are_its_hosts_alone() {
+        let mut measured = Measured::default();
+        for second in 0..INTERVAL_S {
+            measured.doubt(ip("198.51.100.1"), true, second);
+        }
+        assert!(!measured.is_doubted(ip("198.51.100.1"), INTERVAL_S), "one is no majority");
+        measured.doubt(ip("198.51.100.2"), true, INTERVAL_S);
+        assert!(measured.is_doubted(ip("198.51.100.3"), INTERVAL_S));
+        assert!(!measured.is_doubted(ip("198.51.101.3"), INTERVAL_S), "another network");
+        for host in 3..=6 {
+            measured.doubt(ip(&format!("198.51.100.{host}")), false, INTERVAL_S);
+        }
+        assert!(!measured.is_doubted(ip("198.51.100.3"), INTERVAL_S));
     }
 
     #[test]

@@ -26,15 +26,16 @@ mod members;
 #[path = "../../../tests/src/mmdb.rs"]
 mod mmdb;
 mod place;
-mod regions;
+pub mod regions;
 mod score;
 mod token;
 pub mod world;
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
 };
 
 use arc_swap::ArcSwap;
@@ -46,9 +47,9 @@ use self::{
     database::{Database, Location, Whereabouts},
     directory::{Directory, Node},
     forgetful::ForgetfulMap,
-    measured::{Measured, masked},
+    measured::Measured,
     regions::Region,
-    score::{Asker, Candidate, Scored},
+    score::{Asker, Candidate, Scored, Standing},
     token::{TOKEN_BYTES, Tokens},
 };
 /// Addresses whose rates are kept, at the most.
@@ -60,10 +61,6 @@ const BURST_S: u32 = 5;
 /// Round trips in one report, at the most.
 pub const ROUND_TRIPS_MAX: usize = 16;
 
-/// Under which votes stand whether a network is where the database says: 1 is no. And how many there must be.
-const MISPLACED: u64 = 0;
-const DOUBTERS_MIN: f64 = 1.5;
-
 /// What is much better than where a client is: so many milliseconds less, and this share of its round trip.
 const MUCH_BETTER_MS: f64 = 30.0;
 const MUCH_BETTER_SHARE: f64 = 0.3;
@@ -74,6 +71,7 @@ pub struct GeoConfig {
     /// Of `/v1/locate`.
     pub listen: Option<SocketAddr>,
     pub connections_max: usize,
+    pub connections_per_address_max: usize,
     pub access_points: Vec<AccessPoint>,
     /// The catalogue, with the operator's.
     pub regions: Vec<Region>,
@@ -123,6 +121,8 @@ pub struct Told {
 pub struct Located {
     /// The best first; empty: wherever the client is.
     pub access_points: Vec<Told>,
+    /// There is none that has room.
+    pub are_full: bool,
     /// For how long this is good, in seconds.
     pub expires_s: u32,
     /// With which it reports what it measured.
@@ -141,6 +141,10 @@ pub struct Geo<W = Database> {
     measured: Mutex<Measured>,
     tokens: ArcSwap<Tokens>,
     asked: Mutex<ForgetfulMap<IpAddr, SendBucket>>,
+    /// What is wrong with nodes, and has been said.
+    complaints: Mutex<BTreeSet<String>>,
+    /// Access points that edges are not told of, because there are too many.
+    untold: AtomicUsize,
 }
 
 impl Geo {
@@ -160,6 +164,8 @@ impl<W: Whereabouts> Geo<W> {
             measured: Mutex::default(),
             tokens: ArcSwap::from_pointee(Tokens::new(key)),
             asked: Mutex::new(ForgetfulMap::new(ADDRESSES_MAX)),
+            complaints: Mutex::default(),
+            untold: AtomicUsize::new(0),
             config,
         }
     }
@@ -170,11 +176,9 @@ impl<W: Whereabouts> Geo<W> {
         if per_second == 0 {
             return Ok(());
         }
-        // One customer's IPv6 addresses are one's.
-        let address = if ip.is_ipv6() { masked(ip, 64) } else { ip };
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let rate = SendRate::new(per_second, per_second.saturating_mul(BURST_S));
-        asked.find_or_make(address).take(rate, now_us)
+        asked.find_or_make(measured::customer(ip)).take(rate, now_us)
     }
 
     /// Where a client should connect. `current`: the access point where it is or was last; `draw` is drawn for it.
@@ -193,6 +197,7 @@ impl<W: Whereabouts> Geo<W> {
         let expires_s = expires_s - (draw >> 32) % (expires_s / 4 + 1);
         Located {
             access_points: told.collect(),
+            are_full: scored.first().is_some_and(|best| best.standing == Standing::Full),
             expires_s: expires_s as u32,
             token: self.tokens.load().issue(ip, now.unix_s),
         }
@@ -212,9 +217,19 @@ impl<W: Whereabouts> Geo<W> {
         own.standing > best.standing || gain_ms > MUCH_BETTER_MS && gain_ms > own.rtt_ms * MUCH_BETTER_SHARE
     }
 
-    /// Takes what a client has measured. Returns how many of the round trips count.
-    pub fn report(&self, token: &[u8], round_trips: &[RoundTrip], now: Now) -> Result<usize, TokenInvalid> {
+    /// Takes what a client has measured that has come from `from`. Returns how many of the round trips count: none, if it
+    /// was told where to connect in another network, for whose clients it can't speak.
+    pub fn report(
+        &self,
+        token: &[u8],
+        from: IpAddr,
+        round_trips: &[RoundTrip],
+        now: Now,
+    ) -> Result<usize, TokenInvalid> {
         let ip = self.tokens.load().check(token, now.unix_s).ok_or(TokenInvalid)?;
+        if !measured::are_of_one_network(ip, from) {
+            return Ok(0);
+        }
         let known = round_trips.iter().take(ROUND_TRIPS_MAX).filter_map(|round_trip| {
             let node = self.directory.node(&round_trip.access_point)?;
             Some((node, rtt_ms(round_trip)?))
@@ -224,7 +239,7 @@ impl<W: Whereabouts> Geo<W> {
         let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(is_misplaced) = self.database.locate(ip).place.and_then(|place| score::is_misplaced(place, &votes))
         {
-            measured.vote(ip, None, MISPLACED, f64::from(u8::from(is_misplaced)), now.monotonic_s);
+            measured.doubt(ip, is_misplaced, now.monotonic_s);
         }
         let Location { country, place } = self.whereabouts(ip, &mut measured, now);
         let votes = score::votes(place, &votes);
@@ -249,10 +264,7 @@ impl<W: Whereabouts> Geo<W> {
 
     /// Where a client is; nowhere, if its network has measured what can't be there.
     fn whereabouts(&self, ip: IpAddr, measured: &mut Measured, now: Now) -> Location {
-        let doubts = measured.of(ip, None, &[MISPLACED], now.monotonic_s);
-        let doubt = doubts.first().and_then(|levels| *levels.last()?);
-        let is_doubted = doubt.is_some_and(|doubt| doubt.votes >= DOUBTERS_MIN && doubt.value > 0.5);
-        if is_doubted { Location::default() } else { self.database.locate(ip) }
+        if measured.is_doubted(ip, now.monotonic_s) { Location::default() } else { self.database.locate(ip) }
     }
 }
 

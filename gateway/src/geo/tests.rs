@@ -34,6 +34,7 @@ pub(super) fn config() -> (GeoConfig, tempfile::TempDir) {
     let config = GeoConfig {
         listen: None,
         connections_max: 10,
+        connections_per_address_max: 5,
         access_points: vec![
             point("paris", "france", Place::at(48.86, 2.35)),
             point("frankfurt", "germany", Place::at(50.11, 8.68)),
@@ -80,8 +81,8 @@ fn geo_03_what_a_network_reports_changes_what_it_is_told() {
     for host in 1..=9 {
         let token = geo.locate(ip(&format!("198.51.100.{host}")), "", 1, at(second_of(host))).token;
         let seen = [round_trip("frankfurt", 90, 95), round_trip("paris", 0, 12), round_trip("nowhere", 1, 1)];
-        assert_eq!(geo.report(&token, &seen, at(second_of(host))), Ok(2));
-        assert_eq!(geo.report(&token, &seen, at(second_of(host) + 1)), Ok(0), "counted already");
+        assert_eq!(geo.report(&token, ip(DE), &seen, at(second_of(host))), Ok(2));
+        assert_eq!(geo.report(&token, ip(DE), &seen, at(second_of(host) + 1)), Ok(0), "counted already");
     }
     assert_eq!(told(&geo, DE, 100)[0], "paris");
     assert_eq!(told(&geo, JP, 100)[0], "tokyo", "others' measurements");
@@ -89,7 +90,8 @@ fn geo_03_what_a_network_reports_changes_what_it_is_told() {
     for host in 11..=30 {
         let token = geo.locate(ip(&format!("198.51.100.{host}")), "", 1, at(400)).token;
         let failed = RoundTrip { failed: true, ..round_trip("paris", 0, 0) };
-        assert_eq!(geo.report(&token, &[failed, round_trip("frankfurt", 0, 0)], at(400)), Ok(1));
+        let seen = [failed, round_trip("frankfurt", 0, 0)];
+        assert_eq!(geo.report(&token, ip(DE), &seen, at(400)), Ok(1));
     }
     assert_eq!(told(&geo, DE, 400)[0], "frankfurt");
 }
@@ -100,7 +102,7 @@ fn geo_03_networks_that_are_nowhere_are_told_what_they_have_measured() {
     let nowhere = "192.0.2.7";
     let token = geo.locate(ip(nowhere), "", 1, at(0)).token;
     let seen = [round_trip("tokyo", 60, 0), round_trip("paris", 200, 0), round_trip("frankfurt", 90, 0)];
-    assert_eq!(geo.report(&token, &seen, at(0)), Ok(3));
+    assert_eq!(geo.report(&token, ip(nowhere), &seen, at(0)), Ok(3));
     let located = geo.locate(ip(nowhere), "", 1, at(0)).access_points;
     assert_eq!(located.iter().map(|told| told.expected_ms).collect::<Vec<_>>(), [60, 90, 200]);
     assert_eq!(located[0].id, "tokyo");
@@ -116,7 +118,7 @@ fn geo_03_a_network_that_is_not_where_the_database_says_finds_its_way() {
             "tokyo" => round_trip("tokyo", 9, 0),
             id => round_trip(id, 230, 0),
         });
-        assert_eq!(geo.report(&told.token, &seen.collect::<Vec<_>>(), at(0)), Ok(3));
+        assert_eq!(geo.report(&told.token, ip(&address), &seen.collect::<Vec<_>>(), at(0)), Ok(3));
     }
     assert_eq!(told(&geo, DE, 0)[0], "tokyo");
     assert_eq!(told(&geo, "198.51.101.1", 0)[0], "frankfurt", "another network");
@@ -127,13 +129,29 @@ fn geo_03_reports_need_a_token_and_obey_physics() {
     let geo = geo(|_| ());
     let token = geo.locate(ip(DE), "", 1, at(0)).token;
     let seen = [round_trip("tokyo", 1, 1), round_trip("paris", 15, 15)];
-    assert_eq!(geo.report(&[], &seen, at(0)), Err(TokenInvalid));
-    assert_eq!(geo.report(&token, &seen, at(10_000)), Err(TokenInvalid));
-    assert_eq!(geo.report(&token, &seen, at(0)), Ok(2));
+    assert_eq!(geo.report(&[], ip(DE), &seen, at(0)), Err(TokenInvalid));
+    assert_eq!(geo.report(&token, ip(DE), &seen, at(10_000)), Err(TokenInvalid));
+    assert_eq!(geo.report(&token, ip(DE), &seen, at(0)), Ok(2));
     let tokyo = geo.locate(ip(DE), "", 1, at(0)).access_points.into_iter().find(|told| told.id == "tokyo").unwrap();
     assert!(tokyo.expected_ms >= 93, "{tokyo:?}: light takes 93 ms");
     let many = vec![round_trip("frankfurt", 10, 10); 1_000];
-    assert_eq!(geo.report(&token, &many, at(0)), Ok(1));
+    assert_eq!(geo.report(&token, ip(DE), &many, at(0)), Ok(1));
+}
+
+/// Whoever collects tokens of others, as a page that many visit can, votes for none of them.
+#[test]
+fn geo_03_a_report_counts_only_from_the_network_that_asked() {
+    let geo = geo(|_| ());
+    let seen = [round_trip("frankfurt", 300, 0), round_trip("paris", 12, 0)];
+    for host in 1..=9 {
+        let token = geo.locate(ip(&format!("198.51.100.{host}")), "", 1, at(0)).token;
+        for stranger in ["203.0.113.7", "198.51.101.7", "2001:db8::1"] {
+            assert_eq!(geo.report(&token, ip(stranger), &seen, at(0)), Ok(0), "{stranger}");
+        }
+        assert_eq!(geo.report(&token, ip("198.51.100.77"), &seen, at(0)), Ok(2), "a neighbour, or itself");
+    }
+    let token = geo.locate(ip("2001:db8:7:1::1"), "", 1, at(0)).token;
+    assert_eq!(geo.report(&token, ip("2001:db8:7:2::2"), &seen, at(0)), Ok(2));
 }
 
 #[test]
@@ -155,8 +173,8 @@ fn geo_02_questions_are_limited_by_address() {
     assert_eq!(asked("198.51.100.7"), 10);
     assert_eq!(asked("198.51.100.8"), 10);
     assert_eq!(asked("2001:db8::1"), 10);
-    assert_eq!(asked("2001:db8::2"), 0, "the same customer");
-    assert_eq!(asked("2001:db8:0:1::1"), 10);
+    assert_eq!((asked("2001:db8::2"), asked("2001:db8:0:ff::1")), (0, 0), "the same customer");
+    assert_eq!(asked("2001:db8:0:100::1"), 10);
     assert_eq!(geo.take(ip("198.51.100.7"), 0), Err(500));
     assert_eq!(geo.take(ip("198.51.100.7"), 500_000), Ok(()));
 }

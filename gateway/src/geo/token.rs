@@ -1,8 +1,8 @@
 //! The probe token: lets the client that was told where to connect say what it measured, and nobody else.
 //!
-//! It holds the client's address and the time, and is signed, with a key that all nodes share; nothing is kept for it. So what is reported counts for
-//! the network that asked, however the report comes in, and only for as long as the token is good. It is bound to no
-//! application, for none is known before login; votes are the networks', not the applications'.
+//! It holds the client's address and the time, and is signed, with a key that all nodes share; nothing is kept for it. So
+//! what is reported counts for the network that asked, from nowhere else, and only for as long as the token is good. It is
+//! bound to no application, for none is known before login; votes are the networks', not the applications'.
 
 use std::net::{IpAddr, Ipv6Addr};
 

@@ -427,7 +427,7 @@ impl Connection {
     fn after_change(self: &Rc<Self>) {
         let mut inner = self.inner.borrow_mut();
         if inner.draining && inner.protocol.in_flight() == 0 {
-            let elsewhere = self.ip.map_or_else(Vec::new, |ip| routing::elsewhere(&*self.core.shared, ip));
+            let elsewhere = self.ip.map_or_else(Vec::new, |ip| routing::elsewhere(&*self.core.shared, ip, None));
             let code = ErrorCode::SERVER_DRAINING;
             inner.protocol.go_elsewhere(code, requests::DRAIN_RETRY_AFTER_MS, elsewhere);
         }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use backend::domain::nodes::NodeRecord;
 use futures_rustls::TlsAcceptor;
 use glommio::{
     net::{AcceptedTcpStream, TcpStream},
@@ -91,7 +92,9 @@ async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: Rc<()>) {
     });
     let (stream, hello, _place) = match greeted.await {
         Ok(greeted) => greeted,
-        Err(why @ Ended::TooMany(_)) => return tracing::warn!(from, %why, "a link of an edge is refused"),
+        Err(why @ (Ended::TooMany(_) | Ended::Named(_))) => {
+            return tracing::warn!(from, %why, "a link of an edge is refused");
+        }
         Err(why) => return tracing::debug!(from, %why, "a connection did not become an edge's link"),
     };
     drop(greeting);
@@ -122,10 +125,7 @@ fn admit(core: &Rc<Core>, hello: &LinkHello, shown: Option<CertificateDer<'stati
         return Err(Ended::Leaving);
     }
     let certificate = shown.unwrap_or_else(|| CertificateDer::from(Vec::new())); // TLS has asked for one
-    let most = core.shared.config.link.edge_links_max;
-    if !core.shared.edges.take_place(&certificate, most) {
-        return Err(Ended::TooMany(most));
-    }
+    core.shared.edges.take_place(&certificate, &hello.name, core.shared.config.link.edge_links_max)?;
     Ok(Place { core: core.clone(), certificate })
 }
 
@@ -150,11 +150,11 @@ struct Clients {
 impl LinkEvents for Clients {
     fn opened(&self, open: SessionOpen, pipe: Pipe) {
         let ip = ip(&open.ip);
-        if !listener::has_room(&self.core) {
-            let shared = &self.core.shared;
-            return pipe.last_word(&last_word(&**shared, shared.limits.clone(), ErrorCode::CONNECTION_LIMIT, ip));
-        }
         let via = (!open.access_point.is_empty()).then(|| open.access_point.into_boxed_str());
+        if !listener::has_room(&self.core) {
+            let (shared, code) = (&self.core.shared, ErrorCode::CONNECTION_LIMIT);
+            return pipe.last_word(&last_word(&**shared, shared.limits.clone(), code, ip, via.as_deref()));
+        }
         connection::start(&self.core, Stream::Linked(pipe), ip, via);
     }
 
@@ -191,7 +191,8 @@ impl Core {
         self.directory_told.set(self.now());
         if self.index == 0 && store.engine_name() == "embedded" {
             // Nobody reads rows of nodes: there is this one, and its edges.
-            let all: Vec<_> = edges.records().into_iter().chain([(*node, record.clone())]).collect();
+            let own = NodeRecord { load: self.shared.load(self.draining.get()), ..record.clone() };
+            let all: Vec<_> = edges.records(self.shared.room()).into_iter().chain([(*node, own)]).collect();
             geo.follow(&all);
         }
         let links = self.links.borrow();

@@ -19,11 +19,7 @@ use crate::{
 pub(super) fn locate(connection: &Rc<Connection>, request: u32, asked: &Locate) -> Result<(), Refusal> {
     // Without an address it is gone already.
     let ip = connection.ip.ok_or(ErrorCode::UNAVAILABLE)?;
-    let located = connection.core.shared.locate(ip, &asked.current, "protocol").map_err(|wait_ms| Refusal {
-        text: "too many questions from this address".to_owned(),
-        retry_after_ms: wait_ms,
-        ..ErrorCode::RATE_LIMITED.into()
-    })?;
+    let located = connection.core.shared.locate(ip, &asked.current, "protocol").map_err(too_many)?;
     let reply = LocateReply {
         access_points: located.access_points.into_iter().map(access_point).collect(),
         expires_s: located.expires_s,
@@ -45,10 +41,17 @@ pub(super) fn report(connection: &Rc<Connection>, request: u32, report: ReportRo
         failed: round_trip.failed,
     });
     let round_trips: Vec<_> = round_trips.collect();
-    let taken = connection.core.shared.take_round_trips(&report.token, &round_trips);
+    let ip = connection.ip.ok_or(ErrorCode::UNAVAILABLE)?;
+    connection.core.shared.take(ip, "report").map_err(too_many)?;
+    let taken = connection.core.shared.take_round_trips(ip, &report.token, &round_trips);
     taken.map_err(|_| invalid("the token is none of ours, or not good any more"))?;
     connection.with_protocol(|protocol| protocol.respond(request, &Done {}));
     Ok(())
+}
+
+fn too_many(wait_ms: u32) -> Refusal {
+    let text = "too many questions from this address".to_owned();
+    Refusal { text, retry_after_ms: wait_ms, ..ErrorCode::RATE_LIMITED.into() }
 }
 
 /// Whether a client that has logged in does well to locate.
@@ -64,20 +67,28 @@ const ELSEWHERE_MAX: usize = 3;
 /// Clients that are sent away come again within so many milliseconds, spread out.
 const AWAY_MS: (u64, u64) = (100, 2_000);
 
-/// The only thing that a client is told which is not served: why, to come again, and where else it may.
-pub fn last_word(locator: &impl Locator, limits: Arc<ServerLimits>, code: ErrorCode, ip: Option<IpAddr>) -> BytesMut {
+/// The only thing that a client is told which is not served: why, to come again, and where else it may, but for here and
+/// the access point that it has come by.
+pub fn last_word(
+    locator: &impl Locator,
+    limits: Arc<ServerLimits>,
+    code: ErrorCode,
+    ip: Option<IpAddr>,
+    via: Option<&str>,
+) -> BytesMut {
     let mut connection = ServerConnection::new(limits, locator.clock().monotonic_us() / 1000);
     let retry_after_ms = AWAY_MS.0 + locator.rng().next_u64() % (AWAY_MS.1 - AWAY_MS.0);
-    let elsewhere = ip.map_or_else(Vec::new, |ip| elsewhere(locator, ip));
+    let elsewhere = ip.map_or_else(Vec::new, |ip| elsewhere(locator, ip, via));
     connection.go_elsewhere(code, retry_after_ms as u32, elsewhere);
     connection.output().split()
 }
 
-/// Where a client should connect that can't stay here.
-pub(super) fn elsewhere(locator: &impl Locator, ip: IpAddr) -> Vec<AccessPoint> {
+/// Where a client should connect that can't stay here, nor at `via`. Nowhere, if all are full: it would be sent round.
+pub(super) fn elsewhere(locator: &impl Locator, ip: IpAddr, via: Option<&str>) -> Vec<AccessPoint> {
     let here = locator.geo().here();
     let located = locator.locate_now(ip, "");
-    let others = located.access_points.into_iter().filter(|told| told.id != here);
+    let is_other = |id: &str| id != here && Some(id) != via;
+    let others = located.access_points.into_iter().filter(|told| !located.are_full && is_other(&told.id));
     others.take(ELSEWHERE_MAX).map(access_point).collect()
 }
 

@@ -19,11 +19,11 @@ use rustls::HandshakeKind;
 use serde_json::json;
 use tempfile::TempDir;
 use tests::{
-    Builder, Client, Gateway, MessageExt as _, Options, Refusal, Relay, Wire, eventually, free_port, node_certificates,
-    text_body, unique_id,
+    Builder, Client, Gateway, MessageExt as _, Options, Refusal, Relay, Wire, eventually, free_port, mmdb,
+    node_certificates, text_body, unique_id,
 };
 
-use crate::locate::asked;
+use crate::locate::{GERMANY, asked, put_database};
 
 /// A core, and how edges reach it.
 struct Scene {
@@ -319,6 +319,60 @@ fn geo_02_geo_03_edges_are_access_points_and_say_so_as_cores_do() {
     west.kill();
     let mut client = scene.core().login("e");
     eventually("it is told no more", || told(&mut client) == ["core"]);
+}
+
+/// Of a hundred clients that are nowhere, so many are told an access point first.
+fn share(edge: &Gateway, id: &str) -> Option<u64> {
+    let (_, answer, _) = asked(edge, "127.0.0.1", "");
+    let point = answer["access_points"].as_array()?.iter().find(|point| point["id"] == id)?;
+    point["weight"].as_u64()
+}
+
+#[test]
+fn geo_03_edges_are_told_how_full_their_core_is() {
+    let limits = [("client-connections-max", 40), ("geo-locates-per-second", 0)];
+    let scene = Scene::start_with(|core| {
+        limits.iter().fold(core.flag("node-region", "germany"), |core, (name, value)| core.flag(name, value))
+    });
+    let east = scene.edge_builder("east").flag("node-region", "japan").flag("geo-locates-per-second", 0).start();
+    wait_linked(&east);
+    eventually("both share clients", || share(&east, "core") == Some(50));
+    let _clients: Vec<Client> = (0..20).map(|number| scene.core().login(&format!("user {number}"))).collect();
+    eventually("the core takes fewer", || share(&east, "core").is_some_and(|share| share <= 35));
+}
+
+#[test]
+fn geo_03_an_edge_of_a_full_core_is_full_and_nobody_is_sent_back_to_it() {
+    let other = r#"[{ id = "other", addresses = ["other.example.com:443"], region = "france" }]"#;
+    let scene = Scene::start_with(|core| {
+        let core = core.flag("node-region", "germany").flag("geo-access-points", other);
+        core.flag("client-connections-max", 2).flag("geo-check-seconds", 0).flag("geo-locates-per-second", 0)
+    });
+    let east = scene.edge_builder("east").flag("node-region", "japan").flag("geo-locates-per-second", 0).start();
+    wait_linked(&east);
+    let mut ben = east.login("ben");
+    eventually("all are known", || told(&mut ben) == ["core", "east", "other"]);
+    let _anna = scene.core().login("anna");
+    assert_eq!(east.connect("carl").sent_elsewhere(), ["other"]);
+    let ids = || {
+        let answer = asked(&east, "127.0.0.1", "").1;
+        let points = answer["access_points"].as_array().cloned().unwrap_or_default();
+        points.iter().map(|point| point["id"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    eventually("the edge says that it is full", || ids() == ["other"]);
+}
+
+#[test]
+fn geo_03_an_edge_reads_a_replaced_database_without_a_restart() {
+    let scene = Scene::start_with(|core| core.flag("node-region", "germany"));
+    let builder = scene.edge_builder("east").flag("node-region", "japan").flag("geo-trusted-proxies", "127.0.0.1");
+    let put = |country| put_database(scene.certificates.path(), &[("198.51.100.0/24", mmdb::country(country))]);
+    let east = builder.flag("geo-database", put("DE")).flag("geo-locates-per-second", 0).start();
+    wait_linked(&east);
+    let first = || asked(&east, GERMANY, "").1["access_points"][0]["id"].as_str().unwrap_or_default().to_owned();
+    eventually("the core is near", || first() == "core");
+    put("JP");
+    eventually("the edge is nearer", || first() == "east");
 }
 
 #[test]

@@ -184,8 +184,10 @@ fn geo_01_an_edge_has_so_many_links_and_no_more() {
         edge
     };
     let (one, _other) = (taken("east"), taken("east"));
-    // It says another name and number each time: its certificate is what it has one of.
     let reason = refused(connect("east").greet(|hello| hello.name = "another".into()));
+    assert!(reason.starts_with("this certificate has the edge") && reason.contains("already"), "{reason}");
+    // It says another number each time: its certificate is what it has one of.
+    let reason = refused(connect("east").greet(|_| {}));
     let expected = "this certificate has 2 links here already, as many as link.edge_links_max allows";
     assert_eq!(reason, expected);
     eventually("a word about it", || {

@@ -5,7 +5,12 @@
 //! location database of the test's; it trusts 127.0.0.1 as a proxy, so that a test can ask from anywhere. Without it a
 //! deployment of many access points could send its users to the wrong ones, or to dead ones.
 
-use std::{fs, net::TcpListener, path::Path};
+use std::{
+    fs,
+    io::Read as _,
+    net::{TcpListener, TcpStream},
+    path::Path,
+};
 
 use prost::Message as _;
 use protocol::{
@@ -15,9 +20,9 @@ use protocol::{
     message::{Done, Locate, LocateReply, ReportRoundTrips, RoundTrip},
 };
 use serde_json::Value;
-use tests::{Answer, Builder, Client, Gateway, Refusal, eventually, https, mmdb};
+use tests::{Answer, Builder, Client, Gateway, PATIENCE, Refusal, eventually, https, mmdb};
 
-const GERMANY: &str = "198.51.100.7";
+pub const GERMANY: &str = "198.51.100.7";
 const JAPAN: &str = "203.0.113.7";
 const NOWHERE: &str = "192.0.2.7";
 
@@ -29,7 +34,7 @@ const POINTS: &str = r#"[
 ]"#;
 
 /// Puts a database in place, as an operator does: the new file under the old one's name.
-fn put_database(folder: &Path, networks: &[(&str, mmdb::Data)]) -> String {
+pub fn put_database(folder: &Path, networks: &[(&str, mmdb::Data)]) -> String {
     let (path, fresh) = (folder.join("where.mmdb"), folder.join("fresh.mmdb"));
     fs::write(&fresh, mmdb::database(networks)).expect("written");
     fs::rename(fresh, &path).expect("renamed");
@@ -230,7 +235,34 @@ fn geo_02_who_asks_too_often_is_refused() {
     let Refusal::Failed { code, retry_after_ms } = refusal else { panic!("{refusal:?}") };
     assert!(code == ErrorCode::RATE_LIMITED && (1..=1_000).contains(&retry_after_ms), "{refusal:?}");
     client.try_login().expect("the connection goes on");
+    // Reports are out of the same, good or bad.
+    let report = ReportRoundTrips { token: vec![7; 41].into(), ..ReportRoundTrips::default() };
+    let codes = (0..40).map(|_| client.call::<Done>(Command::ReportRoundTrips, &report).expect_err("refused").code());
+    assert!(codes.into_iter().any(|code| code == Some(ErrorCode::RATE_LIMITED)));
     assert!(gateway.metrics().sum("gateway_locates_refused_total", &[]) >= 2.0);
+}
+
+#[test]
+fn geo_02_one_address_can_not_keep_others_from_asking() {
+    let refused = |gateway: &Gateway| gateway.metrics().sum("gateway_locate_connections_refused_total", &[]);
+    let connect = |gateway: &Gateway| {
+        let url = gateway.locate_url().expect("it serves /v1/locate");
+        let address = url.trim_start_matches("https://").trim_end_matches("/v1/locate");
+        TcpStream::connect(address).expect("connected")
+    };
+    let builder = || builder().flag("geo-connections-per-address-max", 2);
+    let gateway = builder().flag("geo-trusted-proxies", "10.0.0.0/8").start();
+    let _held = [connect(&gateway), connect(&gateway)];
+    let mut third = connect(&gateway);
+    third.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+    assert_eq!((third.read(&mut [0]).expect("it is closed"), refused(&gateway)), (0, 1.0));
+    // A proxy that is trusted has as many as there are. A connection is for one question.
+    let gateway = builder().start();
+    let _held = [connect(&gateway), connect(&gateway)];
+    let url = gateway.locate_url().expect("it serves /v1/locate").replace("127.0.0.1", "localhost");
+    let reply = https(gateway.certificate(), false).get(&url).call().expect("an answer");
+    assert!(reply.headers().get("connection").is_some_and(|value| value == "close"), "{reply:?}");
+    assert_eq!(refused(&gateway), 0.0);
 }
 
 #[test]
@@ -282,7 +314,8 @@ fn geo_03_an_access_point_that_takes_no_connections_drops_out_and_comes_back() {
 fn geo_03_this_gateway_is_told_as_full_when_it_is_and_hints_where_it_is_better() {
     let points = r#"[{ id = "here", addresses = ["a.example.com:443"], region = "germany", capacity = 10 },
                      { id = "there", addresses = ["b.example.com:443"], region = "japan" }]"#;
-    let gateway = builder().flag("geo-access-points", points).flag("geo-here", "here").start();
+    let builder = || builder().flag("node-name", "here"); // which is geo.here then
+    let gateway = builder().flag("geo-access-points", points).start();
     assert_eq!(told(&gateway, GERMANY), ["here", "there"]);
     let mut clients: Vec<_> = (0..10).map(|number| gateway.login(&format!("user-{number}"))).collect();
     assert_eq!(told(&gateway, GERMANY), ["there"], "full");

@@ -20,8 +20,10 @@ const CAPACITY_DEFAULT: u64 = 1_500;
 /// What happens in a run.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// All access points of a region fail.
+    /// All access points of a region fail, and keep whom they have.
     Fail(String),
+    /// The same, and all users there lose their connections.
+    Drop(String),
     /// Many users of a city come, beside the others.
     Crowd { city: &'static str, logins_per_second: u32, seconds: u32 },
 }
@@ -56,6 +58,8 @@ pub struct Outcome {
     pub lost: u64,
     /// Users who went elsewhere when they asked again.
     pub moves: u64,
+    /// Of these, moves to one that is more than a tenth slower.
+    pub worse_moves: u64,
     /// Seconds at whose end an access point was over its capacity while another had room.
     pub overfull_s: u32,
     /// The last second in which a failed access point had sessions.
@@ -131,6 +135,7 @@ pub fn report(seed: u64, config: &GeoConfig) -> String {
     let failing = busiest.most.iter().enumerate().max_by_key(|(_, most)| **most).map_or(0, |(index, _)| index);
     let failing = ordinary.config.access_points[failing].region.clone();
     let failed = Plan { events: vec![(500, Event::Fail(failing.clone()))], ..ordinary.clone() };
+    let dropped = Plan { events: vec![(500, Event::Drop(failing.clone()))], ..ordinary.clone() };
     let crowd = Event::Crowd { city: "Jakarta", logins_per_second: 40, seconds: 200 };
     let crowded = Plan { events: vec![(500, crowd)], ..ordinary.clone() };
     let mut text = format!(
@@ -164,6 +169,7 @@ pub fn report(seed: u64, config: &GeoConfig) -> String {
     line("with what clients measure", &busiest);
     let after_failure = failed.run();
     line(&format!("{failing} fails after 500 s"), &after_failure);
+    line(&format!("{failing} drops its users after 500 s"), &dropped.run());
     line("a crowd in Jakarta after 500 s", &crowded.run());
     let _ = writeln!(
         text,

@@ -1,7 +1,7 @@
 //! The simulation: second by second users log in, race what they are told, stay, ask again, and leave.
 //!
-//! An access point that has failed takes nobody any more, and keeps those whom it has until they leave: the harder case
-//! than one that drops them. One that is over its capacity still takes whoever comes, so that what keeps it from that is
+//! An access point that has failed takes nobody any more. It keeps those whom it has until they leave, which is harder for
+//! who has to see that it is dead; or it drops them, which is harder for those to which they come. One that is over its capacity still takes whoever comes, so that what keeps it from that is
 //! routing alone.
 
 use std::{cmp::Reverse, collections::BinaryHeap, net::Ipv4Addr, sync::Arc};
@@ -17,6 +17,9 @@ pub const REPORT_S: u32 = 2;
 
 /// Access points that a client races.
 const RACED: usize = 3;
+
+/// Who has lost its connection comes back within so many seconds (WIRE.md).
+const RETURN_S: u64 = 10;
 
 /// Of a hundred clients, so many report nonsense.
 const LIARS_PERCENT: u64 = 2;
@@ -41,6 +44,8 @@ pub struct Run<'a> {
     free: Vec<usize>,
     /// When a session next asks or leaves, and which.
     due: BinaryHeap<Reverse<(u32, usize)>>,
+    /// When users who have lost their connections come back, who, and when they leave.
+    returning: BinaryHeap<Reverse<(u32, Ipv4Addr, u32)>>,
     /// Sessions by access point.
     counts: Vec<u64>,
     alive: Vec<bool>,
@@ -55,9 +60,10 @@ impl<'a> Run<'a> {
         let points = plan.config.access_points.len();
         let geo = Arc::new(Geo::new(plan.config.clone(), earth, [7; 32]));
         let outcome = Outcome { most: vec![0; points], ..Outcome::default() };
-        let (sessions, free, due) = (Vec::new(), Vec::new(), BinaryHeap::new());
+        let (sessions, free) = Default::default();
+        let (due, returning) = Default::default();
         let (counts, alive) = (vec![0; points], vec![true; points]);
-        Run { plan, geo, dice, second: 0, sessions, free, due, counts, alive, crowd: None, outcome }
+        Run { plan, geo, dice, second: 0, sessions, free, due, returning, counts, alive, crowd: None, outcome }
     }
 
     /// Runs it to its end.
@@ -69,6 +75,7 @@ impl<'a> Run<'a> {
                 self.report();
             }
             self.ask_and_leave();
+            self.come_back();
             for _ in 0..self.plan.logins_per_second {
                 let user = self.geo.database.user(&self.dice);
                 self.log_in(user);
@@ -88,14 +95,42 @@ impl<'a> Run<'a> {
                 continue;
             }
             match event {
-                Event::Fail(region) => {
-                    let points = self.plan.config.access_points.iter().zip(&mut self.alive);
-                    points.filter(|(point, _)| point.region == *region).for_each(|(_, alive)| *alive = false);
+                Event::Fail(region) => self.fail(region),
+                Event::Drop(region) => {
+                    self.fail(region);
+                    self.drop_users();
                 }
                 Event::Crowd { city, logins_per_second, seconds } => {
                     self.crowd = Some((city, *logins_per_second, self.second + seconds));
                 }
             }
+        }
+    }
+
+    fn fail(&mut self, region: &str) {
+        let points = self.plan.config.access_points.iter().zip(&mut self.alive);
+        points.filter(|(point, _)| point.region == region).for_each(|(_, alive)| *alive = false);
+    }
+
+    /// All users of access points that have failed lose their connections. Their places are not used again: what was due
+    /// of them still is.
+    fn drop_users(&mut self) {
+        for place in &mut self.sessions {
+            let Some(session) = place.take_if(|session| !self.alive[session.point]) else { continue };
+            self.counts[session.point] -= 1;
+            let back_s = self.second + 1 + self.dice.below(RETURN_S) as u32;
+            self.returning.push(Reverse((back_s, session.user, session.leaves_s)));
+        }
+    }
+
+    /// Who has lost its connection asks again, and logs in.
+    fn come_back(&mut self) {
+        while let Some(Reverse((back_s, user, leaves_s))) = self.returning.peek().copied() {
+            if back_s > self.second {
+                return;
+            }
+            self.returning.pop();
+            self.arrive(user, leaves_s.max(self.second + 1));
         }
     }
 
@@ -120,9 +155,10 @@ impl<'a> Run<'a> {
             let current = session.point;
             let located = self.locate(session.user, Some(current));
             let stays = located.access_points.first().is_some_and(|told| self.index(&told.id) == Some(current));
-            let arrived = if stays { None } else { self.race(session.user, &located) };
-            if arrived.is_some_and(|point| point != current) {
+            let arrived = if stays { None } else { self.race(session.user, &located, Some(current)) };
+            if let Some(point) = arrived.filter(|point| *point != current) {
                 self.outcome.moves += 1;
+                self.judge_move(session.user, current, point, &located);
             }
             let session = Session { point: arrived.unwrap_or(current), ..session };
             self.stay(index, session, located.expires_s);
@@ -130,15 +166,19 @@ impl<'a> Run<'a> {
     }
 
     fn log_in(&mut self, user: Ipv4Addr) {
+        self.arrive(user, self.second + 1 + self.dice.wait(self.plan.stay_s) as u32);
+    }
+
+    /// A user asks, races and logs in.
+    fn arrive(&mut self, user: Ipv4Addr, leaves_s: u32) {
         let located = self.locate(user, None);
-        let Some(point) = self.race(user, &located) else {
+        let Some(point) = self.race(user, &located, None) else {
             self.outcome.lost += 1;
             return;
         };
         if self.second >= self.plan.warm_up_s {
             self.judge(user, point);
         }
-        let leaves_s = self.second + 1 + self.dice.wait(self.plan.stay_s) as u32;
         let index = self.free.pop().unwrap_or_else(|| {
             self.sessions.push(None);
             self.sessions.len() - 1
@@ -157,10 +197,12 @@ impl<'a> Run<'a> {
         self.geo.locate(user.into(), current, self.dice.bits(), self.now())
     }
 
-    /// Races the first few, reports, and arrives at the fastest that takes connections; otherwise the next that does.
-    fn race(&self, user: Ipv4Addr, located: &Located) -> Option<usize> {
-        let told: Vec<usize> = located.access_points.iter().filter_map(|told| self.index(&told.id)).collect();
-        let raced = told.iter().take(RACED).map(|&point| {
+    /// Races the first few, and where the user is if that is told, reports, and arrives at the fastest that takes
+    /// connections; otherwise the next that does.
+    fn race(&self, user: Ipv4Addr, located: &Located, current: Option<usize>) -> Option<usize> {
+        let told = self.told(located);
+        let is_raced = |(place, point): &(usize, &usize)| *place < RACED || Some(**point) == current;
+        let raced = told.iter().enumerate().filter(is_raced).map(|(_, &point)| {
             let measured = self.alive[point].then(|| self.geo.database.measured_ms(user, point, &self.dice));
             (point, measured)
         });
@@ -169,11 +211,15 @@ impl<'a> Run<'a> {
             let is_liar = self.dice.percent(LIARS_PERCENT);
             let round_trips: Vec<_> =
                 raced.iter().map(|(point, measured)| self.round_trip(*point, *measured, is_liar)).collect();
-            let _ = self.geo.report(&located.token, &round_trips, self.now());
+            let _ = self.geo.report(&located.token, user.into(), &round_trips, self.now());
         }
         let fastest = raced.iter().filter_map(|(point, measured)| Some((*point, (*measured)?)));
         let fastest = fastest.min_by(|one, other| one.1.total_cmp(&other.1)).map(|(point, _)| point);
         fastest.or_else(|| told.into_iter().skip(RACED).find(|point| self.alive[*point]))
+    }
+
+    fn told(&self, located: &Located) -> Vec<usize> {
+        located.access_points.iter().filter_map(|told| self.index(&told.id)).collect()
     }
 
     fn round_trip(&self, point: usize, measured: Option<f64>, is_liar: bool) -> RoundTrip {
@@ -197,6 +243,13 @@ impl<'a> Run<'a> {
         self.outcome.logins += 1;
         self.outcome.good += u64::from(rtt_ms(chosen) <= best_ms * GOOD);
         self.outcome.excess_ms.push((rtt_ms(chosen) - best_ms).max(0.0));
+    }
+
+    /// Whether a user had done better to stay, where it might have.
+    fn judge_move(&mut self, user: Ipv4Addr, from: usize, to: usize, located: &Located) {
+        let rtt_ms = |point| self.geo.database.rtt_ms(user, point);
+        let is_worse = self.told(located).contains(&from) && rtt_ms(to) > rtt_ms(from) * GOOD;
+        self.outcome.worse_moves += u64::from(is_worse);
     }
 
     /// What is to be seen at the end of a second.

@@ -17,6 +17,7 @@ fn geo_02_users_reach_an_access_point_within_a_tenth_of_the_best() {
         assert_eq!((outcome.lost, outcome.overfull_s), (0, 0), "seed {seed}");
         // Nobody is sent to and fro: in ten minutes some 2,000 sessions have asked each at least twice.
         assert!(outcome.moves < outcome.logins / 10, "seed {seed}: {} moves", outcome.moves);
+        assert!(outcome.worse_moves * 20 <= outcome.moves, "seed {seed}: {} of {}", outcome.worse_moves, outcome.moves);
     }
 }
 
@@ -41,6 +42,23 @@ fn geo_03_a_failed_region_empties_within_one_expiry() {
         let emptied_s = outcome.last_on_failed_s + 1 - fails_s;
         assert!(emptied_s <= plan.config.expires_seconds + REPORT_S, "seed {seed}: {emptied_s} s");
         assert_eq!((outcome.lost, outcome.overfull_s), (0, 0), "seed {seed}");
+    }
+}
+
+#[test]
+fn geo_03_users_of_a_dead_region_come_back_without_overfilling_others() {
+    for (seed, region) in [(1, "japan"), (2, "japan")] {
+        let plan = Plan::ordinary(seed, &config());
+        let points = plan.config.access_points.clone();
+        let config = GeoConfig {
+            access_points: points.into_iter().map(|point| AccessPoint { capacity: 260, ..point }).collect(),
+            ..plan.config
+        };
+        let plan = Plan { config, seconds: 320, warm_up_s: 0, events: vec![(250, Event::Drop(region.into()))], ..plan };
+        let outcome = plan.run();
+        let dead = plan.config.access_points.iter().position(|point| point.region == region).expect("it is there");
+        assert!(outcome.most[dead] > 150, "seed {seed}: {region} had {}", outcome.most[dead]);
+        assert_eq!((outcome.lost, outcome.overfull_s), (0, 0), "seed {seed}: {:?}", outcome.most);
     }
 }
 
