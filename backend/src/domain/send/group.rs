@@ -335,11 +335,12 @@ pub(crate) fn mention_all(staging: &Staging<'_>, app: AppId, group: &GroupId, se
 /// What an earlier send of the same message to a live room was answered, in this hour or the one before.
 async fn room_repeat(staging: &mut Staging<'_>, new: &NewMessage, group: &GroupId) -> Result<Option<Answer>, Error> {
     let hour = hour_of(staging.now_ms);
-    for hour in [hour, hour.saturating_sub(1)] {
+    let hours = [hour, hour.saturating_sub(1)];
+    let key = |hour, id| keys::room_sent(new.app, hour, group, &new.from, id);
+    staging.start_reads(hours.iter().flat_map(|hour| new.ids().map(|(id, _)| key(*hour, id))));
+    for hour in hours {
         for (id, since_ms) in new.ids() {
-            let Some(stored) = staging.get(&keys::room_sent(new.app, hour, group, &new.from, id)).await? else {
-                continue;
-            };
+            let Some(stored) = staging.get(&key(hour, id)).await? else { continue };
             let RoomSentRecord { seq, time_ms } = RoomSentRecord::decode(stored).map_err(|_| damaged("room sent"))?;
             if time_ms < since_ms {
                 continue;
