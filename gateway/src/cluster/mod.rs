@@ -234,6 +234,12 @@ impl Cluster {
         live.iter().all(|node| inner.sequencer.has_answered(*node))
     }
 
+    /// Whether everything is told in order.
+    #[cfg(test)]
+    pub fn is_sure(&self) -> bool {
+        self.inner().sequencer.is_sure()
+    }
+
     /// Time passes.
     pub fn tick(self: &Arc<Self>) {
         self.commits.settle_doubts();

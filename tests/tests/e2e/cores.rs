@@ -129,6 +129,23 @@ fn geo_01_users_of_different_cores_write_to_each_other() {
 }
 
 #[test]
+fn geo_01_cores_without_links_lose_nothing() {
+    let Some(program) = gateway_program() else { return };
+    let Some(cluster) = Server::start() else { return };
+    let first = Gateway::builder().on_fdb(program, &cluster.file()).more_settings(&json!({})).start();
+    let second = first.built_from().another().start();
+    let (mut anna, mut cleo, mut ben) = (first.login("anna"), second.login("cleo"), second.login("ben"));
+    for number in 0..5 {
+        anna.send("ben", &format!("unheard {number}"));
+        // It is told where he is, and stands behind what is not.
+        cleo.send("ben", &format!("heard {number}"));
+    }
+    let expected: Vec<String> =
+        (0..5).flat_map(|number| [format!("unheard {number}"), format!("heard {number}")]).collect();
+    assert_eq!(texts(&receive(&mut ben, 10)), expected);
+}
+
+#[test]
 fn geo_01_acc_04_presence_and_devices_are_those_of_all_cores() {
     let Some(cores) = Cores::start(5_000) else { return };
     let mut ben = cores.node(1).login("ben");

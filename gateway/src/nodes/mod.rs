@@ -1,7 +1,7 @@
 //! This node among those that share its store: it says that it lives, sees who else does, and is linked with them.
 //!
-//! A node that can't be linked with all others serves all the same, after a while: what it may miss its clients read
-//! ([`crate::cluster`]). One that was taken for dead ends: others have told its users that they are offline, and it
+//! A node that can't be linked with all others serves all the same, after a while, also one that has no links at all:
+//! what it may miss its clients read ([`crate::cluster`]). One that was taken for dead ends: others have told its users that they are offline, and it
 //! could change nothing any more.
 //!
 //! What may not live here: what cores say to each other.
@@ -54,7 +54,9 @@ pub struct Membership {
     store: Store,
     clock: Arc<dyn Clock>,
     record: NodeRecord,
-    peers: Option<(Arc<Cluster>, Peers)>,
+    cluster: Arc<Cluster>,
+    /// Links with the other cores. Without them they are never heard here, and everything is told as something to read.
+    peers: Option<Peers>,
     is_draining: Arc<AtomicBool>,
     failure: Arc<OnceLock<String>>,
 }
@@ -106,16 +108,32 @@ impl Membership {
     /// changed in the store before.
     pub fn join(id: NodeId, shared: &Shared, listener: Option<TcpListener>) -> anyhow::Result<Arc<Self>> {
         let (store, clock, record) = (shared.store.clone(), shared.clock.clone(), shared.record.clone());
-        let peers = listener.map(|listener| start_peers(id, shared, listener)).transpose()?;
+        let commits = Box::new(shared.sends.clone());
+        let cluster = Cluster::new(shared.router.clone(), clock.clone(), commits, shared.config.link.late_ms_max);
+        shared.router.join(cluster.clone());
+        let peers = listener.map(|listener| start_peers(id, shared, listener, cluster.clone())).transpose()?;
         shared.sends.fence(id);
-        block_on(nodes::enlist(&store, id, record.clone())).context("saying that this node lives")?;
-        let (is_draining, failure) = Default::default();
-        let membership = Arc::new(Membership { id, store, clock, record, peers, is_draining, failure });
+        let membership = Membership::new(id, store, clock, record, cluster, peers);
+        membership.enlist().context("saying that this node lives")?;
         membership.wait_for_others();
-        if let Some((cluster, _)) = &membership.peers {
-            cluster.serve();
-        }
-        Ok(membership)
+        membership.cluster.serve();
+        Ok(Arc::new(membership))
+    }
+
+    fn new(
+        id: NodeId,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        record: NodeRecord,
+        cluster: Arc<Cluster>,
+        peers: Option<Peers>,
+    ) -> Self {
+        let (is_draining, failure) = Default::default();
+        Membership { id, store, clock, record, cluster, peers, is_draining, failure }
+    }
+
+    fn enlist(&self) -> Result<(), Error> {
+        block_on(nodes::enlist(&self.store, self.id, self.record.clone()))
     }
 
     /// Keeps the lease from here on.
@@ -133,7 +151,7 @@ impl Membership {
         let mut seen = Seen::default();
         while self.clock.monotonic_us() < deadline_us {
             if let Some(all) = self.look(&mut seen)
-                && self.peers.as_ref().is_none_or(|(cluster, _)| cluster.has_joined(&self.other_cores(&all)))
+                && self.cluster.has_joined(&self.other_cores(&all))
             {
                 return;
             }
@@ -180,19 +198,15 @@ impl Membership {
     }
 
     fn leave(&self) {
-        let cluster = self.peers.as_ref().map(|(cluster, _)| cluster);
-        let is_settled = cluster.is_none_or(|cluster| cluster.settle(SETTLE_WITHIN));
+        let is_settled = self.cluster.settle(SETTLE_WITHIN);
         // From here on nothing of this node is committed any more.
         if let Err(error) = block_on(nodes::leave(&self.store, self.id)) {
             tracing::warn!(%error, "others are not told that this node ends: they wait for its lease");
             return;
         }
-        match cluster {
-            Some(cluster) if is_settled && cluster.settle(SETTLE_WITHIN) => cluster.end(),
-            Some(_) => {
-                tracing::warn!("not all that this node has changed could be told: clients elsewhere read the log");
-            }
-            None => {}
+        match is_settled && self.cluster.settle(SETTLE_WITHIN) {
+            true => self.cluster.end(),
+            false => tracing::warn!("not all that this node has changed could be told: clients elsewhere read the log"),
         }
     }
 
@@ -226,20 +240,20 @@ impl Membership {
         let live = self.other_cores(&all);
         let others = all.iter().filter(|(id, _)| live.contains(id));
         match &self.peers {
-            Some((cluster, peers)) => {
+            Some(peers) => {
                 peers.set(others.filter_map(|(id, record)| Some((*id, resolve(&record.peers_address)?))).collect());
-                cluster.set_live(&live);
             }
             None if !live.is_empty() && !seen.has_warned => {
                 seen.has_warned = true;
                 tracing::warn!(
                     others = live.len(),
-                    "other cores share this store, and this one has no link.peers_listen: clients here learn of what \
-                     happens there when they read their log"
+                    "other cores share this store, and this one has no link.peers_listen: clients here read their log \
+                     for everything that is new"
                 );
             }
             None => {}
         }
+        self.cluster.set_live(&live);
         Some(all)
     }
 
@@ -268,7 +282,7 @@ impl Running {
         if membership.failure.get().is_none() {
             membership.leave();
         }
-        if let Some((_, peers)) = Arc::into_inner(membership).and_then(|membership| membership.peers) {
+        if let Some(peers) = Arc::into_inner(membership).and_then(|membership| membership.peers) {
             peers.stop();
         }
     }
@@ -313,11 +327,8 @@ fn resolve(address: &str) -> Option<SocketAddr> {
     address.to_socket_addrs().ok()?.next()
 }
 
-fn start_peers(id: NodeId, shared: &Shared, listener: TcpListener) -> anyhow::Result<(Arc<Cluster>, Peers)> {
-    let (config, router) = (&shared.config, &shared.router);
-    let commits = Box::new(shared.sends.clone());
-    let cluster = Cluster::new(router.clone(), shared.clock.clone(), commits, config.link.late_ms_max);
-    router.join(cluster.clone());
+fn start_peers(id: NodeId, shared: &Shared, listener: TcpListener, cluster: Arc<Cluster>) -> anyhow::Result<Peers> {
+    let config = &shared.config;
     let tls: Arc<LinkTls> = shared.link_tls.clone().context("links have no certificate")?;
     let options = Options {
         hello: peers::hello(id, &config.node.name, shared.store_id.clone()),
@@ -325,8 +336,7 @@ fn start_peers(id: NodeId, shared: &Shared, listener: TcpListener) -> anyhow::Re
         queue_bytes_max: config.link.queue_bytes_max,
         rng: shared.rng.clone(),
     };
-    let peers = Peers::start(listener, options, Links(cluster.clone()))?;
-    Ok((cluster, peers))
+    Peers::start(listener, options, Links(cluster))
 }
 
 /// What links say, for the cluster.
@@ -357,36 +367,4 @@ impl Outgoing for PeerHandle {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn node(id: NodeId, renewals: u64) -> (NodeId, NodeRecord) {
-        (id, NodeRecord { renewals, lease_ms: 5_000, ..NodeRecord::default() })
-    }
-
-    const GAP_US: u64 = 3_000_000;
-
-    #[test]
-    fn geo_01_a_lease_is_over_when_it_was_not_renewed_while_looked_at() {
-        let mut seen = Seen::default();
-        let mut expired = |at_s: u64, all: &[(NodeId, NodeRecord)]| -> Vec<NodeId> {
-            seen.expired(all, at_s * 1_000_000, GAP_US).into_iter().map(|(id, _)| id).collect()
-        };
-        for at_s in 100..105 {
-            assert_eq!(expired(at_s, &[node(1, 7), node(2, at_s)]), [0; 0]);
-        }
-        assert_eq!(expired(105, &[node(1, 7), node(2, 105)]), [1]);
-        assert_eq!(expired(106, &[node(1, 8), node(2, 106)]), [0; 0], "it lives after all");
-        // This node stood still, or could not look: nobody is dead for that.
-        assert_eq!(expired(120, &[node(1, 8), node(2, 106)]), [0; 0]);
-        assert_eq!(expired(123, &[node(1, 8)]), [0; 0]);
-        assert_eq!(expired(125, &[node(1, 8)]), [1]);
-    }
-
-    #[test]
-    fn session_numbers_of_nodes_are_apart_and_small_enough_for_all_clients() {
-        assert_eq!(session_base(0), 0);
-        assert_eq!(session_base(1), 1 << 32);
-        assert!(session_base(u64::MAX) + u64::from(u32::MAX) < 1 << 53);
-    }
-}
+mod tests;
