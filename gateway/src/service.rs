@@ -30,7 +30,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     admin,
-    announcer::{self, Arrivals},
+    announcer::{Announcing, Arrivals},
     api, application,
     applications::{Applications, Following, refresh},
     callbacks::Callbacks,
@@ -197,8 +197,9 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         locate_address.map_or_else(String::new, |address| format!("locate https://{address}{}\n", geo::http::PATH))
     ));
     go_on_with_unfinished(&shared);
-    announcer::start(shared.clone(), arrived).context("starting the announcer")?;
+    let announcing = Announcing::start(shared.clone(), arrived).context("starting the announcer")?;
     let result = serve(&shared, &files, &signals, &ended, cores, &sites, membership.as_ref());
+    announcing.stop();
     following.stop();
     asking.stop();
     adding.stop();
