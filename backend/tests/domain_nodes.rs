@@ -55,7 +55,7 @@ fn geo_01_a_node_lives_as_long_as_it_says_so() {
     let names = || block_on(nodes::list(&store)).unwrap().into_iter().map(|(id, node)| (id, node.name, node.renewals));
     block_on(nodes::enlist(&store, 1, record("one"))).unwrap();
     block_on(nodes::enlist(&store, u64::MAX, record("two"))).unwrap();
-    let load = Load { connections: 7, is_draining: true };
+    let load = Load { connections: 7, is_draining: true, ..Load::default() };
     block_on(nodes::renew(&store, 1, load.clone())).unwrap();
     assert_eq!(names().collect::<Vec<_>>(), [(1, "one".to_owned(), 1), (u64::MAX, "two".to_owned(), 0)]);
     assert_eq!(block_on(nodes::list(&store)).unwrap()[0].1.load, load);

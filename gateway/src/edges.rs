@@ -82,7 +82,8 @@ impl Edges {
     /// An edge says how it fares.
     pub fn fares(&self, node: NodeId, load: &EdgeLoad) {
         if let Some(linked) = lock(&self.linked).get_mut(&node) {
-            linked.record.load = Load { connections: load.connections, is_draining: load.is_draining };
+            linked.record.load =
+                Load { connections: load.connections, is_draining: load.is_draining, ..Load::default() };
         }
     }
 
@@ -129,7 +130,7 @@ mod tests {
         edges.fares(8, &EdgeLoad::default());
         let [(7, record)] = &edges.records()[..] else { panic!("one") };
         assert_eq!((record.name.as_str(), record.region.as_str(), record.is_edge), ("tokyo-1", "japan", true));
-        assert_eq!(record.load, Load { connections: 3, is_draining: true });
+        assert_eq!(record.load, Load { connections: 3, is_draining: true, ..Load::default() });
         edges.left(7);
         assert_eq!(edges.records().len(), 1);
         edges.left(7);

@@ -171,8 +171,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         StoreEngine::Embedded => Some(control::serve(&shared.config.store_path, shared.clone())?),
         StoreEngine::Fdb { .. } => None,
     };
-    let join = || Membership::join(node, &shared, peers_listener)?.start(shared.clone());
-    let membership = if is_alone { None } else { Some(join()?) };
+    let membership = if is_alone { None } else { Some(Membership::join(node, &shared, peers_listener)?) };
     let sockets = listeners.into_iter().map(|clients| Sockets { clients, links: links.next() }).collect();
     let ended = start_cores(&shared, sockets)?;
     let mut sites = vec![api::server::serve(api_listener, shared.clone())?];

@@ -75,6 +75,9 @@ pub struct Load {
     /// It takes no new ones.
     #[prost(bool, tag = "2")]
     pub is_draining: bool,
+    /// It serves nobody yet, so others need not hear it. It does not before all that are not linked with it have looked.
+    #[prost(bool, tag = "3")]
+    pub is_joining: bool,
 }
 
 /// A node begins to live. It changes nothing before.
@@ -87,7 +90,8 @@ pub async fn enlist(store: &Store, id: NodeId, record: NodeRecord) -> Result<(),
     store.run(Lane::Write, "enlist", put).await.map(|_| ())
 }
 
-/// The node lives. [`Error::Fenced`]: it was taken for dead.
+/// The node lives, and has looked just now who else does: so who has renewed twice since something was written has seen
+/// it. [`Error::Fenced`]: it was taken for dead.
 pub async fn renew(store: &Store, id: NodeId, load: Load) -> Result<(), Error> {
     let put = async move |tx: &Tx| -> Result<(), Error> {
         let Some(mut record) = node(tx, id).await? else { return Err(Error::Fenced) };

@@ -33,7 +33,7 @@ use protocol::{
 };
 
 pub use self::frames::Told;
-pub use self::sequencer::NodeId;
+pub use self::sequencer::{Live, NodeId};
 use self::sequencer::{Place, Released, Sequencer, Step, WATERMARK_END};
 use crate::{
     mailbox::{Address, HERE, Mail, NodeIndex, Published, RemoteMail, RemoteSession},
@@ -191,9 +191,10 @@ impl Cluster {
         self.inner().broadcast(&What::Rooms(rooms));
     }
 
-    /// Clients are served from here on.
-    pub fn serve(&self) {
+    /// Clients are served from here on, beside these other cores.
+    pub fn serve(self: &Arc<Self>, live: &[Live]) {
         self.inner().serves = true;
+        self.set_live(live);
     }
 
     /// Waits until whatever was begun before has been told, and nothing is in doubt. `false`: it took longer.
@@ -216,22 +217,23 @@ impl Cluster {
     }
 
     /// The cores that live, without this one.
-    pub fn set_live(self: &Arc<Self>, live: &[NodeId]) {
+    pub fn set_live(self: &Arc<Self>, live: &[Live]) {
         let mut inner = self.inner();
-        let Inner { indexes, links, .. } = &mut *inner;
+        let Inner { indexes, links, serves, .. } = &mut *inner;
         let gone: Vec<NodeIndex> = indexes
-            .extract_if(|node, _| !live.contains(node) && !links.contains_key(node))
+            .extract_if(|node, _| live.iter().all(|core| core.id != *node) && !links.contains_key(node))
             .map(|(_, index)| index)
             .collect();
         gone.into_iter().for_each(|node| self.forget(node));
-        let step = inner.sequencer.set_live(live, self.now_us());
+        // While nobody is told anything here, nobody misses anything.
+        let live: Vec<Live> = live.iter().map(|core| Live { serves: core.serves && *serves, ..*core }).collect();
+        let step = inner.sequencer.set_live(&live, self.now_us());
         self.carry_out(inner, step);
     }
 
-    /// Whether all of these are linked and have answered.
-    pub fn has_joined(&self, live: &[NodeId]) -> bool {
-        let inner = self.inner();
-        live.iter().all(|node| inner.sequencer.has_answered(*node))
+    /// Whether another core is linked and has answered.
+    pub fn is_linked(&self, node: NodeId) -> bool {
+        self.inner().sequencer.has_answered(node)
     }
 
     /// Whether everything is told in order.

@@ -24,13 +24,17 @@ pub type Place = (u64, u16);
 /// A core that stops has said all that it will ever say.
 pub const WATERMARK_END: u64 = u64::MAX;
 
-/// For how long a core that is new in the directory may be without a link before it counts as not heard, microseconds.
-/// It serves nobody for longer than that.
-const JOINING_US: u64 = 1_000_000;
-
 /// How often everybody reads the log while order is doubtful, microseconds: what a core that is not heard commits is
 /// told by nobody.
 const DOUBTFUL_READ_US: u64 = 10_000_000;
+
+/// A core in the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Live {
+    pub id: NodeId,
+    /// It serves clients, or is about to: what it commits must be heard.
+    pub serves: bool,
+}
 
 /// Batches on their way to the devices of this node.
 pub struct Sequencer<T> {
@@ -58,8 +62,8 @@ struct Peer {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Link {
-    /// In the directory since then.
-    Joining(u64),
+    /// In the directory, and serves nobody: nothing is missed of it.
+    Joining,
     Up,
     Down,
 }
@@ -201,36 +205,32 @@ impl<T> Sequencer<T> {
         self.doubt()
     }
 
-    /// The cores that live, without this one.
-    pub fn set_live(&mut self, live: &[NodeId], now_us: u64) -> Step<T> {
-        self.ended.retain(|ended| live.contains(ended));
+    /// The cores that live, without this one. From when one serves that is not linked, nothing is told in order.
+    pub fn set_live(&mut self, live: &[Live], now_us: u64) -> Step<T> {
+        let is_live = |peer: &NodeId| live.iter().any(|core| core.id == *peer);
+        self.ended.retain(is_live);
         // One that is linked and not in the directory yet has come since that was read.
-        self.peers.retain(|peer, known| live.contains(peer) || known.link == Link::Up);
-        for peer in live.iter().filter(|peer| !self.ended.contains(peer)) {
-            self.peers.entry(*peer).or_insert(Peer { link: Link::Joining(now_us), watermark: 0, has_answered: false });
+        self.peers.retain(|peer, known| is_live(peer) || known.link == Link::Up);
+        for core in live.iter().filter(|core| !self.ended.contains(&core.id)) {
+            let unknown = Peer { link: Link::Joining, watermark: 0, has_answered: false };
+            let known = self.peers.entry(core.id).or_insert(unknown);
+            if known.link == Link::Joining && core.serves {
+                known.link = Link::Down;
+            }
         }
-        self.release()
+        if self.is_anyone_unheard() { self.doubt_at(now_us) } else { self.release() }
     }
 
     /// Time passes.
     pub fn tick(&mut self, now_us: u64) -> Step<T> {
-        for peer in self.peers.values_mut() {
-            if let Link::Joining(since_us) = peer.link
-                && now_us >= since_us + JOINING_US
-            {
-                peer.link = Link::Down;
-            }
-        }
         let is_late = self.held.values().flatten().any(|held| now_us >= held.since_us + self.late_us_max);
-        if is_late || self.peers.values().any(|peer| peer.link == Link::Down) {
-            if self.order == Order::Sure {
-                self.read_us = now_us;
-            }
+        if is_late || self.is_anyone_unheard() {
+            let step = self.doubt_at(now_us);
             let all_behind = now_us >= self.read_us + DOUBTFUL_READ_US;
             if all_behind {
                 self.read_us = now_us;
             }
-            return Step { all_behind, ..self.doubt() };
+            return Step { all_behind, ..step };
         }
         match self.order {
             Order::Sure => self.release(),
@@ -276,7 +276,7 @@ impl<T> Sequencer<T> {
         }
         let is_heard = self.peers.values().all(|peer| match peer.link {
             Link::Up => peer.has_answered,
-            Link::Joining(_) => true,
+            Link::Joining => true,
             Link::Down => false,
         });
         if let Order::Doubtful { until: Some(version) } = self.order
@@ -287,6 +287,17 @@ impl<T> Sequencer<T> {
             step.all_behind = true;
         }
         step
+    }
+
+    fn is_anyone_unheard(&self) -> bool {
+        self.peers.values().any(|peer| peer.link == Link::Down)
+    }
+
+    fn doubt_at(&mut self, now_us: u64) -> Step<T> {
+        if self.order == Order::Sure {
+            self.read_us = now_us;
+        }
+        self.doubt()
     }
 
     /// Nobody knows what is missing.

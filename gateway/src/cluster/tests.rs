@@ -298,7 +298,8 @@ impl World {
 
     fn poll_directory(&mut self, index: usize) {
         let alive = self.nodes.iter().filter(|node| node.is_alive).map(|node| node.id);
-        let live: Vec<NodeId> = alive.filter(|id| *id != self.nodes[index].id).collect();
+        let others = alive.filter(|id| *id != self.nodes[index].id);
+        let live: Vec<Live> = others.map(|id| Live { id, serves: true }).collect();
         self.nodes[index].cluster.set_live(&live);
         self.read_mail(index);
     }
@@ -335,7 +336,7 @@ impl Node {
         let router = Router::new(1, 1_000_000, Figures::default());
         let work: Arc<Mutex<Work>> = Arc::default();
         let cluster = Cluster::new(router.clone(), clock, Box::new(Queue(work.clone())), 300);
-        cluster.serve();
+        cluster.serve(&[]);
         Node { id, is_alive: true, cluster, router, work, cursor: (0, 0) }
     }
 

@@ -130,7 +130,7 @@ fn access_point(record: &NodeRecord, regions: &[Region]) -> Option<AccessPoint> 
         place,
         weight: record.weight.max(1),
         capacity: 0,
-        drained: record.load.is_draining || record.weight == 0,
+        drained: record.load.is_draining || record.load.is_joining || record.weight == 0,
     })
 }
 
@@ -156,8 +156,10 @@ mod tests {
         assert_eq!(of(&node("x", "atlantis")), None);
         let placed = NodeRecord { latitude: Some(10.0), longitude: Some(20.0), ..node("x", "atlantis") };
         assert_eq!(of(&placed).unwrap().place, Place::at(10.0, 20.0));
-        let load = Load { connections: 3, is_draining: true };
+        let load = Load { connections: 3, is_draining: true, ..Load::default() };
         assert!(of(&NodeRecord { load, ..node("x", "japan") }).unwrap().drained);
+        let load = Load { is_joining: true, ..Load::default() };
+        assert!(of(&NodeRecord { load, ..node("x", "japan") }).unwrap().drained, "it serves nobody yet");
         assert!(of(&NodeRecord { weight: 0, ..node("x", "japan") }).unwrap().drained);
         assert_eq!(of(&node("not an id", "japan")), None);
     }
