@@ -80,6 +80,26 @@ fn geo_01_edges_live_as_a_core_says_and_take_no_core_s_place() {
     block_on(nodes::renew(&store, 1, Load::default())).unwrap();
 }
 
+#[test]
+fn geo_01_a_lease_is_renewed_however_long_an_act_takes() {
+    let (_, [node, other]) = two(1);
+    block_on(nodes::enlist(&node.store, 11, record("one"))).unwrap();
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let hold = async move |_: &Tx| -> Result<(), StoreError> {
+        let _ = held.lock().unwrap().recv();
+        Ok(())
+    };
+    let holding = node.store.run(Lane::Write, "hold", hold);
+    let (told, renewed) = mpsc::channel();
+    let renewing = node.store.clone();
+    std::thread::spawn(move || told.send(block_on(nodes::renew(&renewing, 11, Load::default()))));
+    assert_eq!(renewed.recv_timeout(PATIENCE), Ok(Ok(())));
+    assert!(!block_on(nodes::bury(&other.store, 11, 0)).unwrap());
+    drop(release);
+    block_on(holding).unwrap();
+}
+
 /// What a node was told, in order.
 #[derive(Debug)]
 enum Told {

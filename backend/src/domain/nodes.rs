@@ -16,6 +16,10 @@ use crate::store::{Lane, RangeQuery, ReadMode, Store, Tx};
 /// Nodes that are read at the most: more than a deployment has.
 const NODES_MAX: usize = 10_000;
 
+/// Leases wait for no act: in the lane of those one transaction after the other is run to its end, and a node would be
+/// taken for dead because of a slow one.
+const LEASES: Lane = Lane::Read;
+
 /// A node, drawn at its start: one that comes back is another one.
 pub type NodeId = u64;
 
@@ -100,7 +104,7 @@ pub async fn renew(store: &Store, id: NodeId, load: Load) -> Result<(), Error> {
         tx.set(keys::node(id), record.encode_to_vec());
         Ok(())
     };
-    store.run(Lane::Write, "renew", put).await.map(|_| ())
+    store.run(LEASES, "renew", put).await.map(|_| ())
 }
 
 /// Edges live, as a core says to which they are linked. They change nothing, so they have no fence. Returns those whose
@@ -120,7 +124,7 @@ pub async fn vouch(store: &Store, edges: Vec<(NodeId, NodeRecord)>) -> Result<Ve
         }
         Ok(refused)
     };
-    Ok(store.run(Lane::Write, "vouch", put).await?.0)
+    Ok(store.run(LEASES, "vouch", put).await?.0)
 }
 
 /// The node has ended, and changes nothing any more.
@@ -158,7 +162,7 @@ pub async fn bury(store: &Store, id: NodeId, renewals: u64) -> Result<bool, Erro
         }
         Ok(is_dead)
     };
-    Ok(store.run(Lane::Write, "bury", bury).await?.0)
+    Ok(store.run(LEASES, "bury", bury).await?.0)
 }
 
 async fn node(tx: &Tx, id: NodeId) -> Result<Option<NodeRecord>, Error> {

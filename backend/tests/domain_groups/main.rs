@@ -14,6 +14,7 @@ mod messages;
 #[path = "../remote/mod.rs"]
 mod remote;
 mod rights;
+mod round_trips;
 mod server_api;
 mod unheard;
 
