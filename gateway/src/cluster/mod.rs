@@ -43,6 +43,9 @@ use crate::{
 /// Sessions that are told of in one frame.
 const SESSIONS_PER_FRAME_MAX: usize = 1_000;
 
+/// Sessions of one node that were asked to end and are not gone yet, at the most; of more it is not noted.
+const ENDING_MAX: usize = 10_000;
+
 /// How often it is tried to settle what is in doubt while somebody waits for it.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -86,6 +89,9 @@ struct Inner {
     /// How the nodes are counted here. A node that comes back is another one.
     indexes: AHashMap<NodeId, NodeIndex>,
     last_index: NodeIndex,
+    /// Sessions that nodes were asked to end, and for which device: until they say that these are gone, however often a
+    /// link is lost meanwhile.
+    ending: AHashMap<NodeIndex, AHashMap<Address, Device>>,
     /// The version that this node is to come to, and says so.
     wanted: u64,
     /// The version that it has come to.
@@ -113,6 +119,7 @@ impl Cluster {
             links: AHashMap::default(),
             indexes: AHashMap::default(),
             last_index: HERE,
+            ending: AHashMap::default(),
             wanted: 0,
             reached: 0,
             is_barrier_set: false,
@@ -178,7 +185,13 @@ impl Cluster {
 
     /// Ends a session of another node, for the device `by`.
     pub fn sign_out(&self, session: Address, by: &Device) {
-        self.inner().send(session.node, &frames::sign_out(session, by));
+        let mut inner = self.inner();
+        let is_known = inner.indexes.values().any(|node| *node == session.node);
+        let ending = inner.ending.entry(session.node).or_default();
+        if is_known && ending.len() < ENDING_MAX {
+            ending.insert(session, by.clone());
+        }
+        inner.send(session.node, &frames::sign_out(session, by));
     }
 
     /// A user's UserSigs issued before `from_s` are invalid: the sessions on other nodes end.
@@ -219,12 +232,15 @@ impl Cluster {
     /// The cores that live, without this one.
     pub fn set_live(self: &Arc<Self>, live: &[Live]) {
         let mut inner = self.inner();
-        let Inner { indexes, links, serves, .. } = &mut *inner;
+        let Inner { indexes, links, ending, serves, .. } = &mut *inner;
         let gone: Vec<NodeIndex> = indexes
             .extract_if(|node, _| live.iter().all(|core| core.id != *node) && !links.contains_key(node))
             .map(|(_, index)| index)
             .collect();
-        gone.into_iter().for_each(|node| self.forget(node));
+        for node in gone {
+            ending.remove(&node);
+            self.forget(node);
+        }
         // While nobody is told anything here, nobody misses anything.
         let live: Vec<Live> = live.iter().map(|core| Live { serves: core.serves && *serves, ..*core }).collect();
         let step = inner.sequencer.set_live(&live, self.now_us());
@@ -327,6 +343,7 @@ impl Cluster {
         let mut inner = self.inner();
         let ended = inner.links.remove(&peer).is_some_and(|link| link.has_ended);
         if ended && let Some(node) = inner.indexes.remove(&peer) {
+            inner.ending.remove(&node);
             self.forget(node);
         }
         let step = inner.sequencer.peer_down(peer);
@@ -376,7 +393,8 @@ impl Cluster {
             }
         }
         let mut by_home: Vec<Vec<_>> = self.router.mailboxes().iter().map(|_| Vec::new()).collect();
-        for session in said.sessions.into_iter().filter_map(|session| frames::remote_session(node, session)) {
+        let sessions = said.sessions.into_iter().filter_map(|session| frames::remote_session(node, session));
+        for session in sessions.filter(|(.., session)| !self.is_to_end(session.address)) {
             let home = self.router.home(session.0, &session.1);
             if let Some(sessions) = by_home.get_mut(usize::from(home)) {
                 sessions.push(session);
@@ -388,6 +406,7 @@ impl Cluster {
         for gone in said.gone {
             let address = gone.address.and_then(|address| frames::address(node, address));
             if let (Some(user), Some(address)) = (UserId::new(&gone.user), address) {
+                self.inner().ending.get_mut(&node).map(|ending| ending.remove(&address));
                 let app = gone.sdkappid;
                 self.mail_home(app, &user.clone(), RemoteMail::Gone { app, user, address });
             }
@@ -396,6 +415,16 @@ impl Cluster {
 }
 
 impl Cluster {
+    /// Whether a session of another node was asked to end: then it is asked once more, since that may have been lost.
+    fn is_to_end(&self, session: Address) -> bool {
+        let mut inner = self.inner();
+        let by = inner.ending.get(&session.node).and_then(|ending| ending.get(&session)).cloned();
+        if let Some(by) = &by {
+            inner.send(session.node, &frames::sign_out(session, by));
+        }
+        by.is_some()
+    }
+
     /// Does what a step says, in order: so the lock is held until it is done.
     fn carry_out(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>, step: Step<Vec<Told>>) {
         let Step { released, all_behind, ask } = step;

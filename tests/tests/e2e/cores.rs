@@ -286,6 +286,24 @@ fn geo_01_over_a_cut_link_nothing_is_lost_and_both_sides_go_on() {
 }
 
 #[test]
+fn geo_01_acc_02_login_05_who_is_signed_out_over_a_cut_link_does_not_stay() {
+    let Some(cores) = Cores::start(60_000) else { return };
+    let (mut anna, mut anna_too, mut ben) =
+        (cores.node(0).login("anna"), cores.node(2).login("anna"), cores.node(2).login("ben"));
+    eventually("both devices are seen", || anna.devices().len() == 2);
+    cores.relays.iter().for_each(Relay::cut);
+    eventually("it is noticed", || cores.node(0).metrics().sum("gateway_peer_links", &[]) == 0.0);
+    assert_eq!(anna.sign_out(&[anna_too.session()], false), Ok(1));
+    let answer = cores.node(0).api().call("im_open_login_svc/kick", &json!({ "UserID": "ben" }));
+    assert_eq!(answer["ErrorCode"], 0, "{answer}");
+    // His own node finds out by the store, her own once it is told again.
+    ben.signed_out();
+    cores.relays.iter().for_each(Relay::mend);
+    anna_too.signed_out();
+    eventually("one is left", || anna.devices().len() == 1);
+}
+
+#[test]
 fn geo_01_a_core_that_stood_still_is_taken_for_dead_and_ends() {
     let Some(mut cores) = Cores::start(1_000) else { return };
     let (mut anna, _cleo) = (cores.node(0).login("anna"), cores.node(2).login("cleo"));
