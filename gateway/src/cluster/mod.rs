@@ -32,6 +32,7 @@ use protocol::{
     message::Device,
 };
 
+use self::frames::Heard;
 pub use self::frames::Told;
 pub use self::sequencer::{Live, NodeId};
 use self::sequencer::{Place, Released, Sequencer, Step, WATERMARK_END};
@@ -353,9 +354,14 @@ impl Cluster {
     fn heard_batch(self: &Arc<Self>, peer: NodeId, batch: PeerBatch) {
         let place = (batch.version, u16::try_from(batch.order).unwrap_or(u16::MAX));
         let late = batch.late;
-        let told = frames::told(batch);
+        let Heard { told, is_missing } = frames::heard(batch);
         if place.0 == 0 {
             return self.pass_on(told);
+        }
+        if is_missing {
+            let mut inner = self.inner();
+            let step = inner.sequencer.missed();
+            self.carry_out(inner, step);
         }
         let mut inner = self.inner();
         let step = match late {

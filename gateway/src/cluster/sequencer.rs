@@ -188,7 +188,7 @@ impl<T> Sequencer<T> {
         Step { ask: Some(self.known), ..Step::default() }
     }
 
-    /// A core that is linked now has committed what was not said here.
+    /// A core that is linked has committed what was not said here, or not understood.
     pub fn missed(&mut self) -> Step<T> {
         self.doubt()
     }

@@ -462,3 +462,17 @@ fn geo_01_login_05_a_session_that_is_signed_out_over_a_lost_link_ends_once_there
     deliver_all(&mut world);
     assert!(world.nodes[0].cluster.inner().ending.values().all(|ending| ending.is_empty()));
 }
+
+#[test]
+fn geo_01_what_a_later_release_says_makes_all_read() {
+    let mut world = World::new(1, usize::MAX);
+    (0..NODES).for_each(|index| world.poll_directory(index));
+    world.come_to_rest();
+    assert!(world.nodes[0].cluster.is_sure());
+    let news = vec![protocol::link_message::PeerNews::default()];
+    let batch = PeerBatch { version: 1_000, news, ..PeerBatch::default() };
+    world.nodes[0].cluster.frame(2, What::Batch(batch));
+    assert!(!world.nodes[0].cluster.is_sure());
+    world.come_to_rest();
+    assert!(world.nodes[0].cluster.is_sure());
+}
