@@ -16,6 +16,7 @@ use backend::{
         AppId, Error, UserId, account,
         act::{Act, News, Notice},
         applications::{self, NewApplication},
+        change::{Change, Kind as ChangeKind, account::Erase},
         message::NewMessage,
         nodes::{self, Load, NodeRecord},
         send_queue::{Completion, Outbox, SendLimits, SendQueue},
@@ -297,4 +298,21 @@ fn geo_01_what_a_node_may_have_stored_before_it_was_buried_holds_its_barriers_up
     node.queue.submit(1, Act::Send(message(&users[0], &users[1], "too late".into()))).unwrap();
     assert_eq!(node.answers(1)[0].outcome, Err(Error::Fenced));
     assert_eq!(call.try_recv(), Err(mpsc::TryRecvError::Empty));
+}
+
+#[test]
+fn geo_01_what_a_node_that_has_left_does_not_carry_out_is_in_no_doubt() {
+    let (_, [node, _other]) = two(1);
+    node.queue.fence(11);
+    // It has left: its fence is gone. Acts still come, changes among them.
+    let users = users();
+    let kind = ChangeKind::Erase(Erase::Account);
+    node.queue.submit(0, Act::Change(Box::new(Change::by_admin(APP, users[2].clone(), kind)))).unwrap();
+    node.queue.submit(1, Act::Send(message(&users[0], &users[1], "too late".into()))).unwrap();
+    let answers = node.answers(2);
+    assert!(answers.iter().all(|answer| answer.outcome == Err(Error::Fenced)));
+    // So it can say that it has told all that it will ever have changed.
+    let (called, call) = mpsc::channel();
+    node.queue.barrier(move || _ = called.send(()));
+    call.recv_timeout(PATIENCE).expect("nothing is in doubt");
 }
