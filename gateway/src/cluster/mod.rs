@@ -54,6 +54,8 @@ const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
 pub trait Outgoing: Send {
     /// Sends an encoded frame. `false`: there is no room for it.
     fn send(&self, frame: Bytes) -> bool;
+    /// There is room for what could as well be sent later.
+    fn has_room(&self) -> bool;
     /// Ends the link; it comes up again by itself.
     fn close(&self);
 }
@@ -174,14 +176,21 @@ impl Cluster {
         self.inner().broadcast(&frames::gone(app, user, address));
     }
 
-    /// All sessions of a core, for a node that is linked just now.
-    pub fn tell_all(&self, node: NodeIndex, sessions: impl Iterator<Item = (AppId, UserId, RemoteSession)>) {
+    /// Some sessions of a core, for a node that is linked since they came.
+    pub fn tell_some(&self, node: NodeIndex, sessions: impl Iterator<Item = (AppId, UserId, RemoteSession)>) {
         let mut sessions = sessions.map(|(app, user, session)| frames::session(app, &user, session)).peekable();
         while sessions.peek().is_some() {
             let some: Vec<PeerSession> = sessions.by_ref().take(SESSIONS_PER_FRAME_MAX).collect();
             let frame = What::Sessions(PeerSessions { sessions: some, ..PeerSessions::default() });
             self.inner().send(node, &frame);
         }
+    }
+
+    /// Whether there is room on the link with a node for what can wait; `None`: there is no link.
+    pub fn has_room(&self, node: NodeIndex) -> Option<bool> {
+        let inner = self.inner();
+        let (peer, _) = inner.indexes.iter().find(|(_, index)| **index == node)?;
+        inner.links.get(peer).map(|link| !link.is_broken && link.to.has_room())
     }
 
     /// Ends a session of another node, for the device `by`.
@@ -288,7 +297,8 @@ impl Cluster {
         inner.links.insert(peer, Link { to, is_broken: false, has_ended: false });
         let scratch = PeerSessions { from_scratch: true, serves: inner.serves, ..PeerSessions::default() };
         inner.send(node, &What::Sessions(scratch));
-        inner.send(node, &What::Rooms(self.router.rooms().all_numbers()));
+        inner.send(node, &What::Rooms(PeerRooms { from_scratch: true, rooms: Vec::new() }));
+        self.router.rooms().tell_all_anew();
         for mailbox in self.router.mailboxes() {
             mailbox.put(Mail::Remote(Box::new(RemoteMail::Tell { node })));
         }

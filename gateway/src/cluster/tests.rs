@@ -60,6 +60,9 @@ impl Outgoing for End {
         }
         fits
     }
+    fn has_room(&self) -> bool {
+        self.way.lock().unwrap().len() < self.room / 2
+    }
     fn close(&self) {
         self.closed.lock().unwrap().push(self.between);
     }

@@ -372,6 +372,10 @@ impl Outgoing for PeerHandle {
         self.send_encoded(frame).is_ok()
     }
 
+    fn has_room(&self) -> bool {
+        PeerHandle::has_room(self)
+    }
+
     fn close(&self) {
         PeerHandle::close(self);
     }

@@ -99,6 +99,8 @@ pub struct Core {
     loss_logged: Cell<Millis>,
     /// That somebody was put out of a live room, or signed out, may not have been heard.
     is_out_doubtful: Cell<bool>,
+    /// What nodes that are linked newly have not been told of yet.
+    untold: RefCell<Vec<remote::Untold>>,
     /// When other nodes were told how many are in live rooms.
     rooms_told: Cell<Millis>,
     /// When edges were told where clients should connect.
@@ -150,6 +152,7 @@ async fn tick_forever(core: Rc<Core>) {
         Timer::new(TICK).await;
         core.check_deadlines();
         core.tick_home();
+        core.tell_more();
         if core.index == 0 {
             core.tell_rooms();
             core.tick_cluster();
@@ -200,6 +203,7 @@ impl Core {
             mail_waker: AtomicWaker::new(),
             loss_logged: Cell::new(0),
             is_out_doubtful: Cell::new(false),
+            untold: RefCell::default(),
             rooms_told: Cell::new(0),
             directory_told: Cell::new(0),
         }
