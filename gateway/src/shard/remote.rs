@@ -65,10 +65,10 @@ impl Core {
     }
 
     fn put_remote(&self, (app, user, session): (AppId, UserId, RemoteSession)) {
-        // Until it is known here, nobody of the application can be here.
-        let Some(application) = self.shared.applications.find(app) else { return };
+        // Until the application is known here nobody of it can be here, whom another would exclude.
+        let settings = self.shared.applications.find(app).map(|application| application.settings.clone());
         let key = (app, user);
-        let put = self.online.borrow_mut().put_remote(&key, &session, &application.settings);
+        let put = self.online.borrow_mut().put_remote(&key, &session, &settings.unwrap_or_default());
         self.tell_signed_out(&put.signed_out, &put.by);
         for address in &put.signed_out {
             self.tell_gone(&key, *address);
