@@ -35,7 +35,7 @@ use protocol::{
 use self::frames::Heard;
 pub use self::frames::Told;
 pub use self::sequencer::{Live, NodeId};
-use self::sequencer::{Place, Released, Sequencer, Step, WATERMARK_END};
+use self::sequencer::{Patience, Place, Released, Sequencer, Step, WATERMARK_END};
 use crate::{
     mailbox::{Address, HERE, Mail, NodeIndex, Published, RemoteMail, RemoteSession},
     router::Router,
@@ -43,6 +43,12 @@ use crate::{
 
 /// Sessions that are told of in one frame.
 const SESSIONS_PER_FRAME_MAX: usize = 1_000;
+
+/// Bytes of batches that wait for other cores, about; more are told as something to read.
+const HELD_BYTES_MAX: usize = 64 << 20;
+
+/// What a batch takes beside the bytes of its events, about: for each that is told something.
+const TOLD_BYTES: usize = 200;
 
 /// Sessions of one node that were asked to end and are not gone yet, at the most; of more it is not noted.
 const ENDING_MAX: usize = 10_000;
@@ -118,7 +124,10 @@ impl Cluster {
     /// This node, alone yet.
     pub fn new(router: Router, clock: Arc<dyn Clock>, commits: Box<dyn Commits>, late_ms_max: u64) -> Arc<Self> {
         let inner = Inner {
-            sequencer: Sequencer::new(late_ms_max * 1000),
+            sequencer: Sequencer::new(
+                Patience { late_us_max: late_ms_max * 1000, held_bytes_max: HELD_BYTES_MAX },
+                |told| held_bytes(told),
+            ),
             links: AHashMap::default(),
             indexes: AHashMap::default(),
             last_index: HERE,
@@ -586,6 +595,16 @@ fn encode(frame: &What) -> Bytes {
 
 fn all(news: Vec<Published>) -> Vec<Told> {
     news.into_iter().map(Told::Published).collect()
+}
+
+/// Memory that a batch takes while it waits: several that are told the same event share its bytes, as a rule, but for those
+/// of other nodes.
+fn held_bytes(told: &[Told]) -> usize {
+    let bytes = |told: &Told| match told {
+        Told::Published(Published { news: News::Event(_, event), .. }) => event.len(),
+        _ => 0,
+    };
+    told.iter().map(|told| TOLD_BYTES + bytes(told)).sum()
 }
 
 /// What is told when something before may be missing: that there is something to read.

@@ -36,14 +36,25 @@ pub struct Live {
     pub serves: bool,
 }
 
+/// For how long, and how much, it is waited for others.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Microseconds.
+    pub late_us_max: u64,
+    /// Bytes of all batches that wait together.
+    pub held_bytes_max: usize,
+}
+
 /// Batches on their way to the devices of this node.
 pub struct Sequencer<T> {
-    late_us_max: u64,
+    patience: Patience,
+    bytes_of: fn(&T) -> usize,
     own: u64,
     peers: AHashMap<NodeId, Peer>,
     /// Cores that have stopped and are still in the directory.
     ended: AHashSet<NodeId>,
     held: BTreeMap<Place, Vec<Held<T>>>,
+    held_bytes: usize,
     /// The highest version of any batch.
     known: u64,
     /// The last batch that was released.
@@ -108,14 +119,16 @@ impl<T> Default for Step<T> {
 }
 
 impl<T> Sequencer<T> {
-    /// Nothing has been committed yet. A core whose watermark is late by more than `late_us_max` counts as not heard.
-    pub fn new(late_us_max: u64) -> Self {
+    /// Nothing has been committed yet. A core whose watermark is late by more than patience has counts as not heard.
+    pub fn new(patience: Patience, bytes_of: fn(&T) -> usize) -> Self {
         Sequencer {
-            late_us_max,
+            patience,
+            bytes_of,
             own: 0,
             peers: AHashMap::default(),
             ended: AHashSet::default(),
             held: BTreeMap::new(),
+            held_bytes: 0,
             known: 0,
             told: (0, 0),
             order: Order::Sure,
@@ -223,7 +236,7 @@ impl<T> Sequencer<T> {
 
     /// Time passes.
     pub fn tick(&mut self, now_us: u64) -> Step<T> {
-        let is_late = self.held.values().flatten().any(|held| now_us >= held.since_us + self.late_us_max);
+        let is_late = self.held.values().flatten().any(|held| now_us >= held.since_us + self.patience.late_us_max);
         if is_late || self.is_anyone_unheard() {
             let step = self.doubt_at(now_us);
             let all_behind = now_us >= self.read_us + DOUBTFUL_READ_US;
@@ -256,8 +269,15 @@ impl<T> Sequencer<T> {
             step.released.push(Released::Doubtful(batch));
             return step;
         }
+        self.held_bytes += (self.bytes_of)(&batch);
         self.held.entry(place).or_default().push(Held { batch, since_us: now_us });
-        self.release()
+        let step = self.release();
+        if self.held_bytes <= self.patience.held_bytes_max {
+            return step;
+        }
+        let Step { mut released, .. } = step;
+        released.extend(self.doubt_at(now_us).released);
+        Step { released, ..Step::default() }
     }
 
     /// Up to where everybody has come.
@@ -272,7 +292,10 @@ impl<T> Sequencer<T> {
         let reached = self.reached();
         while let Some(first) = self.held.first_entry().filter(|first| first.key().0 <= reached) {
             self.told = self.told.max(*first.key());
-            step.released.extend(first.remove().into_iter().map(|held| Released::InOrder(held.batch)));
+            for Held { batch, .. } in first.remove() {
+                self.held_bytes -= (self.bytes_of)(&batch);
+                step.released.push(Released::InOrder(batch));
+            }
         }
         let is_heard = self.peers.values().all(|peer| match peer.link {
             Link::Up => peer.has_answered,
@@ -304,6 +327,7 @@ impl<T> Sequencer<T> {
     fn doubt(&mut self) -> Step<T> {
         self.order = Order::Doubtful { until: None };
         let held = std::mem::take(&mut self.held);
+        self.held_bytes = 0;
         self.told = held.last_key_value().map_or(self.told, |(place, _)| self.told.max(*place));
         let released = held.into_values().flatten().map(|held| Released::Doubtful(held.batch)).collect();
         Step { released, ..Step::default() }

@@ -3,6 +3,7 @@ use super::*;
 const A: NodeId = 1;
 const B: NodeId = 2;
 const LATE_US: u64 = 500_000;
+const PATIENCE: Patience = Patience { late_us_max: LATE_US, held_bytes_max: 40 };
 
 /// What a step has released: in order as it is, doubtful with a question mark.
 fn said(step: Step<&'static str>) -> Vec<String> {
@@ -30,7 +31,7 @@ fn nothing() -> Vec<String> {
 
 /// A node with two others, all of which are heard.
 fn three() -> Sequencer<&'static str> {
-    let mut sequencer = Sequencer::new(LATE_US);
+    let mut sequencer = Sequencer::new(PATIENCE, |batch: &&str| batch.len());
     for peer in [A, B] {
         sequencer.peer_up(peer);
         assert!(!sequencer.has_answered(peer));
@@ -43,7 +44,7 @@ fn three() -> Sequencer<&'static str> {
 
 #[test]
 fn geo_01_alone_a_node_waits_for_nobody() {
-    let mut sequencer = Sequencer::new(LATE_US);
+    let mut sequencer = Sequencer::new(PATIENCE, |batch: &&str| batch.len());
     assert_eq!(said(sequencer.own_batch((5, 0), "five", 0)), ["five"]);
 }
 
@@ -180,4 +181,22 @@ fn geo_01_a_core_that_served_before_it_was_linked_makes_all_read_once() {
     assert_eq!(said(sequencer.peer_reached(B, 6)), nothing());
     assert_eq!(said(sequencer.peer_reached(3, 6)), ["all behind"]);
     assert!(sequencer.is_sure());
+}
+
+#[test]
+fn geo_01_what_waits_for_others_is_bounded() {
+    let mut sequencer = three();
+    let long = "a batch of thirty bytes, about";
+    for version in (10..20).step_by(2) {
+        assert_eq!(said(sequencer.own_batch((version, 0), long, 0)), nothing());
+        assert_eq!(said(sequencer.peer_reached(A, version)), nothing());
+        assert_eq!(said(sequencer.peer_reached(B, version)), [long], "what was told waits no longer");
+    }
+    assert_eq!(said(sequencer.own_batch((20, 0), long, 0)), nothing());
+    assert_eq!(said(sequencer.own_batch((21, 0), "the last straw", 0)), [format!("{long}?"), "the last straw?".into()]);
+    assert!(!sequencer.is_sure());
+    assert_eq!(sequencer.tick(1).ask, Some(21));
+    assert_eq!(said(sequencer.peer_reached(A, 21)), nothing());
+    assert_eq!(said(sequencer.peer_reached(B, 21)), ["all behind"]);
+    assert_eq!(said(sequencer.own_batch((22, 0), long, 0)), nothing());
 }
