@@ -1,5 +1,6 @@
 //! The cores of a deployment, seen from one of them: what each commits is told on all, and each knows who is where.
 //!
+//! - [`commits`]: what a node commits with.
 //! - [`sequencer`]: in which order batches of several nodes are told.
 //! - [`frames`]: what cores say to each other.
 //!
@@ -9,6 +10,7 @@
 //!
 //! What may not live here: sockets (that is [`crate::peers`]'s), and who of this node's devices is told what.
 
+mod commits;
 mod frames;
 mod sequencer;
 
@@ -20,7 +22,7 @@ use std::{
 
 use ahash::AHashMap;
 use backend::{
-    domain::{AppId, UserId, act::News, send_queue::SendQueue},
+    domain::{AppId, UserId, act::News},
     env::Clock,
     store::Committed,
 };
@@ -32,10 +34,15 @@ use protocol::{
     message::Device,
 };
 
-use self::frames::Heard;
-pub use self::frames::Told;
-pub use self::sequencer::{Live, NodeId};
-use self::sequencer::{Patience, Place, Released, Sequencer, Step, WATERMARK_END};
+use self::{
+    commits::Commits,
+    frames::Heard,
+    sequencer::{Patience, Place, Released, Sequencer, Step, WATERMARK_END},
+};
+pub use self::{
+    frames::Told,
+    sequencer::{Live, NodeId},
+};
 use crate::{
     mailbox::{Address, HERE, Mail, NodeIndex, Published, RemoteMail, RemoteSession},
     router::Router,
@@ -64,24 +71,6 @@ pub trait Outgoing: Send {
     fn has_room(&self) -> bool;
     /// Ends the link; it comes up again by itself.
     fn close(&self);
-}
-
-/// What this node commits with: its send queue.
-pub trait Commits: Send + Sync {
-    /// Calls `done` once nothing is under way any more that was begun before, and none of it is in doubt.
-    fn barrier(&self, done: Box<dyn FnOnce() + Send>);
-    /// Tries to settle what is in doubt, if a barrier waits for that.
-    fn settle_doubts(&self);
-}
-
-impl Commits for SendQueue<Router> {
-    fn barrier(&self, done: Box<dyn FnOnce() + Send>) {
-        SendQueue::barrier(self, done);
-    }
-
-    fn settle_doubts(&self) {
-        SendQueue::settle_doubts(self);
-    }
 }
 
 /// This node among the cores.
