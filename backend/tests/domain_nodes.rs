@@ -16,6 +16,7 @@ use backend::{
         AppId, Error, UserId, account,
         act::{Act, News, Notice},
         applications::{self, NewApplication},
+        change::{Change, Kind as ChangeKind, account::Erase},
         message::NewMessage,
         nodes::{self, Load, NodeRecord},
         send_queue::{Completion, Outbox, SendLimits, SendQueue},
@@ -55,7 +56,7 @@ fn geo_01_a_node_lives_as_long_as_it_says_so() {
     let names = || block_on(nodes::list(&store)).unwrap().into_iter().map(|(id, node)| (id, node.name, node.renewals));
     block_on(nodes::enlist(&store, 1, record("one"))).unwrap();
     block_on(nodes::enlist(&store, u64::MAX, record("two"))).unwrap();
-    let load = Load { connections: 7, is_draining: true };
+    let load = Load { connections: 7, is_draining: true, ..Load::default() };
     block_on(nodes::renew(&store, 1, load.clone())).unwrap();
     assert_eq!(names().collect::<Vec<_>>(), [(1, "one".to_owned(), 1), (u64::MAX, "two".to_owned(), 0)]);
     assert_eq!(block_on(nodes::list(&store)).unwrap()[0].1.load, load);
@@ -78,6 +79,26 @@ fn geo_01_edges_live_as_a_core_says_and_take_no_core_s_place() {
     let told: Vec<_> = all.iter().map(|(id, node)| (*id, node.name.as_str(), node.is_edge, node.renewals)).collect();
     assert_eq!(told, [(1, "core", false, 0), (2, "edge", true, 1)]);
     block_on(nodes::renew(&store, 1, Load::default())).unwrap();
+}
+
+#[test]
+fn geo_01_a_lease_is_renewed_however_long_an_act_takes() {
+    let (_, [node, other]) = two(1);
+    block_on(nodes::enlist(&node.store, 11, record("one"))).unwrap();
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let hold = async move |_: &Tx| -> Result<(), StoreError> {
+        let _ = held.lock().unwrap().recv();
+        Ok(())
+    };
+    let holding = node.store.run(Lane::Write, "hold", hold);
+    let (told, renewed) = mpsc::channel();
+    let renewing = node.store.clone();
+    std::thread::spawn(move || told.send(block_on(nodes::renew(&renewing, 11, Load::default()))));
+    assert_eq!(renewed.recv_timeout(PATIENCE), Ok(Ok(())));
+    assert!(!block_on(nodes::bury(&other.store, 11, 0)).unwrap());
+    drop(release);
+    block_on(holding).unwrap();
 }
 
 /// What a node was told, in order.
@@ -277,4 +298,21 @@ fn geo_01_what_a_node_may_have_stored_before_it_was_buried_holds_its_barriers_up
     node.queue.submit(1, Act::Send(message(&users[0], &users[1], "too late".into()))).unwrap();
     assert_eq!(node.answers(1)[0].outcome, Err(Error::Fenced));
     assert_eq!(call.try_recv(), Err(mpsc::TryRecvError::Empty));
+}
+
+#[test]
+fn geo_01_what_a_node_that_has_left_does_not_carry_out_is_in_no_doubt() {
+    let (_, [node, _other]) = two(1);
+    node.queue.fence(11);
+    // It has left: its fence is gone. Acts still come, changes among them.
+    let users = users();
+    let kind = ChangeKind::Erase(Erase::Account);
+    node.queue.submit(0, Act::Change(Box::new(Change::by_admin(APP, users[2].clone(), kind)))).unwrap();
+    node.queue.submit(1, Act::Send(message(&users[0], &users[1], "too late".into()))).unwrap();
+    let answers = node.answers(2);
+    assert!(answers.iter().all(|answer| answer.outcome == Err(Error::Fenced)));
+    // So it can say that it has told all that it will ever have changed.
+    let (called, call) = mpsc::channel();
+    node.queue.barrier(move || _ = called.send(()));
+    call.recv_timeout(PATIENCE).expect("nothing is in doubt");
 }

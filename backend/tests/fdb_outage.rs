@@ -114,6 +114,8 @@ fn an_outage_is_told_and_survived(mut cluster: Cluster) {
         block_on(count(&store, lane, id)).expect("counts");
     }
 
+    a_transaction_that_takes_too_long_is_no_outage(&store);
+
     cluster.freeze();
     for (id, lane) in (20..22).zip(lanes) {
         let began = Instant::now();
@@ -142,4 +144,21 @@ fn an_outage_is_told_and_survived(mut cluster: Cluster) {
     }
     assert_eq!(counted(&store), 72, "each once");
     store.shutdown();
+}
+
+fn a_transaction_that_takes_too_long_is_no_outage(store: &Store) {
+    let read_on = async |tx: &Tx| -> Result<(), StoreError> {
+        for number in 0_u64.. {
+            tx.get(&number.to_be_bytes()).await?;
+        }
+        Ok(())
+    };
+    let (told, ended) = std::sync::mpsc::channel();
+    let others = store.clone();
+    store.run_then(Lane::Read, "too long", read_on, move |result| {
+        told.send((result, others.begin().is_ok())).expect("somebody listens");
+    });
+    let (result, others_begin) = ended.recv().expect("it ends");
+    assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}");
+    assert!(others_begin, "nobody else is refused for it");
 }

@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -18,12 +19,12 @@ use arc_swap::ArcSwap;
 use backend::{
     domain::{
         AppId, Error, UserId,
-        act::Act,
+        act::{Act, Answer},
         announcement::{self, Announcement, USERS_MAX},
         callbacks::{Caller, CallerPlatform},
         message::NewMessage,
     },
-    store::{Versionstamp, Watch},
+    store::{Store, Versionstamp, Watch},
 };
 use futures::{channel::oneshot, future::join_all};
 use tokio::{sync::mpsc, time::sleep};
@@ -77,12 +78,35 @@ impl Arrivals {
     }
 }
 
-/// Starts the announcer's thread. It ends with the process: nothing is lost whenever that is.
-pub fn start(shared: Arc<Shared>, arrived: mpsc::Receiver<(AppId, UserId)>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let announcer = Announcer { shared, arrived, since: HashMap::new() };
-    std::thread::Builder::new().name("announcer".into()).spawn(move || runtime.block_on(announcer.run()))?;
-    Ok(())
+/// The announcer's thread. Nothing is lost whenever it ends: what is not noted as told is told again.
+pub struct Announcing {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Announcing {
+    /// Starts it.
+    pub fn start(shared: Arc<Shared>, arrived: mpsc::Receiver<(AppId, UserId)>) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let announcer = Announcer { shared, arrived, since: HashMap::new() };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let run = async move {
+            tokio::select! {
+                () = announcer.run() => {}
+                _ = stopped => {}
+            }
+        };
+        let thread = std::thread::Builder::new().name("announcer".into()).spawn(move || runtime.block_on(run))?;
+        Ok(Announcing { stop, thread })
+    }
+
+    /// Tells nobody anything from here on.
+    pub fn stop(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the announcer died");
+        }
+    }
 }
 
 struct Announcer {
@@ -182,10 +206,12 @@ impl Announcer {
 
     /// Tells some users, as often as it takes.
     async fn tell(&self, app: AppId, users: Vec<UserId>, announcements: &Announcements) {
+        let Shared { store, clock, .. } = &*self.shared;
+        let act = |act| self.shared.act(act, UNHEARD);
         let mut pause = PAUSE_MIN;
-        while let Err(error) = self.try_tell(app, users.clone(), announcements.clone()).await {
-            let now_ms = self.shared.clock.unix_ms();
-            if announcements.iter().all(|announcement| announcement.is_over(now_ms)) {
+        while let Err(error) = tell_once(store, clock.unix_ms(), act, app, users.clone(), announcements.clone()).await {
+            let is_over = |announcement: &Announcement| announcement.is_over(clock.unix_ms());
+            if error == Error::ApplicationUnknown || announcements.iter().all(is_over) {
                 return;
             }
             tracing::warn!(%error, app, "users can't be told an announcement; another try follows");
@@ -193,26 +219,99 @@ impl Announcer {
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
+}
 
-    async fn try_tell(&self, app: AppId, users: Vec<UserId>, announcements: Announcements) -> Result<(), Error> {
-        let Shared { store, clock, .. } = &*self.shared;
-        let last = announcements.iter().rfind(|announcement| announcement.is_kept).map(|last| last.position);
-        let due = announcement::due(store, app, users.clone(), announcements, clock.unix_ms()).await?;
-        for messages in due.chunks(SENDS_MAX) {
-            let sends =
-                messages.iter().map(|message: &NewMessage| self.shared.act(Act::Send(message.clone()), UNHEARD));
-            for sent in join_all(sends).await {
-                match sent {
-                    Ok(_) => metrics::counter!("gateway_announcements_told_total").increment(1),
-                    Err(Error::Store(error)) => return Err(error.into()),
-                    // A user who does not want it, or is gone: no other try changes that.
-                    Err(_) => {}
-                }
+/// Tells some users what is due, and notes that they were told if all of it was said, or can't be.
+async fn tell_once<Answered: Future<Output = Result<Answer, Error>>>(
+    store: &Store,
+    now_ms: u64,
+    act: impl Fn(Act) -> Answered,
+    app: AppId,
+    users: Vec<UserId>,
+    announcements: Announcements,
+) -> Result<(), Error> {
+    let last = announcements.iter().rfind(|announcement| announcement.is_kept).map(|last| last.position);
+    let due = announcement::due(store, app, users.clone(), announcements, now_ms).await?;
+    for messages in due.chunks(SENDS_MAX) {
+        let sends = messages.iter().map(|message: &NewMessage| act(Act::Send(message.clone())));
+        for sent in join_all(sends).await {
+            match sent {
+                Ok(_) => metrics::counter!("gateway_announcements_told_total").increment(1),
+                // Not said, though it may be by another try, or by another node if this one changes nothing any more.
+                Err(error @ (Error::Store(_) | Error::Fenced | Error::ApplicationUnknown)) => return Err(error),
+                // A user who does not want it, or is gone: no other try changes that.
+                Err(_) => {}
             }
         }
-        match last {
-            Some(position) => announcement::told(store, app, users, position).await,
-            None => Ok(()),
-        }
+    }
+    match last {
+        Some(position) => announcement::told(store, app, users, position).await,
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use backend::{
+        domain::{
+            account,
+            announcement::{Announced, NewAnnouncement, Quota},
+            applications::{self, NewApplication},
+            audience::Condition,
+            usersig,
+        },
+        env::{Clock, SeededRng, SystemClock},
+        store::{Faults, Memory, StoreOptions},
+    };
+    use futures::executor::block_on;
+    use prost::Message as _;
+    use protocol::message::{Body, Element, Text, element::Kind};
+
+    use super::*;
+
+    const APP: AppId = 7;
+    const SECRET: &str = "a secret for tests only";
+
+    /// Of anna, who is there, and something that is announced.
+    fn announced() -> (Store, UserId, Announcements, u64) {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let engine = Arc::new(Memory::new(1, Faults::default()));
+        let store = Store::new(engine, clock.clone(), Arc::new(SeededRng::new(1)), StoreOptions::default());
+        block_on(applications::put_application(&store, &clock, NewApplication::new(APP, SECRET))).unwrap();
+        let anna = UserId::new("anna").unwrap();
+        let usersig = usersig::sign(APP, SECRET, "anna", clock.unix_ms() / 1000, 3600);
+        block_on(account::login(&store, &clock, false, APP, &anna, usersig)).unwrap();
+        // Not before she was there.
+        let now_ms = clock.unix_ms();
+        let text = Element { kind: Some(Kind::Text(Text { text: "news".into() })) };
+        let new = NewAnnouncement {
+            from: UserId::new("admin").unwrap(),
+            random: 1,
+            life_s: 3600,
+            condition: Condition::default(),
+            body: Body { elements: vec![text], ..Body::default() }.encode_to_vec().into(),
+        };
+        let made = announcement::announce(&store, APP, new, Quota { per_day: 0, interval_ms: 0 }, now_ms);
+        assert!(matches!(block_on(made).unwrap(), Announced::Task(_)));
+        let all = block_on(announcement::news(&store, HashMap::new(), now_ms)).unwrap().0;
+        (store, anna, all.into(), now_ms)
+    }
+
+    #[test]
+    fn msg_14_who_was_not_told_is_not_noted_as_told() {
+        let (store, anna, all, now_ms) = announced();
+        let tell = |outcome: Result<Answer, Error>| {
+            let act = |_| ready(outcome.clone());
+            block_on(tell_once(&store, now_ms, act, APP, vec![anna.clone()], all.clone()))
+        };
+        let due = || block_on(announcement::due(&store, APP, vec![anna.clone()], all.clone(), now_ms)).unwrap().len();
+        // This node was taken for dead, or ends: another one tells her.
+        assert_eq!(tell(Err(Error::Fenced)), Err(Error::Fenced));
+        assert_eq!(due(), 1);
+        // She does not want it.
+        assert_eq!(tell(Err(Error::UserInvalid)), Ok(()));
+        assert_eq!(due(), 0);
     }
 }

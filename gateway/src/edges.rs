@@ -100,7 +100,8 @@ impl Edges {
     /// An edge says how it fares.
     pub fn fares(&self, node: NodeId, load: &EdgeLoad) {
         if let Some(linked) = lock(&self.linked).get_mut(&node) {
-            linked.record.load = Load { connections: load.connections, is_draining: load.is_draining };
+            linked.record.load =
+                Load { connections: load.connections, is_draining: load.is_draining, ..Load::default() };
         }
     }
 
@@ -159,7 +160,7 @@ mod tests {
         edges.fares(8, &EdgeLoad::default());
         let [(7, record)] = &edges.records(u64::MAX)[..] else { panic!("one") };
         assert_eq!((record.name.as_str(), record.region.as_str(), record.is_edge), ("tokyo-1", "japan", true));
-        assert_eq!(record.load, Load { connections: 3, is_draining: true });
+        assert_eq!(record.load, Load { connections: 3, is_draining: true, ..Load::default() });
         edges.left(7);
         assert_eq!(edges.records(1).len(), 1);
         edges.left(7);
@@ -171,7 +172,7 @@ mod tests {
     fn geo_03_an_edge_has_no_more_room_than_its_core() {
         let record = |connections| NodeRecord {
             connections_max: 100,
-            load: Load { connections, is_draining: false },
+            load: Load { connections, ..Load::default() },
             ..NodeRecord::default()
         };
         for (connections, room, told) in

@@ -22,6 +22,9 @@ use crate::mailbox::NodeIndex;
 /// Users named in one notice of who has come or gone, at the most; nobody hears of more.
 const NAMES_MAX: usize = 100;
 
+/// Rooms whose numbers are told together, at the most.
+const ROOMS_PER_FRAME_MAX: usize = 1_000;
+
 /// The rooms that somebody is in.
 #[derive(Default)]
 pub struct Rooms(Mutex<Inner>);
@@ -133,18 +136,21 @@ impl Rooms {
         elsewhere.fold(here, |sum, (_, members, guests)| (sum.0 + members, sum.1 + guests))
     }
 
-    /// How many are in rooms through this node, of those that have changed since this was asked last.
+    /// How many are in rooms through this node, of those that have changed since this was asked last: of so many rooms
+    /// as go into a frame.
     pub fn untold_numbers(&self) -> Option<PeerRooms> {
         let mut inner = self.inner();
-        let untold = std::mem::take(&mut inner.untold);
+        let untold: Vec<RoomKey> = inner.untold.iter().take(ROOMS_PER_FRAME_MAX).cloned().collect();
+        untold.iter().for_each(|key| _ = inner.untold.remove(key));
         let rooms: Vec<PeerRoom> = untold.iter().map(|key| inner.numbers_of(key)).collect();
         (!rooms.is_empty()).then_some(PeerRooms { from_scratch: false, rooms })
     }
 
-    /// How many are in each room through this node.
-    pub fn all_numbers(&self) -> PeerRooms {
-        let inner = self.inner();
-        PeerRooms { from_scratch: true, rooms: inner.rooms.keys().map(|key| inner.numbers_of(key)).collect() }
+    /// There is somebody who has not been told of any room.
+    pub fn tell_all_anew(&self) {
+        let mut inner = self.inner();
+        let Inner { rooms, untold, .. } = &mut *inner;
+        untold.extend(rooms.keys().cloned());
     }
 
     /// Another node says how many are in rooms through it.
@@ -303,6 +309,27 @@ mod tests {
         rooms.leave(1, &room, None);
         rooms.leave(2, &room, Some(&anna));
         assert_eq!(rooms.numbers(), Numbers::default(), "nothing is kept of empty rooms");
+    }
+
+    #[test]
+    fn geo_01_numbers_of_many_rooms_are_told_some_at_a_time() {
+        let (here, there) = (Rooms::default(), Rooms::default());
+        let room = |number: usize| GroupId::new(&format!("room {number}")).unwrap();
+        (0..2_500).for_each(|number| _ = here.enter(1, &room(number), None, 7));
+        let tell = || {
+            std::iter::from_fn(|| here.untold_numbers()).map(|told| {
+                let count = told.rooms.len();
+                there.heard(3, told);
+                count
+            })
+        };
+        assert_eq!(tell().collect::<Vec<_>>(), [1_000, 1_000, 500]);
+        assert_eq!(tell().count(), 0);
+        // It is linked anew.
+        there.forget_node(3);
+        here.tell_all_anew();
+        assert_eq!(tell().sum::<usize>(), 2_500);
+        assert!((0..2_500).all(|number| there.count(1, &room(number)) == (0, 1)));
     }
 
     #[test]

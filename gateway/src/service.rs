@@ -30,7 +30,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     admin,
-    announcer::{self, Arrivals},
+    announcer::{Announcing, Arrivals},
     api, application,
     applications::{Applications, Following, refresh},
     callbacks::Callbacks,
@@ -171,8 +171,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         StoreEngine::Embedded => Some(control::serve(&shared.config.store_path, shared.clone())?),
         StoreEngine::Fdb { .. } => None,
     };
-    let join = || Membership::join(node, &shared, peers_listener)?.start(shared.clone());
-    let membership = if is_alone { None } else { Some(join()?) };
+    let membership = if is_alone { None } else { Some(Membership::join(node, &shared, peers_listener)?) };
     let sockets = listeners.into_iter().map(|clients| Sockets { clients, links: links.next() }).collect();
     let ended = start_cores(&shared, sockets)?;
     let mut sites = vec![api::server::serve(api_listener, shared.clone())?];
@@ -197,8 +196,9 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         locate_address.map_or_else(String::new, |address| format!("locate https://{address}{}\n", geo::http::PATH))
     ));
     go_on_with_unfinished(&shared);
-    announcer::start(shared.clone(), arrived).context("starting the announcer")?;
+    let announcing = Announcing::start(shared.clone(), arrived).context("starting the announcer")?;
     let result = serve(&shared, &files, &signals, &ended, cores, &sites, membership.as_ref());
+    announcing.stop();
     following.stop();
     asking.stop();
     adding.stop();

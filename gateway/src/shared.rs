@@ -104,7 +104,7 @@ impl Shared {
 
     /// How this node fares.
     pub fn load(&self, is_draining: bool) -> Load {
-        Load { connections: self.connections.load(Ordering::Relaxed) as u64, is_draining }
+        Load { connections: self.connections.load(Ordering::Relaxed) as u64, is_draining, ..Load::default() }
     }
 
     /// How many connections it takes beside those that it has.

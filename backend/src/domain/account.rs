@@ -157,6 +157,22 @@ pub async fn exist(store: &Store, app: AppId, users: Vec<UserId>) -> Result<Vec<
     Ok(store.run(Lane::Read, "accounts_exist", look).await?.0)
 }
 
+/// The first time of issue of each user's UserSigs that is good, in seconds since the Unix epoch: later than all that there
+/// were where the account was deleted.
+pub async fn usersigs_from_s(store: &Store, app: AppId, users: Vec<UserId>) -> Result<Vec<u64>, Error> {
+    if users.len() > ACCOUNTS_MAX {
+        return Err(Error::Argument("at most 100 accounts are looked for at a time"));
+    }
+    let look = async move |tx: &Tx| -> Result<Vec<u64>, Error> {
+        let each = users.iter().map(async |user| -> Result<u64, Error> {
+            let account = decode(tx.snapshot_get(&keys::account(app, user)).await?)?;
+            Ok(account.map_or(0, |account| account.usersigs_from_s))
+        });
+        try_join_all(each).await
+    };
+    Ok(store.run(Lane::Read, "usersigs_from", look).await?.0)
+}
+
 /// Writes the account unless it is there.
 pub(crate) async fn create_account(tx: &Tx, app: AppId, user: &UserId, now_ms: u64) -> Result<(), Error> {
     let before = account(tx, app, user).await?;
@@ -270,6 +286,8 @@ mod tests {
         }
         service.set_time_ms(START_S * 1000 + 10_999);
         assert_eq!(service.invalidate("anna"), Ok(START_S + 11));
+        let asked = ["ben", "anna", "nobody"].map(user).to_vec();
+        assert_eq!(block_on(usersigs_from_s(&service.store, APP, asked)), Ok(vec![0, START_S + 11, 0]));
         assert_eq!(service.login(APP, "anna", START_S), invalidated());
         assert_eq!(service.login(APP, "anna", START_S + 10), invalidated(), "of the second of the call");
         let fresh = service.login(APP, "anna", START_S + 11).unwrap();

@@ -27,7 +27,7 @@ pub struct NewMessage {
     /// Whom it is for.
     pub to: Peer,
     /// In a group: for whom alone it is, beside the sender. Empty: everybody.
-    pub recipients: Vec<UserId>,
+    pub recipients: Box<[UserId]>,
     /// The sender's own id of it.
     pub client_message_id: Bytes,
     /// An encoded [`Body`](protocol::message::Body), kept byte for byte.
@@ -82,7 +82,7 @@ impl NewMessage {
     pub fn new(app: AppId, from: UserId, to: impl Into<Peer>, client_message_id: Bytes, body: Bytes) -> Self {
         let to = to.into();
         let (treatment, by) = (Treatment::default(), Author::User);
-        let (recipients, facts, earlier) = (Vec::new(), None, None);
+        let (recipients, facts, earlier) = (Box::default(), None, None);
         NewMessage { app, from, to, recipients, client_message_id, body, treatment, facts, by, earlier }
     }
 
@@ -117,8 +117,10 @@ impl NewMessage {
         }
         self.treatment.exclude_from_unread = true;
         self.treatment.exclude_from_last_message = true;
-        self.recipients.sort_unstable();
-        self.recipients.dedup();
+        let mut recipients = std::mem::take(&mut self.recipients).into_vec();
+        recipients.sort_unstable();
+        recipients.dedup();
+        self.recipients = recipients.into();
         Ok(())
     }
 }

@@ -16,6 +16,10 @@ use crate::store::{Lane, RangeQuery, ReadMode, Store, Tx};
 /// Nodes that are read at the most: more than a deployment has.
 const NODES_MAX: usize = 10_000;
 
+/// Leases wait for no act: in the lane of those one transaction after the other is run to its end, and a node would be
+/// taken for dead because of a slow one.
+const LEASES: Lane = Lane::Read;
+
 /// A node, drawn at its start: one that comes back is another one.
 pub type NodeId = u64;
 
@@ -75,6 +79,9 @@ pub struct Load {
     /// It takes no new ones.
     #[prost(bool, tag = "2")]
     pub is_draining: bool,
+    /// It serves nobody yet, so others need not hear it. It does not before all that are not linked with it have looked.
+    #[prost(bool, tag = "3")]
+    pub is_joining: bool,
 }
 
 /// A node begins to live. It changes nothing before.
@@ -87,7 +94,8 @@ pub async fn enlist(store: &Store, id: NodeId, record: NodeRecord) -> Result<(),
     store.run(Lane::Write, "enlist", put).await.map(|_| ())
 }
 
-/// The node lives. [`Error::Fenced`]: it was taken for dead.
+/// The node lives, and has looked just now who else does: so who has renewed twice since something was written has seen
+/// it. [`Error::Fenced`]: it was taken for dead.
 pub async fn renew(store: &Store, id: NodeId, load: Load) -> Result<(), Error> {
     let put = async move |tx: &Tx| -> Result<(), Error> {
         let Some(mut record) = node(tx, id).await? else { return Err(Error::Fenced) };
@@ -96,7 +104,7 @@ pub async fn renew(store: &Store, id: NodeId, load: Load) -> Result<(), Error> {
         tx.set(keys::node(id), record.encode_to_vec());
         Ok(())
     };
-    store.run(Lane::Write, "renew", put).await.map(|_| ())
+    store.run(LEASES, "renew", put).await.map(|_| ())
 }
 
 /// Edges live, as a core says to which they are linked. They change nothing, so they have no fence. Returns those whose
@@ -116,7 +124,7 @@ pub async fn vouch(store: &Store, edges: Vec<(NodeId, NodeRecord)>) -> Result<Ve
         }
         Ok(refused)
     };
-    Ok(store.run(Lane::Write, "vouch", put).await?.0)
+    Ok(store.run(LEASES, "vouch", put).await?.0)
 }
 
 /// The node has ended, and changes nothing any more.
@@ -154,7 +162,7 @@ pub async fn bury(store: &Store, id: NodeId, renewals: u64) -> Result<bool, Erro
         }
         Ok(is_dead)
     };
-    Ok(store.run(Lane::Write, "bury", bury).await?.0)
+    Ok(store.run(LEASES, "bury", bury).await?.0)
 }
 
 async fn node(tx: &Tx, id: NodeId) -> Result<Option<NodeRecord>, Error> {

@@ -491,9 +491,14 @@ impl<O: Outbox> Shared<O> {
             }
             Err(error) => {
                 // A transaction that never started has not taken its sends: all that wait fail with it.
+                if error == Error::Fenced {
+                    // The last run was not committed.
+                    filling.staged.clear();
+                }
+                let runs = filling.runs;
                 let jobs = filling.take().unwrap_or_else(|| self.take_all_waiting());
                 drop(filling);
-                self.give_up(jobs, error);
+                self.give_up(jobs, runs, error);
             }
         }
     }
@@ -548,10 +553,14 @@ impl<O: Outbox> Shared<O> {
         self.outbox.late(all);
     }
 
-    /// Answers `error` to all; what may be stored all the same stays in doubt.
-    fn give_up(self: &Arc<Self>, jobs: Vec<Job<O::Origin>>, error: Error) {
-        // An earlier run may have been committed before this node was taken for dead.
-        let unknown = matches!(error, Error::Store(StoreError::MaybeCommitted) | Error::Fenced);
+    /// Answers `error`, with which the last of so many runs ended, to all; what may be stored all the same stays in doubt.
+    fn give_up(self: &Arc<Self>, jobs: Vec<Job<O::Origin>>, runs: u32, error: Error) {
+        let unknown = match error {
+            Error::Store(StoreError::MaybeCommitted) => true,
+            // An earlier run may have been committed before this node was taken for dead.
+            Error::Fenced => runs > 1,
+            _ => false,
+        };
         let mut completions = Vec::with_capacity(jobs.len());
         let mut in_doubt = Vec::new();
         for Job { origin, act, tries, returned, .. } in jobs {

@@ -15,6 +15,7 @@ mod messages;
 #[path = "../remote/mod.rs"]
 mod remote;
 mod rights;
+mod round_trips;
 mod server_api;
 mod unheard;
 

@@ -2,7 +2,8 @@
 //! lanes' and the domain's handling of remote engines to the test where there is no FoundationDB.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    collections::HashSet,
     sync::{Arc, Mutex, MutexGuard},
     task::Poll,
 };
@@ -32,6 +33,8 @@ struct Wire {
     at_loss: Option<Box<dyn FnOnce() + Send>>,
     /// Found by ranges that were read.
     rows_read: usize,
+    /// Answers to something that was sent after the answer before.
+    round_trips: usize,
 }
 
 /// How often, in a thousand commits that write, something gets lost: who issued them is told `MaybeCommitted`.
@@ -47,6 +50,8 @@ struct RemoteTx {
     tx: Box<dyn EngineTx>,
     wire: Arc<Mutex<Wire>>,
     writes: Cell<bool>,
+    /// Keys that were read or written: asked for again, they are known on this side of the wire.
+    known: RefCell<HashSet<Bytes>>,
 }
 
 #[allow(dead_code, reason = "each test program uses its part")]
@@ -74,6 +79,11 @@ impl Remote {
     /// Rows that ranges have found so far.
     pub fn rows_read(&self) -> usize {
         lock(&self.wire).rows_read
+    }
+
+    /// Round trips that somebody has waited for so far: reads that are under way together take one.
+    pub fn round_trips(&self) -> usize {
+        lock(&self.wire).round_trips
     }
 
     /// From now on commits that write get stuck on the wire: who issued them is told `MaybeCommitted`, and who
@@ -119,7 +129,8 @@ impl Engine for Remote {
             return Err(StoreError::Unavailable("a commit is stuck on the wire".into()));
         }
         drop(wire);
-        Ok(Box::new(RemoteTx { tx: self.engine.begin()?, wire: self.wire.clone(), writes: Cell::new(false) }))
+        let (writes, known) = Default::default();
+        Ok(Box::new(RemoteTx { tx: self.engine.begin()?, wire: self.wire.clone(), writes, known }))
     }
 
     fn shutdown(&self) {
@@ -128,22 +139,28 @@ impl Engine for Remote {
 }
 
 /// The same answer, two polls later.
-fn later<T: Send + Unpin + 'static>(reading: Reading<T>) -> Reading<T> {
+fn later<T: Send + Unpin + 'static>(wire: &Arc<Mutex<Wire>>, reading: Reading<T>) -> Reading<T> {
     let Reading::Ready(mut result) = reading else { return reading };
-    let mut polls = 0;
+    let (mut polls, wire, sent_at) = (0, wire.clone(), lock(wire).round_trips);
     Reading::Pending(Box::pin(std::future::poll_fn(move |cx| {
         polls += 1;
         if polls <= 2 {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        let trips = &mut lock(&wire).round_trips;
+        *trips = (*trips).max(sent_at + 1);
         Poll::Ready(result.take().expect("polled once more after the end"))
     })))
 }
 
 impl EngineTx for RemoteTx {
     fn get(&self, key: &[u8], mode: ReadMode) -> Reading<Option<Bytes>> {
-        later(self.tx.get(key, mode))
+        let reading = self.tx.get(key, mode);
+        if !self.known.borrow_mut().insert(Bytes::copy_from_slice(key)) {
+            return reading;
+        }
+        later(&self.wire, reading)
     }
 
     fn range(&self, query: RangeQuery) -> Reading<RangePage> {
@@ -151,11 +168,12 @@ impl EngineTx for RemoteTx {
         if let Reading::Ready(Some(Ok(page))) = &reading {
             lock(&self.wire).rows_read += page.pairs.len();
         }
-        later(reading)
+        later(&self.wire, reading)
     }
 
     fn set(&self, key: Bytes, value: Bytes) {
         self.writes.set(true);
+        self.known.borrow_mut().insert(key.clone());
         self.tx.set(key, value);
     }
 
@@ -185,7 +203,7 @@ impl EngineTx for RemoteTx {
     }
 
     fn read_version(&self) -> Reading<Version> {
-        later(self.tx.read_version())
+        later(&self.wire, self.tx.read_version())
     }
 
     fn watch(&self, key: &[u8]) -> WatchEnd {
@@ -202,7 +220,7 @@ impl EngineTx for RemoteTx {
     }
 
     fn commit(self: Box<Self>, done: CommitDone) {
-        let RemoteTx { tx, wire, writes } = *self;
+        let RemoteTx { tx, wire, writes, .. } = *self;
         let mut wire = lock(&wire);
         if !writes.get() {
             drop(wire);

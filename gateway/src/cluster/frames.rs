@@ -1,6 +1,6 @@
 //! What cores say to each other, between the links' messages and what this process holds.
 //!
-//! A peer is trusted with what it says, not with how: what makes no sense is skipped.
+//! A peer is trusted with what it says, not with how: what makes no sense is skipped, or, where a log has it, read there.
 
 use backend::{
     domain::{
@@ -107,20 +107,48 @@ fn said(app: AppId, to: Option<To>, news: &News) -> PeerNews {
     PeerNews { sdkappid: app, to, users: Vec::new(), what: Some(what) }
 }
 
-/// What a batch holds for the devices of this node.
-pub fn told(batch: PeerBatch) -> Vec<Told> {
-    batch.news.into_iter().flat_map(all_told).collect()
+/// What was heard of another node's batch.
+pub struct Heard {
+    /// For the devices of this node.
+    pub told: Vec<Told>,
+    /// Some of it is for nobody knows whom: something in a log may be missed.
+    pub is_missing: bool,
 }
 
-fn all_told(mut news: PeerNews) -> impl Iterator<Item = Told> {
-    let others = std::mem::take(&mut news.users).into_iter().map(|user| Some(To::User(user)));
-    let first = std::iter::once(news.to.clone());
-    first.chain(others).filter_map(move |to| one_told(PeerNews { to, ..news.clone() }))
+/// What a batch holds for the devices of this node. What is not understood, since a later release says it, is something to
+/// read for those whom it concerns; what is in no log is passed over.
+pub fn heard(batch: PeerBatch) -> Heard {
+    let is_hint = batch.version == 0;
+    let mut heard = Heard { told: Vec::with_capacity(batch.news.len()), is_missing: false };
+    for PeerNews { sdkappid: app, to, users, what } in batch.news {
+        let news = what.and_then(news);
+        let others = users.into_iter().map(|user| Some(To::User(user)));
+        for to in std::iter::once(to).chain(others) {
+            heard.hear(app, to, news.clone(), is_hint);
+        }
+    }
+    heard
 }
 
-fn one_told(news: PeerNews) -> Option<Told> {
-    let PeerNews { sdkappid: app, to, what, .. } = news;
-    let news = match what? {
+impl Heard {
+    fn hear(&mut self, app: AppId, to: Option<To>, news: Option<News>, is_hint: bool) {
+        let is_for_rooms = to.is_none();
+        let told = match (to.and_then(audience), news) {
+            (Some(to), Some(news)) => Told::Published(Published { app, to, news, origin: None }),
+            (None, Some(News::Push(push))) if is_for_rooms => Told::Rooms(app, push),
+            _ if is_hint => return,
+            (Some(to), None) => Told::Published(Published { app, to, news: News::Behind, origin: None }),
+            (None, _) => {
+                self.is_missing = true;
+                return;
+            }
+        };
+        self.told.push(told);
+    }
+}
+
+fn news(said: Said) -> Option<News> {
+    Some(match said {
         Said::Event(PeerEvent { position, event }) => {
             News::Event(Versionstamp::from_slice(&position)?, EncodedEvent::from_stored(&event)?)
         }
@@ -128,16 +156,14 @@ fn one_told(news: PeerNews) -> Option<Told> {
         Said::Left(group) => News::Left(GroupId::new(&group)?),
         Said::Push(PeerPush { topic, payload }) => News::Push(EncodedPush::from_parts(topic, payload)?),
         Said::Behind(_) => News::Behind,
-    };
-    let to = match to {
-        Some(To::User(user)) => Audience::User(UserId::new(&user)?),
-        Some(To::Group(group)) => Audience::Group(GroupId::new(&group)?),
-        None => {
-            let News::Push(push) = news else { return None };
-            return Some(Told::Rooms(app, push));
-        }
-    };
-    Some(Told::Published(Published { app, to, news, origin: None }))
+    })
+}
+
+fn audience(to: To) -> Option<Audience> {
+    Some(match to {
+        To::User(user) => Audience::User(UserId::new(&user)?),
+        To::Group(group) => Audience::Group(GroupId::new(&group)?),
+    })
 }
 
 /// A session of this node as others are told of it.
@@ -221,7 +247,8 @@ mod tests {
             .collect();
         let [What::Batch(sent)] = &batch((9, 1), false, &news)[..] else { panic!("a batch") };
         assert_eq!((sent.version, sent.order), (9, 1));
-        let arrived: Vec<_> = told(sent.clone())
+        let arrived: Vec<_> = heard(sent.clone())
+            .told
             .into_iter()
             .map(|told| match told {
                 Told::Published(Published { app: 3, to, news, origin: None }) => (to, news),
@@ -231,7 +258,7 @@ mod tests {
         assert_eq!(arrived, all);
         let What::Batch(sent) = hint(&Told::Rooms(3, push.clone())) else { panic!("a batch") };
         assert_eq!(sent.version, 0, "told at once");
-        assert!(matches!(&told(sent)[..], [Told::Rooms(3, arrived)] if *arrived == push));
+        assert!(matches!(&heard(sent).told[..], [Told::Rooms(3, arrived)] if *arrived == push));
     }
 
     #[test]
@@ -254,7 +281,7 @@ mod tests {
             });
             let parts: Vec<PeerBatch> = parts.collect();
             assert!(parts.iter().all(|part| part.late && part.encoded_len() < 5 << 20));
-            let arrived: Vec<_> = parts.into_iter().flat_map(told).collect();
+            let arrived: Vec<_> = parts.into_iter().flat_map(|part| heard(part).told).collect();
             assert_eq!(arrived.len(), news.len());
             for (arrived, sent) in arrived.iter().zip(&news) {
                 let Told::Published(arrived) = arrived else { panic!("something else") };
@@ -265,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn geo_01_what_makes_no_sense_is_skipped() {
+    fn geo_01_what_is_not_understood_is_something_to_read() {
         let valid = said(1, to(&Audience::User(UserId::new("anna").unwrap())), &News::Behind);
         let nobody = PeerNews { to: Some(To::User(String::new())), ..valid.clone() };
         let nowhere = PeerNews {
@@ -274,8 +301,17 @@ mod tests {
         };
         let nothing = PeerNews { what: None, ..valid.clone() };
         let all_rooms = PeerNews { to: None, ..valid.clone() };
-        let news = vec![nobody, nowhere, nothing, all_rooms, valid];
-        assert_eq!(told(PeerBatch { news, ..PeerBatch::default() }).len(), 1);
+        let of = |version, news: &PeerNews| {
+            let Heard { told, is_missing } =
+                heard(PeerBatch { version, news: vec![news.clone(), valid.clone()], ..PeerBatch::default() });
+            let is_behind = |told: &Told| matches!(told, Told::Published(Published { news: News::Behind, .. }));
+            assert!(told.iter().all(is_behind));
+            (told.len(), is_missing)
+        };
+        assert_eq!([&nowhere, &nothing].map(|news| of(9, news)), [(2, false); 2], "she is sent to her log");
+        assert_eq!([&nobody, &all_rooms].map(|news| of(9, news)), [(1, true); 2], "whom it concerns is not known");
+        let hints = [&nowhere, &nothing, &nobody, &all_rooms];
+        assert_eq!(hints.map(|news| of(0, news)), [(1, false); 4], "it is in no log");
         let session = PeerSession { user: "anna".into(), ..PeerSession::default() };
         assert!(remote_session(1, session).is_none(), "without an address");
     }

@@ -1,5 +1,6 @@
 //! The cores of a deployment, seen from one of them: what each commits is told on all, and each knows who is where.
 //!
+//! - [`commits`]: what a node commits with.
 //! - [`sequencer`]: in which order batches of several nodes are told.
 //! - [`frames`]: what cores say to each other.
 //!
@@ -9,6 +10,7 @@
 //!
 //! What may not live here: sockets (that is [`crate::peers`]'s), and who of this node's devices is told what.
 
+mod commits;
 mod frames;
 mod sequencer;
 
@@ -20,7 +22,7 @@ use std::{
 
 use ahash::AHashMap;
 use backend::{
-    domain::{AppId, UserId, act::News, send_queue::SendQueue},
+    domain::{AppId, UserId, act::News},
     env::Clock,
     store::Committed,
 };
@@ -32,9 +34,15 @@ use protocol::{
     message::Device,
 };
 
-pub use self::frames::Told;
-pub use self::sequencer::NodeId;
-use self::sequencer::{Place, Released, Sequencer, Step, WATERMARK_END};
+use self::{
+    commits::Commits,
+    frames::Heard,
+    sequencer::{Patience, Place, Released, Sequencer, Step, WATERMARK_END},
+};
+pub use self::{
+    frames::Told,
+    sequencer::{Live, NodeId},
+};
 use crate::{
     mailbox::{Address, HERE, Mail, NodeIndex, Published, RemoteMail, RemoteSession},
     router::Router,
@@ -43,6 +51,15 @@ use crate::{
 /// Sessions that are told of in one frame.
 const SESSIONS_PER_FRAME_MAX: usize = 1_000;
 
+/// Bytes of batches that wait for other cores, about; more are told as something to read.
+const HELD_BYTES_MAX: usize = 64 << 20;
+
+/// What a batch takes beside the bytes of its events, about: for each that is told something.
+const TOLD_BYTES: usize = 200;
+
+/// Sessions of one node that were asked to end and are not gone yet, at the most; of more it is not noted.
+const ENDING_MAX: usize = 10_000;
+
 /// How often it is tried to settle what is in doubt while somebody waits for it.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -50,26 +67,10 @@ const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
 pub trait Outgoing: Send {
     /// Sends an encoded frame. `false`: there is no room for it.
     fn send(&self, frame: Bytes) -> bool;
+    /// There is room for what could as well be sent later.
+    fn has_room(&self) -> bool;
     /// Ends the link; it comes up again by itself.
     fn close(&self);
-}
-
-/// What this node commits with: its send queue.
-pub trait Commits: Send + Sync {
-    /// Calls `done` once nothing is under way any more that was begun before, and none of it is in doubt.
-    fn barrier(&self, done: Box<dyn FnOnce() + Send>);
-    /// Tries to settle what is in doubt, if a barrier waits for that.
-    fn settle_doubts(&self);
-}
-
-impl Commits for SendQueue<Router> {
-    fn barrier(&self, done: Box<dyn FnOnce() + Send>) {
-        SendQueue::barrier(self, done);
-    }
-
-    fn settle_doubts(&self) {
-        SendQueue::settle_doubts(self);
-    }
 }
 
 /// This node among the cores.
@@ -86,6 +87,9 @@ struct Inner {
     /// How the nodes are counted here. A node that comes back is another one.
     indexes: AHashMap<NodeId, NodeIndex>,
     last_index: NodeIndex,
+    /// Sessions that nodes were asked to end, and for which device: until they say that these are gone, however often a
+    /// link is lost meanwhile.
+    ending: AHashMap<NodeIndex, AHashMap<Address, Device>>,
     /// The version that this node is to come to, and says so.
     wanted: u64,
     /// The version that it has come to.
@@ -109,10 +113,14 @@ impl Cluster {
     /// This node, alone yet.
     pub fn new(router: Router, clock: Arc<dyn Clock>, commits: Box<dyn Commits>, late_ms_max: u64) -> Arc<Self> {
         let inner = Inner {
-            sequencer: Sequencer::new(late_ms_max * 1000),
+            sequencer: Sequencer::new(
+                Patience { late_us_max: late_ms_max * 1000, held_bytes_max: HELD_BYTES_MAX },
+                |told| held_bytes(told),
+            ),
             links: AHashMap::default(),
             indexes: AHashMap::default(),
             last_index: HERE,
+            ending: AHashMap::default(),
             wanted: 0,
             reached: 0,
             is_barrier_set: false,
@@ -166,8 +174,8 @@ impl Cluster {
         self.inner().broadcast(&frames::gone(app, user, address));
     }
 
-    /// All sessions of a core, for a node that is linked just now.
-    pub fn tell_all(&self, node: NodeIndex, sessions: impl Iterator<Item = (AppId, UserId, RemoteSession)>) {
+    /// Some sessions of a core, for a node that is linked since they came.
+    pub fn tell_some(&self, node: NodeIndex, sessions: impl Iterator<Item = (AppId, UserId, RemoteSession)>) {
         let mut sessions = sessions.map(|(app, user, session)| frames::session(app, &user, session)).peekable();
         while sessions.peek().is_some() {
             let some: Vec<PeerSession> = sessions.by_ref().take(SESSIONS_PER_FRAME_MAX).collect();
@@ -176,9 +184,22 @@ impl Cluster {
         }
     }
 
+    /// Whether there is room on the link with a node for what can wait; `None`: there is no link.
+    pub fn has_room(&self, node: NodeIndex) -> Option<bool> {
+        let inner = self.inner();
+        let (peer, _) = inner.indexes.iter().find(|(_, index)| **index == node)?;
+        inner.links.get(peer).map(|link| !link.is_broken && link.to.has_room())
+    }
+
     /// Ends a session of another node, for the device `by`.
     pub fn sign_out(&self, session: Address, by: &Device) {
-        self.inner().send(session.node, &frames::sign_out(session, by));
+        let mut inner = self.inner();
+        let is_known = inner.indexes.values().any(|node| *node == session.node);
+        let ending = inner.ending.entry(session.node).or_default();
+        if is_known && ending.len() < ENDING_MAX {
+            ending.insert(session, by.clone());
+        }
+        inner.send(session.node, &frames::sign_out(session, by));
     }
 
     /// A user's UserSigs issued before `from_s` are invalid: the sessions on other nodes end.
@@ -191,9 +212,10 @@ impl Cluster {
         self.inner().broadcast(&What::Rooms(rooms));
     }
 
-    /// Clients are served from here on.
-    pub fn serve(&self) {
+    /// Clients are served from here on, beside these other cores.
+    pub fn serve(self: &Arc<Self>, live: &[Live]) {
         self.inner().serves = true;
+        self.set_live(live);
     }
 
     /// Waits until whatever was begun before has been told, and nothing is in doubt. `false`: it took longer.
@@ -216,22 +238,32 @@ impl Cluster {
     }
 
     /// The cores that live, without this one.
-    pub fn set_live(self: &Arc<Self>, live: &[NodeId]) {
+    pub fn set_live(self: &Arc<Self>, live: &[Live]) {
         let mut inner = self.inner();
-        let Inner { indexes, links, .. } = &mut *inner;
+        let Inner { indexes, links, ending, serves, .. } = &mut *inner;
         let gone: Vec<NodeIndex> = indexes
-            .extract_if(|node, _| !live.contains(node) && !links.contains_key(node))
+            .extract_if(|node, _| live.iter().all(|core| core.id != *node) && !links.contains_key(node))
             .map(|(_, index)| index)
             .collect();
-        gone.into_iter().for_each(|node| self.forget(node));
-        let step = inner.sequencer.set_live(live, self.now_us());
+        for node in gone {
+            ending.remove(&node);
+            self.forget(node);
+        }
+        // While nobody is told anything here, nobody misses anything.
+        let live: Vec<Live> = live.iter().map(|core| Live { serves: core.serves && *serves, ..*core }).collect();
+        let step = inner.sequencer.set_live(&live, self.now_us());
         self.carry_out(inner, step);
     }
 
-    /// Whether all of these are linked and have answered.
-    pub fn has_joined(&self, live: &[NodeId]) -> bool {
-        let inner = self.inner();
-        live.iter().all(|node| inner.sequencer.has_answered(*node))
+    /// Whether another core is linked and has answered.
+    pub fn is_linked(&self, node: NodeId) -> bool {
+        self.inner().sequencer.has_answered(node)
+    }
+
+    /// Whether everything is told in order.
+    #[cfg(test)]
+    pub fn is_sure(&self) -> bool {
+        self.inner().sequencer.is_sure()
     }
 
     /// Time passes.
@@ -263,7 +295,8 @@ impl Cluster {
         inner.links.insert(peer, Link { to, is_broken: false, has_ended: false });
         let scratch = PeerSessions { from_scratch: true, serves: inner.serves, ..PeerSessions::default() };
         inner.send(node, &What::Sessions(scratch));
-        inner.send(node, &What::Rooms(self.router.rooms().all_numbers()));
+        inner.send(node, &What::Rooms(PeerRooms { from_scratch: true, rooms: Vec::new() }));
+        self.router.rooms().tell_all_anew();
         for mailbox in self.router.mailboxes() {
             mailbox.put(Mail::Remote(Box::new(RemoteMail::Tell { node })));
         }
@@ -319,6 +352,7 @@ impl Cluster {
         let mut inner = self.inner();
         let ended = inner.links.remove(&peer).is_some_and(|link| link.has_ended);
         if ended && let Some(node) = inner.indexes.remove(&peer) {
+            inner.ending.remove(&node);
             self.forget(node);
         }
         let step = inner.sequencer.peer_down(peer);
@@ -328,9 +362,14 @@ impl Cluster {
     fn heard_batch(self: &Arc<Self>, peer: NodeId, batch: PeerBatch) {
         let place = (batch.version, u16::try_from(batch.order).unwrap_or(u16::MAX));
         let late = batch.late;
-        let told = frames::told(batch);
+        let Heard { told, is_missing } = frames::heard(batch);
         if place.0 == 0 {
             return self.pass_on(told);
+        }
+        if is_missing {
+            let mut inner = self.inner();
+            let step = inner.sequencer.missed();
+            self.carry_out(inner, step);
         }
         let mut inner = self.inner();
         let step = match late {
@@ -368,7 +407,8 @@ impl Cluster {
             }
         }
         let mut by_home: Vec<Vec<_>> = self.router.mailboxes().iter().map(|_| Vec::new()).collect();
-        for session in said.sessions.into_iter().filter_map(|session| frames::remote_session(node, session)) {
+        let sessions = said.sessions.into_iter().filter_map(|session| frames::remote_session(node, session));
+        for session in sessions.filter(|(.., session)| !self.is_to_end(session.address)) {
             let home = self.router.home(session.0, &session.1);
             if let Some(sessions) = by_home.get_mut(usize::from(home)) {
                 sessions.push(session);
@@ -380,6 +420,7 @@ impl Cluster {
         for gone in said.gone {
             let address = gone.address.and_then(|address| frames::address(node, address));
             if let (Some(user), Some(address)) = (UserId::new(&gone.user), address) {
+                self.inner().ending.get_mut(&node).map(|ending| ending.remove(&address));
                 let app = gone.sdkappid;
                 self.mail_home(app, &user.clone(), RemoteMail::Gone { app, user, address });
             }
@@ -388,6 +429,16 @@ impl Cluster {
 }
 
 impl Cluster {
+    /// Whether a session of another node was asked to end: then it is asked once more, since that may have been lost.
+    fn is_to_end(&self, session: Address) -> bool {
+        let mut inner = self.inner();
+        let by = inner.ending.get(&session.node).and_then(|ending| ending.get(&session)).cloned();
+        if let Some(by) = &by {
+            inner.send(session.node, &frames::sign_out(session, by));
+        }
+        by.is_some()
+    }
+
     /// Does what a step says, in order: so the lock is held until it is done.
     fn carry_out(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>, step: Step<Vec<Told>>) {
         let Step { released, all_behind, ask } = step;
@@ -539,6 +590,16 @@ fn encode(frame: &What) -> Bytes {
 
 fn all(news: Vec<Published>) -> Vec<Told> {
     news.into_iter().map(Told::Published).collect()
+}
+
+/// Memory that a batch takes while it waits: several that are told the same event share its bytes, as a rule, but for those
+/// of other nodes.
+fn held_bytes(told: &[Told]) -> usize {
+    let bytes = |told: &Told| match told {
+        Told::Published(Published { news: News::Event(_, event), .. }) => event.len(),
+        _ => 0,
+    };
+    told.iter().map(|told| TOLD_BYTES + bytes(told)).sum()
 }
 
 /// What is told when something before may be missing: that there is something to read.

@@ -24,22 +24,37 @@ pub type Place = (u64, u16);
 /// A core that stops has said all that it will ever say.
 pub const WATERMARK_END: u64 = u64::MAX;
 
-/// For how long a core that is new in the directory may be without a link before it counts as not heard, microseconds.
-/// It serves nobody for longer than that.
-const JOINING_US: u64 = 1_000_000;
-
 /// How often everybody reads the log while order is doubtful, microseconds: what a core that is not heard commits is
 /// told by nobody.
 const DOUBTFUL_READ_US: u64 = 10_000_000;
 
+/// A core in the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Live {
+    pub id: NodeId,
+    /// It serves clients, or is about to: what it commits must be heard.
+    pub serves: bool,
+}
+
+/// For how long, and how much, it is waited for others.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Microseconds.
+    pub late_us_max: u64,
+    /// Bytes of all batches that wait together.
+    pub held_bytes_max: usize,
+}
+
 /// Batches on their way to the devices of this node.
 pub struct Sequencer<T> {
-    late_us_max: u64,
+    patience: Patience,
+    bytes_of: fn(&T) -> usize,
     own: u64,
     peers: AHashMap<NodeId, Peer>,
     /// Cores that have stopped and are still in the directory.
     ended: AHashSet<NodeId>,
     held: BTreeMap<Place, Vec<Held<T>>>,
+    held_bytes: usize,
     /// The highest version of any batch.
     known: u64,
     /// The last batch that was released.
@@ -58,8 +73,8 @@ struct Peer {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Link {
-    /// In the directory since then.
-    Joining(u64),
+    /// In the directory, and serves nobody: nothing is missed of it.
+    Joining,
     Up,
     Down,
 }
@@ -104,14 +119,16 @@ impl<T> Default for Step<T> {
 }
 
 impl<T> Sequencer<T> {
-    /// Nothing has been committed yet. A core whose watermark is late by more than `late_us_max` counts as not heard.
-    pub fn new(late_us_max: u64) -> Self {
+    /// Nothing has been committed yet. A core whose watermark is late by more than patience has counts as not heard.
+    pub fn new(patience: Patience, bytes_of: fn(&T) -> usize) -> Self {
         Sequencer {
-            late_us_max,
+            patience,
+            bytes_of,
             own: 0,
             peers: AHashMap::default(),
             ended: AHashSet::default(),
             held: BTreeMap::new(),
+            held_bytes: 0,
             known: 0,
             told: (0, 0),
             order: Order::Sure,
@@ -184,7 +201,7 @@ impl<T> Sequencer<T> {
         Step { ask: Some(self.known), ..Step::default() }
     }
 
-    /// A core that is linked now has committed what was not said here.
+    /// A core that is linked has committed what was not said here, or not understood.
     pub fn missed(&mut self) -> Step<T> {
         self.doubt()
     }
@@ -201,36 +218,32 @@ impl<T> Sequencer<T> {
         self.doubt()
     }
 
-    /// The cores that live, without this one.
-    pub fn set_live(&mut self, live: &[NodeId], now_us: u64) -> Step<T> {
-        self.ended.retain(|ended| live.contains(ended));
+    /// The cores that live, without this one. From when one serves that is not linked, nothing is told in order.
+    pub fn set_live(&mut self, live: &[Live], now_us: u64) -> Step<T> {
+        let is_live = |peer: &NodeId| live.iter().any(|core| core.id == *peer);
+        self.ended.retain(is_live);
         // One that is linked and not in the directory yet has come since that was read.
-        self.peers.retain(|peer, known| live.contains(peer) || known.link == Link::Up);
-        for peer in live.iter().filter(|peer| !self.ended.contains(peer)) {
-            self.peers.entry(*peer).or_insert(Peer { link: Link::Joining(now_us), watermark: 0, has_answered: false });
+        self.peers.retain(|peer, known| is_live(peer) || known.link == Link::Up);
+        for core in live.iter().filter(|core| !self.ended.contains(&core.id)) {
+            let unknown = Peer { link: Link::Joining, watermark: 0, has_answered: false };
+            let known = self.peers.entry(core.id).or_insert(unknown);
+            if known.link == Link::Joining && core.serves {
+                known.link = Link::Down;
+            }
         }
-        self.release()
+        if self.is_anyone_unheard() { self.doubt_at(now_us) } else { self.release() }
     }
 
     /// Time passes.
     pub fn tick(&mut self, now_us: u64) -> Step<T> {
-        for peer in self.peers.values_mut() {
-            if let Link::Joining(since_us) = peer.link
-                && now_us >= since_us + JOINING_US
-            {
-                peer.link = Link::Down;
-            }
-        }
-        let is_late = self.held.values().flatten().any(|held| now_us >= held.since_us + self.late_us_max);
-        if is_late || self.peers.values().any(|peer| peer.link == Link::Down) {
-            if self.order == Order::Sure {
-                self.read_us = now_us;
-            }
+        let is_late = self.held.values().flatten().any(|held| now_us >= held.since_us + self.patience.late_us_max);
+        if is_late || self.is_anyone_unheard() {
+            let step = self.doubt_at(now_us);
             let all_behind = now_us >= self.read_us + DOUBTFUL_READ_US;
             if all_behind {
                 self.read_us = now_us;
             }
-            return Step { all_behind, ..self.doubt() };
+            return Step { all_behind, ..step };
         }
         match self.order {
             Order::Sure => self.release(),
@@ -256,8 +269,15 @@ impl<T> Sequencer<T> {
             step.released.push(Released::Doubtful(batch));
             return step;
         }
+        self.held_bytes += (self.bytes_of)(&batch);
         self.held.entry(place).or_default().push(Held { batch, since_us: now_us });
-        self.release()
+        let step = self.release();
+        if self.held_bytes <= self.patience.held_bytes_max {
+            return step;
+        }
+        let Step { mut released, .. } = step;
+        released.extend(self.doubt_at(now_us).released);
+        Step { released, ..Step::default() }
     }
 
     /// Up to where everybody has come.
@@ -272,11 +292,14 @@ impl<T> Sequencer<T> {
         let reached = self.reached();
         while let Some(first) = self.held.first_entry().filter(|first| first.key().0 <= reached) {
             self.told = self.told.max(*first.key());
-            step.released.extend(first.remove().into_iter().map(|held| Released::InOrder(held.batch)));
+            for Held { batch, .. } in first.remove() {
+                self.held_bytes -= (self.bytes_of)(&batch);
+                step.released.push(Released::InOrder(batch));
+            }
         }
         let is_heard = self.peers.values().all(|peer| match peer.link {
             Link::Up => peer.has_answered,
-            Link::Joining(_) => true,
+            Link::Joining => true,
             Link::Down => false,
         });
         if let Order::Doubtful { until: Some(version) } = self.order
@@ -289,10 +312,22 @@ impl<T> Sequencer<T> {
         step
     }
 
+    fn is_anyone_unheard(&self) -> bool {
+        self.peers.values().any(|peer| peer.link == Link::Down)
+    }
+
+    fn doubt_at(&mut self, now_us: u64) -> Step<T> {
+        if self.order == Order::Sure {
+            self.read_us = now_us;
+        }
+        self.doubt()
+    }
+
     /// Nobody knows what is missing.
     fn doubt(&mut self) -> Step<T> {
         self.order = Order::Doubtful { until: None };
         let held = std::mem::take(&mut self.held);
+        self.held_bytes = 0;
         self.told = held.last_key_value().map_or(self.told, |(place, _)| self.told.max(*place));
         let released = held.into_values().flatten().map(|held| Released::Doubtful(held.batch)).collect();
         Step { released, ..Step::default() }

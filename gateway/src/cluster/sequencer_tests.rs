@@ -3,6 +3,7 @@ use super::*;
 const A: NodeId = 1;
 const B: NodeId = 2;
 const LATE_US: u64 = 500_000;
+const PATIENCE: Patience = Patience { late_us_max: LATE_US, held_bytes_max: 40 };
 
 /// What a step has released: in order as it is, doubtful with a question mark.
 fn said(step: Step<&'static str>) -> Vec<String> {
@@ -20,26 +21,30 @@ fn said(step: Step<&'static str>) -> Vec<String> {
     said
 }
 
+fn serving(ids: &[NodeId]) -> Vec<Live> {
+    ids.iter().map(|id| Live { id: *id, serves: true }).collect()
+}
+
 fn nothing() -> Vec<String> {
     Vec::new()
 }
 
 /// A node with two others, all of which are heard.
 fn three() -> Sequencer<&'static str> {
-    let mut sequencer = Sequencer::new(LATE_US);
-    assert_eq!(said(sequencer.set_live(&[A, B], 0)), nothing());
+    let mut sequencer = Sequencer::new(PATIENCE, |batch: &&str| batch.len());
     for peer in [A, B] {
         sequencer.peer_up(peer);
         assert!(!sequencer.has_answered(peer));
         sequencer.peer_reached(peer, 0);
         assert!(sequencer.has_answered(peer));
     }
+    assert_eq!(said(sequencer.set_live(&serving(&[A, B]), 0)), nothing());
     sequencer
 }
 
 #[test]
 fn geo_01_alone_a_node_waits_for_nobody() {
-    let mut sequencer = Sequencer::new(LATE_US);
+    let mut sequencer = Sequencer::new(PATIENCE, |batch: &&str| batch.len());
     assert_eq!(said(sequencer.own_batch((5, 0), "five", 0)), ["five"]);
 }
 
@@ -98,7 +103,7 @@ fn geo_01_a_core_that_dies_is_waited_for_no_longer_and_all_read_once() {
     assert_eq!(said(sequencer.peer_down(B)), nothing());
     assert_eq!(said(sequencer.own_batch((6, 0), "own6", 0)), ["own6?"]);
     assert_eq!(said(sequencer.peer_reached(A, 6)), nothing());
-    assert_eq!(said(sequencer.set_live(&[A], 10)), nothing());
+    assert_eq!(said(sequencer.set_live(&serving(&[A]), 10)), nothing());
     assert_eq!(said(sequencer.tick(11)), ["all behind"]);
     assert!(sequencer.is_sure());
     assert_eq!(said(sequencer.own_batch((8, 0), "own8", 12)), nothing());
@@ -112,23 +117,26 @@ fn geo_01_a_core_that_stops_says_so_and_nobody_reads_anything_for_it() {
     assert_eq!(said(sequencer.peer_reached(A, 6)), nothing());
     assert_eq!(said(sequencer.peer_reached(B, WATERMARK_END)), ["own6"]);
     assert_eq!(said(sequencer.peer_down(B)), nothing());
-    assert_eq!(said(sequencer.set_live(&[A, B], 1)), nothing(), "its row is still there");
+    assert_eq!(said(sequencer.set_live(&serving(&[A, B]), 1)), nothing(), "its row is still there");
     assert_eq!(said(sequencer.tick(9_000_000)), nothing());
-    assert_eq!(said(sequencer.set_live(&[A], 9_000_001)), nothing());
+    assert_eq!(said(sequencer.set_live(&serving(&[A]), 9_000_001)), nothing());
     assert!(sequencer.is_sure());
 }
 
 #[test]
 fn geo_01_a_core_that_joins_is_linked_or_makes_all_doubtful_before_it_serves() {
+    let with = |serves| [&serving(&[A, B])[..], &[Live { id: 3, serves }]].concat();
     let mut sequencer = three();
-    assert_eq!(said(sequencer.set_live(&[A, B, 3], 0)), nothing());
-    assert_eq!(said(sequencer.tick(JOINING_US - 1)), nothing());
-    assert!(sequencer.is_sure());
-    sequencer.tick(JOINING_US);
+    assert_eq!(said(sequencer.set_live(&with(false), 0)), nothing());
+    assert_eq!(said(sequencer.tick(9_000_000)), nothing());
+    assert!(sequencer.is_sure(), "however long it takes");
+    assert_eq!(said(sequencer.own_batch((6, 0), "own6", 9_000_000)), nothing());
+    // Here it is seen that it is going to serve: what it commits before 6 would be passed by.
+    assert_eq!(said(sequencer.set_live(&with(true), 9_000_001)), ["own6?"]);
     assert!(!sequencer.is_sure());
     let mut sequencer = three();
     assert_eq!(said(sequencer.own_batch((6, 0), "own6", 0)), nothing());
-    sequencer.set_live(&[A, B, 3], 0);
+    sequencer.set_live(&with(false), 0);
     assert_eq!(sequencer.peer_up(3).ask, Some(6), "it was not told of what is held");
     sequencer.peer_reached(A, 6);
     assert_eq!(said(sequencer.peer_reached(B, 6)), nothing());
@@ -173,4 +181,22 @@ fn geo_01_a_core_that_served_before_it_was_linked_makes_all_read_once() {
     assert_eq!(said(sequencer.peer_reached(B, 6)), nothing());
     assert_eq!(said(sequencer.peer_reached(3, 6)), ["all behind"]);
     assert!(sequencer.is_sure());
+}
+
+#[test]
+fn geo_01_what_waits_for_others_is_bounded() {
+    let mut sequencer = three();
+    let long = "a batch of thirty bytes, about";
+    for version in (10..20).step_by(2) {
+        assert_eq!(said(sequencer.own_batch((version, 0), long, 0)), nothing());
+        assert_eq!(said(sequencer.peer_reached(A, version)), nothing());
+        assert_eq!(said(sequencer.peer_reached(B, version)), [long], "what was told waits no longer");
+    }
+    assert_eq!(said(sequencer.own_batch((20, 0), long, 0)), nothing());
+    assert_eq!(said(sequencer.own_batch((21, 0), "the last straw", 0)), [format!("{long}?"), "the last straw?".into()]);
+    assert!(!sequencer.is_sure());
+    assert_eq!(sequencer.tick(1).ask, Some(21));
+    assert_eq!(said(sequencer.peer_reached(A, 21)), nothing());
+    assert_eq!(said(sequencer.peer_reached(B, 21)), ["all behind"]);
+    assert_eq!(said(sequencer.own_batch((22, 0), long, 0)), nothing());
 }

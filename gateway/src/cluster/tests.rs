@@ -60,6 +60,9 @@ impl Outgoing for End {
         }
         fits
     }
+    fn has_room(&self) -> bool {
+        self.way.lock().unwrap().len() < self.room / 2
+    }
     fn close(&self) {
         self.closed.lock().unwrap().push(self.between);
     }
@@ -109,6 +112,10 @@ struct Node {
     work: Arc<Mutex<Work>>,
     /// Of the session: all before has been told or read.
     cursor: Place,
+    /// Sessions of other nodes, as this one is told of them.
+    elsewhere: Vec<Address>,
+    /// Connections of this node that were signed out.
+    signed_out: Vec<u64>,
 }
 
 struct World {
@@ -283,6 +290,15 @@ impl World {
                         }
                     }
                 }
+                Mail::Remote(remote) => match *remote {
+                    RemoteMail::Sessions(sessions) => {
+                        node.elsewhere.extend(sessions.into_iter().map(|(.., session)| session.address));
+                    }
+                    RemoteMail::NodeGone { .. } => node.elsewhere.clear(),
+                    RemoteMail::Gone { address, .. } => node.elsewhere.retain(|known| *known != address),
+                    RemoteMail::Invalidated { .. } | RemoteMail::Tell { .. } => {}
+                },
+                Mail::SignedOut { connection, .. } => node.signed_out.push(connection),
                 _ => {}
             }
         }
@@ -298,7 +314,8 @@ impl World {
 
     fn poll_directory(&mut self, index: usize) {
         let alive = self.nodes.iter().filter(|node| node.is_alive).map(|node| node.id);
-        let live: Vec<NodeId> = alive.filter(|id| *id != self.nodes[index].id).collect();
+        let others = alive.filter(|id| *id != self.nodes[index].id);
+        let live: Vec<Live> = others.map(|id| Live { id, serves: true }).collect();
         self.nodes[index].cluster.set_live(&live);
         self.read_mail(index);
     }
@@ -335,8 +352,9 @@ impl Node {
         let router = Router::new(1, 1_000_000, Figures::default());
         let work: Arc<Mutex<Work>> = Arc::default();
         let cluster = Cluster::new(router.clone(), clock, Box::new(Queue(work.clone())), 300);
-        cluster.serve();
-        Node { id, is_alive: true, cluster, router, work, cursor: (0, 0) }
+        cluster.serve(&[]);
+        let (elsewhere, signed_out) = Default::default();
+        Node { id, is_alive: true, cluster, router, work, cursor: (0, 0), elsewhere, signed_out }
     }
 
     fn is_idle(&self) -> bool {
@@ -401,4 +419,63 @@ fn geo_01_nothing_is_missed_when_links_are_cut_and_cores_die() {
 #[test]
 fn geo_01_a_link_without_room_is_given_up_and_nothing_is_missed() {
     seeds(30).into_iter().for_each(|seed| history(seed, 3_000, 12, true));
+}
+
+/// What a node says of the one session that it has.
+fn tell_session(world: &World, index: usize) {
+    let session = RemoteSession {
+        address: Address { node: HERE, core: 0, connection: 5 },
+        number: 1,
+        since_ms: 1,
+        platform: Default::default(),
+        device: String::new(),
+        background: false,
+        status: String::new(),
+    };
+    world.nodes[index].cluster.tell_sessions(1, &UserId::new("anna").unwrap(), vec![session]);
+}
+
+fn deliver_all(world: &mut World) {
+    while world.ways.iter().flatten().any(|way| !way.lock().unwrap().is_empty()) {
+        (0..NODES).for_each(|from| (0..NODES).for_each(|to| world.deliver(from, to)));
+    }
+}
+
+#[test]
+fn geo_01_login_05_a_session_that_is_signed_out_over_a_lost_link_ends_once_there_is_one_again() {
+    let mut world = World::new(1, usize::MAX);
+    world.link(0, 1);
+    deliver_all(&mut world);
+    tell_session(&world, 1);
+    deliver_all(&mut world);
+    let [there] = world.nodes[0].elsewhere[..] else { panic!("one session") };
+    world.cut(0, 1);
+    deliver_all(&mut world);
+    world.nodes[0].cluster.sign_out(there, &Device::default());
+    assert!(world.nodes[1].signed_out.is_empty(), "it can't know");
+    world.link(0, 1);
+    deliver_all(&mut world);
+    tell_session(&world, 1);
+    deliver_all(&mut world);
+    assert_eq!(world.nodes[1].signed_out, [5]);
+    assert!(world.nodes[0].elsewhere.is_empty(), "it is seen to be out meanwhile");
+    // It is gone: what is noted of it goes, too.
+    let here = Address { node: HERE, ..there };
+    world.nodes[1].cluster.tell_gone(1, &UserId::new("anna").unwrap(), here);
+    deliver_all(&mut world);
+    assert!(world.nodes[0].cluster.inner().ending.values().all(|ending| ending.is_empty()));
+}
+
+#[test]
+fn geo_01_what_a_later_release_says_makes_all_read() {
+    let mut world = World::new(1, usize::MAX);
+    (0..NODES).for_each(|index| world.poll_directory(index));
+    world.come_to_rest();
+    assert!(world.nodes[0].cluster.is_sure());
+    let news = vec![protocol::link_message::PeerNews::default()];
+    let batch = PeerBatch { version: 1_000, news, ..PeerBatch::default() };
+    world.nodes[0].cluster.frame(2, What::Batch(batch));
+    assert!(!world.nodes[0].cluster.is_sure());
+    world.come_to_rest();
+    assert!(world.nodes[0].cluster.is_sure());
 }

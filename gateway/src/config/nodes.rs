@@ -59,7 +59,11 @@ pub const KEYS: &[Key] = &[
     ),
     key("link.listen", "", "Address and port for links of edges, in a core. Empty: none."),
     key("link.advertise", "", "Where edges reach link.listen, if that is another address. Empty: there."),
-    key("link.peers_listen", "", "Address and port for links of other cores, in a core. Empty: there are no others."),
+    key(
+        "link.peers_listen",
+        "",
+        "Address and port for links of other cores, in a core. Empty: there are no others; if there are, clients read their logs for all that is new.",
+    ),
     key(
         "link.peers_advertise",
         "",

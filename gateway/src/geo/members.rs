@@ -189,7 +189,7 @@ fn access_point(record: &NodeRecord, regions: &[Region]) -> Result<Option<Access
         place,
         weight: record.weight.clamp(1, WEIGHT_MAX),
         capacity: 0,
-        drained: record.load.is_draining || record.weight == 0,
+        drained: record.load.is_draining || record.load.is_joining || record.weight == 0,
     }))
 }
 
@@ -216,8 +216,10 @@ mod tests {
         assert!(refused(&node("x", "atlantis")).contains("region"));
         let placed = NodeRecord { latitude: Some(10.0), longitude: Some(20.0), ..node("x", "atlantis") };
         assert_eq!(of(&placed).unwrap().place, Place::at(10.0, 20.0));
-        let load = Load { connections: 3, is_draining: true };
+        let load = Load { connections: 3, is_draining: true, ..Load::default() };
         assert!(of(&NodeRecord { load, ..node("x", "japan") }).unwrap().drained);
+        let load = Load { is_joining: true, ..Load::default() };
+        assert!(of(&NodeRecord { load, ..node("x", "japan") }).unwrap().drained, "it serves nobody yet");
         assert!(of(&NodeRecord { weight: 0, ..node("x", "japan") }).unwrap().drained);
         assert!(refused(&node("not_an_id", "japan")).contains("name"));
         assert!(refused(&NodeRecord { addresses: Vec::new(), ..node("x", "japan") }).contains("address"));
@@ -229,10 +231,10 @@ mod tests {
         let geo = Geo::open(config, [7; 32]).unwrap();
         let paris = || geo.directory.node("paris").unwrap();
         let of = |load: Load| vec![(1, NodeRecord { load, ..node("paris", "japan") })];
-        geo.follow(&of(Load { connections: 4, is_draining: false }));
+        geo.follow(&of(Load { connections: 4, ..Load::default() }));
         assert_eq!(paris().status(), Status { healthy: true, load: Some((4, 10)) });
         assert!(!paris().point.drained && paris().point.region == "france", "the configuration says where it is");
-        geo.follow(&of(Load { connections: 4, is_draining: true }));
+        geo.follow(&of(Load { connections: 4, is_draining: true, ..Load::default() }));
         assert!(paris().point.drained);
         geo.follow(&[]);
         assert!(!paris().point.drained && !paris().status().healthy, "its lease is over");

@@ -3,7 +3,13 @@
 //! Who dials speaks first. The other side answers with its own hello once it is ready for the link, or says why there
 //! will be none. A node that was started just now may dial before the other one has heard of it: then it is let wait.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
 
 use backend::env::Rng;
 use protocol::{
@@ -12,7 +18,6 @@ use protocol::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
@@ -30,6 +35,9 @@ const UNKNOWN_MAX: Duration = Duration::from_secs(3);
 
 /// Connections that are no links yet, at the most; more are closed at once.
 const HANDSHAKES_MAX: usize = 64;
+
+/// The same from one address: so who has no certificate, and comes often, keeps no core from coming.
+const HANDSHAKES_PER_ADDRESS_MAX: usize = 8;
 
 /// How long to wait after an accept that failed: most likely descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -81,14 +89,14 @@ async fn reach(node: &Node, id: u64, address: SocketAddr) -> Result<(LinkHello, 
 
 /// Takes connections of nodes with lower ids.
 pub async fn accept_all(node: Rc<Node>, listener: TcpListener) {
-    let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let places = Rc::new(Places::default());
     loop {
         let Ok((socket, from)) = listener.accept().await else {
             metrics::counter!("gateway_accept_errors_total").increment(1);
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let Some(place) = places.take(from.ip()) else { continue };
         let node = node.clone();
         tokio::task::spawn_local(async move {
             match meet(&node, socket).await {
@@ -108,6 +116,39 @@ pub async fn accept_all(node: Rc<Node>, listener: TcpListener) {
                 }
             }
         });
+    }
+}
+
+/// Connections that are no links yet, by address.
+#[derive(Default)]
+struct Places(RefCell<HashMap<IpAddr, usize>>);
+
+/// Held by one of them.
+struct Taken {
+    places: Rc<Places>,
+    ip: IpAddr,
+}
+
+impl Places {
+    fn take(self: &Rc<Self>, ip: IpAddr) -> Option<Taken> {
+        let ip = ip.to_canonical();
+        let mut taken = self.0.borrow_mut();
+        let own = taken.get(&ip).copied().unwrap_or(0);
+        if own >= HANDSHAKES_PER_ADDRESS_MAX || taken.values().sum::<usize>() >= HANDSHAKES_MAX {
+            return None;
+        }
+        taken.insert(ip, own + 1);
+        Some(Taken { places: self.clone(), ip })
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let mut taken = self.places.0.borrow_mut();
+        match taken.get_mut(&self.ip) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => _ = taken.remove(&self.ip),
+        }
     }
 }
 
@@ -201,6 +242,21 @@ mod tests {
     use backend::env::SeededRng;
 
     use super::*;
+
+    #[test]
+    fn geo_01_one_address_does_not_take_all_places() {
+        let places = Rc::new(Places::default());
+        let ip = |number: u8| IpAddr::from([10, 0, 0, number]);
+        let mut taken: Vec<_> = std::iter::from_fn(|| places.take(ip(1))).collect();
+        assert_eq!(taken.len(), HANDSHAKES_PER_ADDRESS_MAX);
+        assert!(places.take(ip(2)).is_some(), "another one comes in");
+        taken.pop();
+        assert!(places.take(ip(1)).is_some(), "and this one, once one has gone");
+        taken.clear();
+        assert!(places.0.borrow().is_empty());
+        let all: Vec<_> = (0..u8::MAX).filter_map(|number| places.take(ip(number))).collect();
+        assert_eq!(all.len(), HANDSHAKES_MAX);
+    }
 
     #[test]
     fn geo_01_tries_become_rarer_but_never_rare_and_are_spread() {

@@ -97,6 +97,11 @@ impl PeerHandle {
         Ok(())
     }
 
+    /// Whether less than half of what may wait does: for what could as well be sent later.
+    pub fn has_room(&self) -> bool {
+        self.waiting().bytes < self.0.bytes_max / 2
+    }
+
     /// Ends the link at once. It comes up again by itself, as long as [`Peers::set`](super::Peers::set) wants it.
     pub fn close(&self) {
         let mut waiting = self.waiting();
@@ -182,13 +187,16 @@ mod tests {
     fn geo_01_a_full_queue_says_so_and_takes_more_once_there_is_room() {
         let handle = PeerHandle::new(100_000);
         let frame = Bytes::from(vec![0; 40_000]);
+        assert!(handle.has_room());
         assert_eq!([(); 3].map(|()| handle.send_encoded(frame.clone())), [Ok(()), Ok(()), Err(Full)]);
+        assert!(!handle.has_room());
         handle.send_control(&What::Ping(Default::default()));
         assert_eq!(taken(&handle), (Next::Send, PIECE_BYTES));
         assert_eq!([(); 3].map(|()| handle.send_encoded(frame.clone())), [Ok(()), Ok(()), Err(Full)]);
         assert_eq!(taken(&handle), (Next::Send, PIECE_BYTES));
         assert_eq!(taken(&handle), (Next::Send, 4 * 40_000 + 3 - 2 * PIECE_BYTES));
         assert_eq!(taken(&handle), (Next::Nothing, 0));
+        assert!(handle.has_room());
     }
 
     #[test]

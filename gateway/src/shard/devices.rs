@@ -3,14 +3,15 @@
 
 use std::{rc::Rc, sync::atomic::Ordering};
 
+use ahash::AHashMap;
 use backend::domain::{
-    account,
+    AppId, UserId, account,
     callbacks::{Caller, CallerPlatform, StateReason},
 };
 use futures::channel::oneshot;
 use protocol::{
     ErrorCode,
-    message::{DevicesReply, SignOut, SignOutReply},
+    message::{Device, DevicesReply, SignOut, SignOutReply},
 };
 
 use super::{
@@ -188,7 +189,7 @@ impl Core {
         SignedOut { count: (others.len() + usize::from(own.is_some())) as u32, own }
     }
 
-    pub(super) fn tell_signed_out(&self, sessions: &[Address], by: &protocol::message::Device) {
+    pub(super) fn tell_signed_out(&self, sessions: &[Address], by: &Device) {
         for session in sessions {
             if session.node != HERE {
                 if let Some(cluster) = self.shared.router.cluster() {
@@ -199,6 +200,46 @@ impl Core {
             let mail = Mail::SignedOut { connection: session.connection, by: Box::new(by.clone()) };
             self.shared.router.mailbox(session.core).put(mail);
         }
+    }
+
+    /// Ends sessions whose UserSigs are not good any more (ACC-02, ACC-03): that it was said at another node may not have
+    /// been heard here.
+    pub(super) async fn check_usersigs(&self) {
+        if self.shared.router.cluster().is_none() {
+            return;
+        }
+        for (app, sessions) in self.sessions() {
+            for some in sessions.chunks(account::ACCOUNTS_MAX) {
+                let users = some.iter().map(|(user, ..)| user.clone()).collect();
+                let Ok(from_s) = account::usersigs_from_s(&self.shared.store, app, users).await else {
+                    // The store says why. It is asked again.
+                    self.is_out_doubtful.set(true);
+                    return;
+                };
+                for ((_, issued_s, id), _) in some.iter().zip(from_s).filter(|((_, issued_s, _), from)| issued_s < from)
+                {
+                    tracing::info!(app, issued_s, "a session ends whose UserSig was made invalid elsewhere");
+                    self.with_connection(*id, |connection| {
+                        connection.with_protocol(|protocol| protocol.sign_out(Device::default()));
+                    });
+                }
+            }
+        }
+    }
+
+    /// Sessions of accounts here, by application: each with when its credential was issued.
+    fn sessions(&self) -> AHashMap<AppId, Vec<(UserId, u64, ConnectionId)>> {
+        let mut all: AHashMap<_, Vec<_>> = AHashMap::default();
+        for id in self.connection_ids() {
+            self.with_connection(id, |connection| {
+                connection.with_session(|session| {
+                    if !session.is_guest {
+                        all.entry(session.app).or_default().push((session.user.clone(), session.issued_s, id));
+                    }
+                });
+            });
+        }
+        all
     }
 
     /// Tells other nodes of sessions that are out of the table.

@@ -145,7 +145,7 @@ impl Core {
         for ((app, group), connections) in self.in_rooms() {
             let Ok(banned) = read::banned_from_room(&shared.store, app, &group, shared.clock.unix_ms()).await else {
                 // The store says why. It is asked again.
-                self.rooms_doubtful.set(true);
+                self.is_out_doubtful.set(true);
                 return;
             };
             for (user, id) in connections {

@@ -97,8 +97,10 @@ pub struct Core {
     /// Wakes the task that takes mail.
     mail_waker: AtomicWaker,
     loss_logged: Cell<Millis>,
-    /// That somebody was put out of a live room may not have been heard.
-    rooms_doubtful: Cell<bool>,
+    /// That somebody was put out of a live room, or signed out, may not have been heard.
+    is_out_doubtful: Cell<bool>,
+    /// What nodes that are linked newly have not been told of yet.
+    untold: RefCell<Vec<remote::Untold>>,
     /// When other nodes were told how many are in live rooms.
     rooms_told: Cell<Millis>,
     /// When edges were told where clients should connect.
@@ -150,14 +152,19 @@ async fn tick_forever(core: Rc<Core>) {
         Timer::new(TICK).await;
         core.check_deadlines();
         core.tick_home();
+        core.tell_more();
         if core.index == 0 {
             core.tell_rooms();
             core.tick_cluster();
         }
         core.tick_links();
-        if core.rooms_doubtful.take() {
+        if core.is_out_doubtful.take() {
             let checked = core.clone();
-            core.spawn_vital(async move { checked.check_rooms().await }).detach();
+            let check = async move {
+                checked.check_rooms().await;
+                checked.check_usersigs().await;
+            };
+            core.spawn_vital(check).detach();
         }
     }
 }
@@ -195,7 +202,8 @@ impl Core {
             queue,
             mail_waker: AtomicWaker::new(),
             loss_logged: Cell::new(0),
-            rooms_doubtful: Cell::new(false),
+            is_out_doubtful: Cell::new(false),
+            untold: RefCell::default(),
             rooms_told: Cell::new(0),
             directory_told: Cell::new(0),
         }
@@ -348,7 +356,7 @@ impl Core {
                 "live events were dropped because the core fell behind; sessions sync from the log"
             );
         }
-        self.rooms_doubtful.set(true);
+        self.is_out_doubtful.set(true);
         if home == self.index {
             let others = self.shared.router.mailboxes().iter().zip(0..).filter(|(_, core)| *core != self.index);
             others.for_each(|(mailbox, _)| mailbox.mark_lost(home));

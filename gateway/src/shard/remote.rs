@@ -10,6 +10,12 @@ use crate::mailbox::{HERE, NodeIndex, RemoteMail, RemoteSession, Which};
 /// How often other nodes are told how many are in live rooms.
 const ROOMS_INTERVAL_MS: Millis = 1_000;
 
+/// Frames in which that is told at a time, at the most.
+const ROOM_FRAMES_MAX: usize = 100;
+
+/// Users whose sessions are told together where there are many to be told.
+const USERS_TOGETHER: usize = 1_000;
+
 impl Core {
     /// Time passes for what this node has to do with others.
     pub(super) fn tick_cluster(&self) {
@@ -21,10 +27,22 @@ impl Core {
             return;
         }
         self.rooms_told.set(self.now());
-        let numbers = router.rooms().untold_numbers();
-        if let (Some(cluster), Some(numbers)) = (router.cluster(), numbers) {
-            cluster.tell_rooms(numbers);
+        let numbers = std::iter::from_fn(|| router.rooms().untold_numbers()).take(ROOM_FRAMES_MAX);
+        match router.cluster() {
+            Some(cluster) => numbers.for_each(|numbers| cluster.tell_rooms(numbers)),
+            None => numbers.for_each(drop),
         }
+    }
+
+    /// Tells nodes that are linked newly of the sessions here, as far as there is room on their links.
+    pub(super) fn tell_more(&self) {
+        let Some(cluster) = self.shared.router.cluster() else { return };
+        let tell = |node, users: Vec<UserKey>| {
+            let online = self.online.borrow();
+            let told = users.iter().flat_map(|key| online.told(key).into_iter().map(move |session| (key, session)));
+            cluster.tell_some(node, told.map(|((app, user), session)| (*app, user.clone(), session)));
+        };
+        self.untold.borrow_mut().retain_mut(|untold| untold.tell(|node| cluster.has_room(node), tell));
     }
 
     /// Takes in what another node says of its sessions.
@@ -47,10 +65,10 @@ impl Core {
     }
 
     fn put_remote(&self, (app, user, session): (AppId, UserId, RemoteSession)) {
-        // Until it is known here, nobody of the application can be here.
-        let Some(application) = self.shared.applications.find(app) else { return };
+        // Until the application is known here nobody of it can be here, whom another would exclude.
+        let settings = self.shared.applications.find(app).map(|application| application.settings.clone());
         let key = (app, user);
-        let put = self.online.borrow_mut().put_remote(&key, &session, &application.settings);
+        let put = self.online.borrow_mut().put_remote(&key, &session, &settings.unwrap_or_default());
         self.tell_signed_out(&put.signed_out, &put.by);
         for address in &put.signed_out {
             self.tell_gone(&key, *address);
@@ -82,11 +100,67 @@ impl Core {
         }
     }
 
+    /// What comes later is told when it comes.
     fn tell_all(&self, node: NodeIndex) {
-        let Some(cluster) = self.shared.router.cluster() else { return };
-        let online = self.online.borrow();
-        let told =
-            online.all().flat_map(|key| online.told(key).into_iter().map(|session| (key.0, key.1.clone(), session)));
-        cluster.tell_all(node, told);
+        let users = self.online.borrow().all().cloned().collect();
+        let mut untold = self.untold.borrow_mut();
+        untold.retain(|known| known.node != node);
+        untold.push(Untold { node, users });
+        drop(untold);
+        self.tell_more();
+    }
+}
+
+/// Users that a node which is linked newly has not been told of.
+pub(super) struct Untold {
+    node: NodeIndex,
+    users: Vec<UserKey>,
+}
+
+impl Untold {
+    /// Tells of some after the other while there is room (`None`: the link is gone). Whether there are more.
+    fn tell(&mut self, has_room: impl Fn(NodeIndex) -> Option<bool>, tell: impl Fn(NodeIndex, Vec<UserKey>)) -> bool {
+        loop {
+            match has_room(self.node) {
+                None => return false,
+                Some(false) => return true,
+                Some(true) if self.users.is_empty() => return false,
+                Some(true) => {
+                    let rest = self.users.len().saturating_sub(USERS_TOGETHER);
+                    tell(self.node, self.users.split_off(rest));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use backend::domain::UserId;
+
+    use super::*;
+
+    #[test]
+    fn geo_01_many_sessions_are_told_as_there_is_room_for_them() {
+        let users =
+            (0..3 * USERS_TOGETHER + 1).map(|number| (1, UserId::new(&format!("u{number}")).unwrap())).collect();
+        let mut untold = Untold { node: 7, users };
+        let (room, told) = (Cell::new(2), Cell::new(0));
+        let mut tell = |is_linked: bool| {
+            let tell = |_, users: Vec<UserKey>| {
+                room.set(room.get() - 1);
+                told.set(told.get() + users.len());
+            };
+            untold.tell(|_| is_linked.then_some(room.get() > 0), tell)
+        };
+        assert!(tell(true), "there are more");
+        assert_eq!(told.get(), 2 * USERS_TOGETHER);
+        assert!(tell(true), "there is no room");
+        room.set(9);
+        assert!(!tell(true));
+        assert_eq!(told.get(), 3 * USERS_TOGETHER + 1);
+        assert!(!tell(false), "with a link that is gone this goes, too");
     }
 }

@@ -249,7 +249,7 @@ async fn log_in(connection: &Rc<Connection>, login: &Login) -> Result<(), Refusa
     };
     core.shared.router.mailbox(home).put(Mail::Register(Box::new(registration)));
     let admission = done.await.map_err(|_| ErrorCode::SERVER_DRAINING)??;
-    let session = Session::new(app, user.clone(), home, caller.clone(), admission.send_bucket);
+    let session = Session::new((app, user.clone()), home, caller.clone(), issued_s, admission.send_bucket);
     if !connection.logged_in(session) {
         core.shared.router.mailbox(home).put(Mail::Unregister {
             app,

@@ -23,6 +23,8 @@ pub(super) struct Session {
     pub(super) home: u16,
     /// Where it comes from, for the application's server.
     pub(super) caller: Caller,
+    /// When its credential was issued, seconds since the Unix epoch.
+    pub(super) issued_s: u64,
     /// How much the user has sent of late, on all devices.
     pub(super) send_bucket: Arc<SendBucket>,
     /// Whose presence the device follows.
@@ -64,7 +66,13 @@ pub(super) enum Verdict {
 }
 
 impl Session {
-    pub(super) fn new(app: AppId, user: UserId, home: u16, caller: Caller, send_bucket: Arc<SendBucket>) -> Self {
+    pub(super) fn new(
+        (app, user): (AppId, UserId),
+        home: u16,
+        caller: Caller,
+        issued_s: u64,
+        send_bucket: Arc<SendBucket>,
+    ) -> Self {
         let zero = Versionstamp::ZERO;
         let following = None;
         Session {
@@ -72,6 +80,7 @@ impl Session {
             user,
             home,
             caller,
+            issued_s,
             send_bucket,
             following,
             groups: Groups::default(),
@@ -85,7 +94,7 @@ impl Session {
 
     /// A connection without an account.
     pub(super) fn guest(app: AppId, user: UserId, home: u16, caller: Caller) -> Self {
-        Session { is_guest: true, ..Session::new(app, user, home, caller, Arc::default()) }
+        Session { is_guest: true, ..Session::new((app, user), home, caller, 0, Arc::default()) }
     }
 
     /// An event of the user's log is at hand; `own`: this device caused it and knows it.
@@ -167,7 +176,7 @@ mod tests {
     }
 
     fn session() -> Session {
-        Session::new(1, UserId::new("anna").unwrap(), 0, Caller::default(), Arc::default())
+        Session::new((1, UserId::new("anna").unwrap()), 0, Caller::default(), 0, Arc::default())
     }
 
     #[test]

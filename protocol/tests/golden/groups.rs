@@ -151,7 +151,7 @@ fn talking() -> Vec<FrameVector> {
     let login = LoginReply { server_time_ms: TIME_MS, ..LoginReply::default() };
     [
         both("guest_login", Command::GuestLogin, guest, login),
-        both("send to a group", Command::Send, send, sent.clone()),
+        both("send to a group", Command::Send, send, sent),
         both("recall in a group", Command::Recall, recall, MessageReply { message: Some(in_group(300)) }),
         both("send to some of a group", Command::Send, to_some, SendReply { seq: 302, ..sent }),
         both(

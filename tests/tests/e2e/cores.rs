@@ -129,6 +129,23 @@ fn geo_01_users_of_different_cores_write_to_each_other() {
 }
 
 #[test]
+fn geo_01_cores_without_links_lose_nothing() {
+    let Some(program) = gateway_program() else { return };
+    let Some(cluster) = Server::start() else { return };
+    let first = Gateway::builder().on_fdb(program, &cluster.file()).more_settings(&json!({})).start();
+    let second = first.built_from().another().start();
+    let (mut anna, mut cleo, mut ben) = (first.login("anna"), second.login("cleo"), second.login("ben"));
+    for number in 0..5 {
+        anna.send("ben", &format!("unheard {number}"));
+        // It is told where he is, and stands behind what is not.
+        cleo.send("ben", &format!("heard {number}"));
+    }
+    let expected: Vec<String> =
+        (0..5).flat_map(|number| [format!("unheard {number}"), format!("heard {number}")]).collect();
+    assert_eq!(texts(&receive(&mut ben, 10)), expected);
+}
+
+#[test]
 fn geo_01_acc_04_presence_and_devices_are_those_of_all_cores() {
     let Some(cores) = Cores::start(5_000) else { return };
     let mut ben = cores.node(1).login("ben");
@@ -266,6 +283,24 @@ fn geo_01_over_a_cut_link_nothing_is_lost_and_both_sides_go_on() {
     assert_eq!(texts(&receive(&mut ben, 1)), ["into silence"]);
     cores.relays.iter().for_each(Relay::mend);
     cores.wait_linked();
+}
+
+#[test]
+fn geo_01_acc_02_login_05_who_is_signed_out_over_a_cut_link_does_not_stay() {
+    let Some(cores) = Cores::start(60_000) else { return };
+    let (mut anna, mut anna_too, mut ben) =
+        (cores.node(0).login("anna"), cores.node(2).login("anna"), cores.node(2).login("ben"));
+    eventually("both devices are seen", || anna.devices().len() == 2);
+    cores.relays.iter().for_each(Relay::cut);
+    eventually("it is noticed", || cores.node(0).metrics().sum("gateway_peer_links", &[]) == 0.0);
+    assert_eq!(anna.sign_out(&[anna_too.session()], false), Ok(1));
+    let answer = cores.node(0).api().call("im_open_login_svc/kick", &json!({ "UserID": "ben" }));
+    assert_eq!(answer["ErrorCode"], 0, "{answer}");
+    // His own node finds out by the store, her own once it is told again.
+    ben.signed_out();
+    cores.relays.iter().for_each(Relay::mend);
+    anna_too.signed_out();
+    eventually("one is left", || anna.devices().len() == 1);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! up to where they are, and its event log is gone.
 
 use bytes::Bytes;
+use futures::future::try_join_all;
 use prost::Message as _;
 use smallvec::{SmallVec, smallvec};
 
@@ -15,11 +16,11 @@ use super::{
 };
 use crate::{
     domain::{
-        AppId, Error, GroupId, USER_BYTES_MAX, UserId, account,
+        AppId, Error, GroupId, Peer, USER_BYTES_MAX, UserId, account,
         act::{Answer, Staging},
         callbacks::{Happened, Pairs},
         damaged, friends,
-        keys::{self, Direction, Listed},
+        keys::{self, Direction, Listed, Tail},
         records::ConversationRecord,
         unfinished::{self, UnfinishedRecord},
         unread::{self, Counts},
@@ -229,12 +230,19 @@ async fn clear_conversations(
     let (begin, end) = keys::all_active(app, user);
     let begin = if place.is_empty() { begin } else { friends::behind(place) };
     let page = some(staging, (begin, end), CLEARED_TOGETHER).await?;
-    for (key, _) in &page.pairs {
-        let peer = keys::active_peer(key).ok_or_else(|| damaged("active key"))?;
-        let head = change.head(staging, &peer).await?;
-        let kept = keys::kept(app, user, &peer);
+    let peer = |(key, _): &(Bytes, Bytes)| keys::active_peer(key).ok_or_else(|| damaged("active key"));
+    let peers = page.pairs.iter().map(peer).collect::<Result<Vec<_>, _>>()?;
+    let rows = |peer: &Peer| [Tail::of(user, peer).head(app), keys::kept(app, user, peer)];
+    staging.start_reads(peers.iter().flat_map(rows));
+    let mut heads = Vec::with_capacity(peers.len());
+    for peer in &peers {
+        heads.push(change.head(staging, peer).await?);
+    }
+    let counts = peers.iter().zip(&heads).map(|(peer, head)| unread::counts(staging.tx, app, user, peer, head));
+    let counts = try_join_all(counts).await?;
+    for ((peer, head), Counts { others, own }) in peers.iter().zip(heads).zip(counts) {
+        let kept = keys::kept(app, user, peer);
         let before = conversation::decode(staging.get(&kept).await?)?;
-        let Counts { others, own } = unread::counts(staging.tx, app, user, &peer, &head).await?;
         let now = ConversationRecord {
             read_seq: head.seq,
             read_count: others,

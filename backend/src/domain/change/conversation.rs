@@ -2,6 +2,7 @@
 //! read and cleared. The other side learns nothing of it but the read mark (MSG-07).
 
 use bytes::Bytes;
+use futures::future::{try_join, try_join_all};
 use prost::Message as _;
 use protocol::message::{
     ConversationChanged, ConversationState, PeerRead, ReceiveOption, UpdateConversation, event::What,
@@ -112,39 +113,52 @@ pub(super) async fn set_unread(
     member: &UserId,
     unread: u32,
 ) -> Result<(), Error> {
-    let now = put_unread(staging, app, group, member, unread).await?;
-    let labels = label::read(staging, app, member).await?;
-    let conversation = Some(Peer::Group(group.clone()).to_conversation());
-    let changed = ConversationChanged { conversation, state: Some(state(&now, &labels)) };
-    staging.append_stored(app, member, &What::Conversation(changed));
+    for now in put_unread(staging, app, group, &[(member, unread)]).await? {
+        let labels = label::read(staging, app, member).await?;
+        let conversation = Some(Peer::Group(group.clone()).to_conversation());
+        let changed = ConversationChanged { conversation, state: Some(state(&now, &labels)) };
+        staging.append_stored(app, member, &What::Conversation(changed));
+    }
     Ok(())
 }
 
-/// The same without telling anybody.
+/// The same for several without telling anybody.
 pub(super) async fn put_unread(
     staging: &mut Staging<'_>,
     app: AppId,
     group: &GroupId,
-    member: &UserId,
-    unread: u32,
-) -> Result<ConversationRecord, Error> {
+    members: &[(&UserId, u32)],
+) -> Result<Vec<ConversationRecord>, Error> {
     let peer = Peer::Group(group.clone());
     let head = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?;
-    let before = decode(staging.get(&keys::kept(app, member, &peer)).await?)?;
-    let Counts { others, own } = unread::counts(staging.tx, app, member, &peer, &head).await?;
-    // As many as others have said since he sees what is said.
-    let first_seq = access::member(staging, app, group, member).await?.map_or(1, |member| member.first_seq.max(1));
-    let then = unread::counts_at(staging.tx, app, member, &peer, &head, first_seq - 1).await?;
-    let there = others.saturating_sub(then.others).saturating_sub(own.saturating_sub(then.own));
-    let unread = u64::from(unread).min(there);
-    let now = ConversationRecord {
-        read_seq: head.seq.saturating_sub(unread),
-        read_count: others.saturating_sub(unread),
-        read_own: own,
-        ..before
-    };
-    staging.set(keys::kept(app, member, &peer), now.encode_to_vec());
-    Ok(now)
+    let mut first_seqs = Vec::with_capacity(members.len());
+    for (member, _) in members {
+        first_seqs.push(access::member(staging, app, group, member).await?.map_or(1, |member| member.first_seq.max(1)));
+    }
+    let tx = staging.tx;
+    let counts = members.iter().zip(first_seqs).map(|((member, _), first_seq)| {
+        let now = unread::counts(tx, app, member, &peer, &head);
+        // As many as others have said since he sees what is said.
+        let then = unread::counts_at(tx, app, member, &peer, &head, first_seq - 1);
+        try_join(now, then)
+    });
+    let counts = try_join_all(counts).await?;
+    let mut all = Vec::with_capacity(members.len());
+    for ((member, unread), (Counts { others, own }, then)) in members.iter().zip(counts) {
+        let key = keys::kept(app, member, &peer);
+        let before = decode(staging.get(&key).await?)?;
+        let there = others.saturating_sub(then.others).saturating_sub(own.saturating_sub(then.own));
+        let unread = u64::from(*unread).min(there);
+        let now = ConversationRecord {
+            read_seq: head.seq.saturating_sub(unread),
+            read_count: others.saturating_sub(unread),
+            read_own: own,
+            ..before
+        };
+        staging.set(key, now.encode_to_vec());
+        all.push(now);
+    }
+    Ok(all)
 }
 
 /// What a group knows of the user, if he is in it; refuses who never was.

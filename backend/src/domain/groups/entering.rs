@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use futures::future::try_join_all;
 use prost::Message as _;
 use protocol::{
     EncodedEvent,
@@ -84,8 +85,21 @@ pub(crate) async fn enter(
     let head = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?;
     let from_version = log_version(staging, app, group).await?;
     let stamp = staging.next_stamp();
-    for entrant in entrants {
-        let first_seq = first_seq(staging, app, group, record, &head, entrant, telling.quiet).await?;
+    let peer = Peer::Group(group.clone());
+    staging.start_reads(entrants.iter().flat_map(|Entrant { user, .. }| {
+        [
+            keys::former_group(app, user, group),
+            keys::kept(app, user, &peer),
+            keys::groups_of_user(app, user),
+            keys::group_application(app, group, user),
+        ]
+    }));
+    let seen = entrants.iter().map(|entrant| first_seq(staging, app, group, record, &head, entrant, telling.quiet));
+    let seen = try_join_all(seen).await?;
+    // Who comes back goes on counting where he has left off: the index of his messages says where.
+    let counts = entrants.iter().map(|entrant| unread::counts(staging.tx, app, &entrant.user, &peer, &head));
+    let counts = try_join_all(counts).await?;
+    for ((entrant, first_seq), counts) in entrants.iter().zip(seen).zip(counts) {
         record.newest_first_seq = record.newest_first_seq.max(first_seq);
         let member = MemberRecord {
             role: entrant.role.into(),
@@ -93,11 +107,20 @@ pub(crate) async fn enter(
             name_card: entrant.name_card.clone(),
             custom: entrant.custom.clone(),
             first_seq,
+            sent_count: counts.own,
             ..MemberRecord::default()
         };
+        let former = former(staging, app, &entrant.user, group).await?;
         let is_told = record.is_active || entrant.role == GroupRole::Owner;
-        start_conversation(staging, app, group, &entrant.user, &head, record.rules()?.receive()).await?;
-        let joined = put_member(staging, app, group, record, entrant, member, from_version, is_told).await?;
+        let receive = record.rules()?.receive();
+        let kept = start_conversation(staging, app, group, &entrant.user, (&head, counts), &former, receive).await?;
+        let member = MemberRecord {
+            deaf: conversation::is_refused(&kept),
+            // It survives leaving.
+            muted_until_ms: former.muted_until_ms,
+            ..member
+        };
+        let joined = put_member(staging, app, group, record, &entrant.user, member, from_version, is_told);
         // A group that he knows nothing of takes no other's place (GRP-13).
         count(staging, app, &entrant.user, i64::from(is_told), i64::from(entrant.role == GroupRole::Owner)).await?;
         if is_told && telling.quiet {
@@ -151,25 +174,16 @@ pub(crate) fn tips(kind: group_tips::Kind, group: &GroupId, by: &str, users: Vec
 }
 
 #[allow(clippy::too_many_arguments)]
-async fn put_member(
+fn put_member(
     staging: &mut Staging<'_>,
     app: AppId,
     group: &GroupId,
     record: &GroupRecord,
-    entrant: &Entrant,
-    mut member: MemberRecord,
+    user: &UserId,
+    member: MemberRecord,
     from_version: u64,
     is_told: bool,
-) -> Result<JoinedRecord, Error> {
-    let user = &entrant.user;
-    // Who comes back goes on counting where he has left off: the index of his messages says where.
-    let Counts { own, .. } =
-        unread::counts(staging.tx, app, user, &Peer::Group(group.clone()), &Head::default()).await?;
-    member.sent_count = own;
-    let kept = conversation::decode(staging.get(&keys::kept(app, user, &Peer::Group(group.clone()))).await?)?;
-    member.deaf = conversation::is_refused(&kept);
-    // It survives leaving.
-    member.muted_until_ms = former(staging, app, user, group).await?.muted_until_ms;
+) -> JoinedRecord {
     let joined = JoinedRecord {
         kind: record.kind,
         role: member.role,
@@ -181,7 +195,7 @@ async fn put_member(
     };
     staging.set(keys::member(app, group, user), member.encode_to_vec());
     staging.set(keys::joined_group(app, user, group), joined.encode_to_vec());
-    Ok(joined)
+    joined
 }
 
 /// Nothing that was said before is unread; the conversation stands in the user's list where it stands in others'.
@@ -190,9 +204,10 @@ async fn start_conversation(
     app: AppId,
     group: &GroupId,
     user: &UserId,
-    head: &Head,
+    (head, counts): (&Head, Counts),
+    former: &FormerRecord,
     receive: ReceiveOption,
-) -> Result<(), Error> {
+) -> Result<ConversationRecord, Error> {
     let peer = Peer::Group(group.clone());
     let key = keys::kept(app, user, &peer);
     let before = match staging.get(&key).await? {
@@ -200,16 +215,16 @@ async fn start_conversation(
         None => ConversationRecord { receive: receive.into(), ..ConversationRecord::default() },
         stored => conversation::decode(stored)?,
     };
-    let Counts { others, own } = unread::counts(staging.tx, app, user, &peer, head).await?;
+    let Counts { others, own } = counts;
     let now = ConversationRecord { read_seq: head.seq, read_count: others, read_own: own, ..before };
     staging.set(key, now.encode_to_vec());
-    if let Some(hour) = listed_hour(staging, app, user, group).await? {
+    if let Some(hour) = former.listed_hour() {
         staging.tx.clear(&keys::active(app, user, hour, &peer));
     }
     if head.last_seq > 0 {
         staging.tx.set(keys::active(app, user, hour_of(head.active_ms), &peer), Bytes::new());
     }
-    Ok(())
+    Ok(now)
 }
 
 /// Tells a user that he is a member, and has him receive, unless he does not want to.
@@ -420,6 +435,10 @@ async fn remove_rows(
 }
 
 impl FormerRecord {
+    fn listed_hour(&self) -> Option<u32> {
+        self.spans.last().map(|span| span.active_hour).filter(|hour| *hour > 0)
+    }
+
     fn push(&mut self, span: SpanRecord) {
         if self.spans.len() >= SPANS_MAX {
             self.spans.remove(0);
@@ -467,8 +486,7 @@ pub(crate) async fn listed_hour(
     user: &UserId,
     group: &GroupId,
 ) -> Result<Option<u32>, Error> {
-    let former = former(staging, app, user, group).await?;
-    Ok(former.spans.last().map(|span| span.active_hour).filter(|hour| *hour > 0))
+    Ok(former(staging, app, user, group).await?.listed_hour())
 }
 
 /// What a user's records say of a group that he is in.

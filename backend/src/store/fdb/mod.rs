@@ -9,7 +9,8 @@
 //! - A cluster that does not answer ends every transaction after [`FdbOptions::timeout_ms`]:
 //!   `Unavailable` before the commit was sent, `MaybeCommitted` after. From the first such end on new
 //!   transactions are refused at once, so that nobody queues behind a lost cluster, until a probe that
-//!   never stops asking has got an answer. Nothing needs a restart.
+//!   never stops asking has got an answer. Nothing needs a restart. A transaction that takes so long while
+//!   others, or its own reads, are answered is too slow itself, and stands for nobody else.
 //! - An unknown result is told as such: a retry finds out by what the transaction reads (the domain's
 //!   idempotency records). Reading what one is about to write also keeps a commit that is still under
 //!   way from succeeding after its retry did.
@@ -97,6 +98,10 @@ struct Shared {
     /// Transactions so far.
     begun: AtomicU64,
     stopped: AtomicBool,
+    /// When the cluster was heard last, microseconds.
+    answered_us: AtomicU64,
+    /// No answer for so long is a sign that the cluster is lost, microseconds.
+    silence_us_max: u64,
     /// A transaction ran into its timeout, and the probe has had no answer yet.
     lost: AtomicBool,
     /// Held until the shutdown. Last: what stands above needs it to be dropped.
@@ -149,6 +154,8 @@ impl Fdb {
             metrics: FdbMetrics::new(),
             begun: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
+            answered_us: AtomicU64::new(0),
+            silence_us_max: u64::from(options.timeout_ms) * 1000 / 2,
             lost: AtomicBool::new(false),
             network: Mutex::new(Some(network)),
         };
@@ -202,7 +209,7 @@ impl Shared {
     /// The seam's error for a read's; a timeout is remembered.
     fn read_failed(self: &Arc<Self>, error: FdbError) -> StoreError {
         if errors::is_timeout(error) {
-            self.lose();
+            self.timed_out();
         }
         store_error(error)
     }
@@ -210,9 +217,22 @@ impl Shared {
     /// The seam's error for a commit's; a timeout is remembered.
     fn commit_failed(self: &Arc<Self>, error: FdbError) -> StoreError {
         if errors::is_timeout(error) {
-            self.lose();
+            self.timed_out();
         }
         errors::commit_error(error)
+    }
+
+    /// The cluster has answered something.
+    fn answered(&self) {
+        self.answered_us.store(self.clock.monotonic_us(), Ordering::Relaxed);
+    }
+
+    fn timed_out(self: &Arc<Self>) {
+        let silent_us = self.clock.monotonic_us().saturating_sub(self.answered_us.load(Ordering::Relaxed));
+        match silent_us < self.silence_us_max {
+            true => tracing::warn!("a transaction took too long, though the FoundationDB cluster answers"),
+            false => self.lose(),
+        }
     }
 
     /// The cluster did not answer in time: refuse new transactions until it does.

@@ -101,6 +101,7 @@ impl FdbTx {
         let began_us = shared.clock.monotonic_us();
         move |result| match result {
             Ok(value) => {
+                shared.answered();
                 let took_us = shared.clock.monotonic_us().saturating_sub(began_us);
                 shared.metrics.read_seconds.record(took_us as f64 / 1e6);
                 Ok(value)
@@ -232,12 +233,15 @@ impl EngineTx for FdbTx {
         shared.clone().waiter.spawn(async move {
             let outcome = match commit.await {
                 Err(error) => Err(shared.commit_failed(error.into())),
-                Ok(_committed) => match stamp.await {
-                    Ok(stamp) => from_stamp(&stamp),
-                    Err(error) if errors::is_read_only(error) => read_only(&shared, read_version.await),
-                    // Committed, but where is not known: a retry finds out.
-                    Err(_) => Err(StoreError::MaybeCommitted),
-                },
+                Ok(_committed) => {
+                    shared.answered();
+                    match stamp.await {
+                        Ok(stamp) => from_stamp(&stamp),
+                        Err(error) if errors::is_read_only(error) => read_only(&shared, read_version.await),
+                        // Committed, but where is not known: a retry finds out.
+                        Err(_) => Err(StoreError::MaybeCommitted),
+                    }
+                }
             };
             done(outcome);
         });

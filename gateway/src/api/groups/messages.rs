@@ -55,7 +55,13 @@ pub async fn send(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let body = Bytes::from(body.encode_to_vec());
     let (id, earlier) = repeatable((random, 0, group.as_str(), &body), shared.clock.unix_ms(), REPEAT_MS);
     let new = NewMessage::new(call.app, from, group, id, body);
-    let act = Act::Send(NewMessage { treatment, recipients, by: Author::Admin, earlier: Some(earlier), ..new });
+    let act = Act::Send(NewMessage {
+        treatment,
+        recipients: recipients.into(),
+        by: Author::Admin,
+        earlier: Some(earlier),
+        ..new
+    });
     let caller = messages::caller(call, fields).map_err(of_body)?;
     shared.look_at_group_rate(&act, &caller).map_err(|error| of_groups(&error))?;
     let sent = call.start_from(act, caller).await;

@@ -167,6 +167,7 @@ pub(super) async fn invite(
     let mut outcomes: Outcomes = Vec::with_capacity(users.len());
     let mut entrants = Vec::new();
     let mut counted = record.clone();
+    start_judging(staging, app, group, users.iter());
     for user in users {
         if access::role(staging, app, group, user).await? != GroupRole::None {
             // An earlier run may have brought the user in.
@@ -216,6 +217,7 @@ pub(super) async fn import(
     let mut outcomes: Outcomes = Vec::with_capacity(members.len());
     let mut entrants = Vec::new();
     let mut counted = record.clone();
+    start_judging(staging, app, group, members.iter().map(|(user, _)| user));
     for (user, member) in members {
         let role = member.role.unwrap_or(GroupRole::Member);
         let is_past = |joined_ms: u64| (record.made_s()..=staging.now_ms / 1000).contains(&(joined_ms / 1000));
@@ -239,11 +241,23 @@ pub(super) async fn import(
     if !entrants.is_empty() {
         let telling = Telling { by: change.user.as_str(), tips: None, quiet: true };
         entering::enter(staging, app, group, &mut record, &entrants, telling).await?;
-        for (user, member) in members.iter().filter(|(user, _)| entrants.iter().any(|entrant| entrant.user == *user)) {
-            conversation::put_unread(staging, app, group, user, member.unread).await?;
-        }
+        let entered = members.iter().filter(|(user, _)| entrants.iter().any(|entrant| entrant.user == *user));
+        let unread: Vec<_> = entered.map(|(user, member)| (user, member.unread)).collect();
+        conversation::put_unread(staging, app, group, &unread).await?;
     }
     Ok(Answer::GroupUsers(outcomes))
+}
+
+/// Starts the reads by which these users are judged, one by one: together they take one round trip.
+fn start_judging<'u>(staging: &mut Staging<'_>, app: AppId, group: &GroupId, users: impl Iterator<Item = &'u UserId>) {
+    staging.start_reads(users.flat_map(|user| {
+        [
+            keys::member(app, group, user),
+            keys::account(app, user),
+            keys::group_ban(app, group, user),
+            keys::groups_of_user(app, user),
+        ]
+    }));
 }
 
 /// Whether a user can be brought in.

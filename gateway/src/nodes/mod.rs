@@ -1,10 +1,14 @@
 //! This node among those that share its store: it says that it lives, sees who else does, and is linked with them.
 //!
-//! A node that can't be linked with all others serves all the same, after a while: what it may miss its clients read
-//! ([`crate::cluster`]). One that was taken for dead ends: others have told its users that they are offline, and it
+//! A node that can't be linked with all others serves all the same, also one that has no links at all, once they have seen
+//! that it will: what one may miss of another its clients read ([`crate::cluster`]). One that was taken for dead ends: others have told its users that they are offline, and it
 //! could change nothing any more.
 //!
+//! - [`seen`]: what rows of others mean.
+//!
 //! What may not live here: what cores say to each other.
+
+mod seen;
 
 use std::{
     net::{SocketAddr, TcpListener, ToSocketAddrs as _},
@@ -17,12 +21,11 @@ use std::{
     time::Duration,
 };
 
-use ahash::AHashMap;
 use anyhow::Context as _;
 use backend::{
     domain::{
         Error,
-        nodes::{self, NodeId, NodeRecord},
+        nodes::{self, Load, NodeId, NodeRecord},
     },
     env::Clock,
     store::Store,
@@ -30,8 +33,9 @@ use backend::{
 use futures::executor::block_on;
 use protocol::link::What;
 
+use self::seen::{Joining, Next, Other, Seen};
 use crate::{
-    cluster::{Cluster, Outgoing},
+    cluster::{Cluster, Live, Outgoing},
     config::Config,
     link_tls::LinkTls,
     peers::{self, Options, Peer, PeerEvents, PeerHandle, Peers},
@@ -40,6 +44,9 @@ use crate::{
 
 /// A node says so many times in a lease that it lives, and looks who else does.
 const RENEWALS_PER_LEASE: u64 = 5;
+
+/// How often a core that starts looks whether it is linked with all others.
+const JOINING_LOOK: Duration = Duration::from_millis(20);
 
 /// For how long a node that ends waits for what is under way in the store, or in doubt.
 const SETTLE_WITHIN: Duration = Duration::from_secs(5);
@@ -54,9 +61,12 @@ pub struct Membership {
     store: Store,
     clock: Arc<dyn Clock>,
     record: NodeRecord,
-    peers: Option<(Arc<Cluster>, Peers)>,
-    is_draining: Arc<AtomicBool>,
-    failure: Arc<OnceLock<String>>,
+    cluster: Arc<Cluster>,
+    /// Links with the other cores. Without them they are never heard here, and everything is told as something to read.
+    peers: Option<Peers>,
+    is_joining: AtomicBool,
+    is_draining: AtomicBool,
+    failure: OnceLock<String>,
 }
 
 /// A membership whose lease a thread renews.
@@ -105,67 +115,107 @@ pub fn record(
 }
 
 impl Membership {
-    /// Says that this node lives, and is linked with the other cores or has waited for them long enough. Nothing may be
-    /// changed in the store before.
-    pub fn join(id: NodeId, shared: &Shared, listener: Option<TcpListener>) -> anyhow::Result<Arc<Self>> {
+    /// Says that this node lives, waits until it may serve, and keeps the lease from here on. Nothing may be changed in the
+    /// store before.
+    pub fn join(id: NodeId, shared: &Arc<Shared>, listener: Option<TcpListener>) -> anyhow::Result<Running> {
         let (store, clock, record) = (shared.store.clone(), shared.clock.clone(), shared.record.clone());
-        let peers = listener.map(|listener| start_peers(id, shared, listener)).transpose()?;
+        let commits = Box::new(shared.sends.clone());
+        let cluster = Cluster::new(shared.router.clone(), clock.clone(), commits, shared.config.link.late_ms_max);
+        shared.router.join(cluster.clone());
+        let peers = listener.map(|listener| start_peers(id, shared, listener, cluster.clone())).transpose()?;
         shared.sends.fence(id);
-        block_on(nodes::enlist(&store, id, record.clone())).context("saying that this node lives")?;
-        let (is_draining, failure) = Default::default();
-        let membership = Arc::new(Membership { id, store, clock, record, peers, is_draining, failure });
-        membership.wait_for_others();
-        if let Some((cluster, _)) = &membership.peers {
-            cluster.serve();
-        }
-        Ok(membership)
-    }
-
-    /// Keeps the lease from here on.
-    pub fn start(self: Arc<Self>, shared: Arc<Shared>) -> anyhow::Result<Running> {
+        let membership = Arc::new(Membership::new(id, store, clock, record, cluster, peers));
+        membership.enlist().context("saying that this node lives")?;
+        let seen = membership.wait_for_others().context("joining the other cores")?;
         let (stop, stopped) = mpsc::channel();
-        let membership = self.clone();
-        let thread =
-            std::thread::Builder::new().name("nodes".into()).spawn(move || membership.live(&shared, &stopped))?;
-        Ok(Running { membership: self, stop, thread })
+        let thread = {
+            let (membership, shared) = (membership.clone(), shared.clone());
+            std::thread::Builder::new().name("nodes".into()).spawn(move || membership.live(seen, &shared, &stopped))?
+        };
+        Ok(Running { membership, stop, thread })
     }
 
-    fn wait_for_others(&self) {
-        // As long as others may take to see this node, and to count it as not heard.
-        let deadline_us = self.clock.monotonic_us() + 2 * self.interval_us() + 2_000_000;
-        let mut seen = Seen::default();
-        while self.clock.monotonic_us() < deadline_us {
-            if let Some(all) = self.look(&mut seen)
-                && self.peers.as_ref().is_none_or(|(cluster, _)| cluster.has_joined(&self.other_cores(&all)))
-            {
-                return;
+    fn new(
+        id: NodeId,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        record: NodeRecord,
+        cluster: Arc<Cluster>,
+        peers: Option<Peers>,
+    ) -> Self {
+        let (is_draining, failure) = Default::default();
+        Membership { id, store, clock, record, cluster, peers, is_joining: AtomicBool::new(true), is_draining, failure }
+    }
+
+    fn enlist(&self) -> Result<(), Error> {
+        let record = NodeRecord { load: self.load(0), ..self.record.clone() };
+        block_on(nodes::enlist(&self.store, self.id, record))
+    }
+
+    /// Waits until this node may serve. It is linked with all others, or those with whom it is not know that they miss
+    /// what it does: they have looked since its row says that it serves, or were taken for dead.
+    fn wait_for_others(&self) -> Result<Seen, Error> {
+        let (mut seen, mut joining, mut renew_us) = (Seen::default(), Joining::default(), 0);
+        loop {
+            if let Some(all) = self.look(&mut seen) {
+                match joining.next(&self.others(&all)) {
+                    Next::Serve => {
+                        self.is_joining.store(false, Ordering::Relaxed);
+                        self.cluster.serve(&self.live_cores(&all));
+                        return Ok(seen);
+                    }
+                    Next::Say => {
+                        tracing::warn!("not linked with all other cores: until it is, its clients read the log");
+                        self.is_joining.store(false, Ordering::Relaxed);
+                        while !self.renew(0)? {
+                            std::thread::sleep(JOINING_LOOK);
+                        }
+                    }
+                    Next::Wait if self.clock.monotonic_us() >= renew_us => {
+                        renew_us = self.clock.monotonic_us() + self.interval_us();
+                        self.renew(0)?;
+                    }
+                    Next::Wait => {}
+                }
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(JOINING_LOOK);
         }
-        tracing::warn!("not linked with all other cores: until it is, its clients read the log");
     }
 
-    /// Renews the lease and looks who else lives, until it is told to stop.
-    fn live(&self, shared: &Shared, stopped: &mpsc::Receiver<()>) {
-        let mut seen = Seen::default();
+    /// Looks who else lives and renews the lease, until it is told to stop.
+    fn live(&self, mut seen: Seen, shared: &Shared, stopped: &mpsc::Receiver<()>) {
         let interval = Duration::from_micros(self.interval_us());
-        while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(interval) {
-            let load = shared.load(self.is_draining.load(Ordering::Relaxed));
-            match block_on(nodes::renew(&self.store, self.id, load)) {
-                Ok(()) => {}
-                Err(Error::Fenced) => {
+        loop {
+            if let Some(all) = self.look(&mut seen) {
+                if self.renew(shared.connections.load(Ordering::Relaxed) as u64).is_err() {
                     let text = "this node was taken for dead by others, which have not heard of it for its lease \
                                 (node.lease_ms): it ends, and can be started again";
                     let _ = self.failure.set(text.to_owned());
                     return;
                 }
-                Err(error) => tracing::warn!(%error, "the lease of this node is not renewed"),
-            }
-            self.vouch(shared.edges.records(shared.room()));
-            if let Some(all) = self.look(&mut seen) {
                 shared.geo.follow(&all);
             }
+            self.vouch(shared.edges.records(shared.room()));
+            let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(interval) else { return };
         }
+    }
+
+    /// Says that this node lives, and has looked just now. Whether it could be said; [`Error::Fenced`]: it was taken for
+    /// dead.
+    fn renew(&self, connections: u64) -> Result<bool, Error> {
+        match block_on(nodes::renew(&self.store, self.id, self.load(connections))) {
+            Ok(()) => Ok(true),
+            Err(Error::Fenced) => Err(Error::Fenced),
+            Err(error) => {
+                tracing::warn!(%error, "the lease of this node is not renewed");
+                Ok(false)
+            }
+        }
+    }
+
+    fn load(&self, connections: u64) -> Load {
+        let [is_draining, is_joining] = [&self.is_draining, &self.is_joining].map(|is| is.load(Ordering::Relaxed));
+        Load { connections, is_draining, is_joining }
     }
 
     /// Says of the edges that are linked here that they live: of all in one transaction, since the lease waits.
@@ -182,24 +232,35 @@ impl Membership {
     }
 
     fn leave(&self) {
-        let cluster = self.peers.as_ref().map(|(cluster, _)| cluster);
-        let is_settled = cluster.is_none_or(|cluster| cluster.settle(SETTLE_WITHIN));
+        let is_settled = self.cluster.settle(SETTLE_WITHIN);
         // From here on nothing of this node is committed any more.
         if let Err(error) = block_on(nodes::leave(&self.store, self.id)) {
             tracing::warn!(%error, "others are not told that this node ends: they wait for its lease");
             return;
         }
-        match cluster {
-            Some(cluster) if is_settled && cluster.settle(SETTLE_WITHIN) => cluster.end(),
-            Some(_) => {
-                tracing::warn!("not all that this node has changed could be told: clients elsewhere read the log");
-            }
-            None => {}
+        match is_settled && self.cluster.settle(SETTLE_WITHIN) {
+            true => self.cluster.end(),
+            false => tracing::warn!("not all that this node has changed could be told: clients elsewhere read the log"),
         }
     }
 
-    fn other_cores(&self, all: &[(NodeId, NodeRecord)]) -> Vec<NodeId> {
-        all.iter().filter(|(id, record)| *id != self.id && !record.is_edge).map(|(id, _)| *id).collect()
+    fn other_cores<'a>(&self, all: &'a [(NodeId, NodeRecord)]) -> impl Iterator<Item = &'a (NodeId, NodeRecord)> {
+        let own = self.id;
+        all.iter().filter(move |(id, record)| *id != own && !record.is_edge)
+    }
+
+    fn live_cores(&self, all: &[(NodeId, NodeRecord)]) -> Vec<Live> {
+        self.other_cores(all).map(|(id, record)| Live { id: *id, serves: !record.load.is_joining }).collect()
+    }
+
+    fn others(&self, all: &[(NodeId, NodeRecord)]) -> Vec<Other> {
+        let other = |(id, record): &(NodeId, NodeRecord)| Other {
+            id: *id,
+            renewals: record.renewals,
+            is_linked: self.cluster.is_linked(*id),
+            is_linkable: self.peers.is_some() && !record.peers_address.is_empty(),
+        };
+        self.other_cores(all).map(other).collect()
     }
 
     /// All nodes that live; is linked with the cores among them. `None`: the store does not say.
@@ -225,23 +286,23 @@ impl Membership {
                 Err(error) => tracing::warn!(%error, node = record.name, "a node can't be taken for dead"),
             }
         }
-        let live = self.other_cores(&all);
-        let others = all.iter().filter(|(id, _)| live.contains(id));
+        let live = self.live_cores(&all);
         match &self.peers {
-            Some((cluster, peers)) => {
-                peers.set(others.filter_map(|(id, record)| Some((*id, resolve(&record.peers_address)?))).collect());
-                cluster.set_live(&live);
+            Some(peers) => {
+                let address = |(id, record): &(NodeId, NodeRecord)| Some((*id, resolve(&record.peers_address)?));
+                peers.set(self.other_cores(&all).filter_map(address).collect());
             }
             None if !live.is_empty() && !seen.has_warned => {
                 seen.has_warned = true;
                 tracing::warn!(
                     others = live.len(),
-                    "other cores share this store, and this one has no link.peers_listen: clients here learn of what \
-                     happens there when they read their log"
+                    "other cores share this store, and this one has no link.peers_listen: clients here read their log \
+                     for everything that is new"
                 );
             }
             None => {}
         }
+        self.cluster.set_live(&live);
         Some(all)
     }
 
@@ -270,44 +331,9 @@ impl Running {
         if membership.failure.get().is_none() {
             membership.leave();
         }
-        if let Some((_, peers)) = Arc::into_inner(membership).and_then(|membership| membership.peers) {
+        if let Some(peers) = Arc::into_inner(membership).and_then(|membership| membership.peers) {
             peers.stop();
         }
-    }
-}
-
-/// What was seen of the nodes, by this node's own clock.
-#[derive(Default)]
-struct Seen {
-    /// Renewals, and since when they are so many.
-    nodes: AHashMap<NodeId, (u64, u64)>,
-    looked_us: u64,
-    has_warned: bool,
-}
-
-impl Seen {
-    fn forget(&mut self) {
-        self.nodes.clear();
-    }
-
-    /// Those whose lease is over: it was not renewed while it was looked at all the time.
-    fn expired(&mut self, all: &[(NodeId, NodeRecord)], now_us: u64, gap_us_max: u64) -> Vec<(NodeId, NodeRecord)> {
-        if now_us > self.looked_us + gap_us_max {
-            self.forget();
-        }
-        self.looked_us = now_us;
-        self.nodes.retain(|id, _| all.iter().any(|(other, _)| other == id));
-        let mut expired = Vec::new();
-        for (id, record) in all {
-            let known = self.nodes.entry(*id).or_insert((record.renewals, now_us));
-            if known.0 != record.renewals {
-                *known = (record.renewals, now_us);
-            }
-            if now_us >= known.1 + record.lease_ms * 1000 {
-                expired.push((*id, record.clone()));
-            }
-        }
-        expired
     }
 }
 
@@ -315,11 +341,8 @@ fn resolve(address: &str) -> Option<SocketAddr> {
     address.to_socket_addrs().ok()?.next()
 }
 
-fn start_peers(id: NodeId, shared: &Shared, listener: TcpListener) -> anyhow::Result<(Arc<Cluster>, Peers)> {
-    let (config, router) = (&shared.config, &shared.router);
-    let commits = Box::new(shared.sends.clone());
-    let cluster = Cluster::new(router.clone(), shared.clock.clone(), commits, config.link.late_ms_max);
-    router.join(cluster.clone());
+fn start_peers(id: NodeId, shared: &Shared, listener: TcpListener, cluster: Arc<Cluster>) -> anyhow::Result<Peers> {
+    let config = &shared.config;
     let tls: Arc<LinkTls> = shared.link_tls.clone().context("links have no certificate")?;
     let options = Options {
         hello: peers::hello(id, &config.node.name, shared.store_id.clone()),
@@ -327,8 +350,7 @@ fn start_peers(id: NodeId, shared: &Shared, listener: TcpListener) -> anyhow::Re
         queue_bytes_max: config.link.queue_bytes_max,
         rng: shared.rng.clone(),
     };
-    let peers = Peers::start(listener, options, Links(cluster.clone()))?;
-    Ok((cluster, peers))
+    Peers::start(listener, options, Links(cluster))
 }
 
 /// What links say, for the cluster.
@@ -353,42 +375,14 @@ impl Outgoing for PeerHandle {
         self.send_encoded(frame).is_ok()
     }
 
+    fn has_room(&self) -> bool {
+        PeerHandle::has_room(self)
+    }
+
     fn close(&self) {
         PeerHandle::close(self);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn node(id: NodeId, renewals: u64) -> (NodeId, NodeRecord) {
-        (id, NodeRecord { renewals, lease_ms: 5_000, ..NodeRecord::default() })
-    }
-
-    const GAP_US: u64 = 3_000_000;
-
-    #[test]
-    fn geo_01_a_lease_is_over_when_it_was_not_renewed_while_looked_at() {
-        let mut seen = Seen::default();
-        let mut expired = |at_s: u64, all: &[(NodeId, NodeRecord)]| -> Vec<NodeId> {
-            seen.expired(all, at_s * 1_000_000, GAP_US).into_iter().map(|(id, _)| id).collect()
-        };
-        for at_s in 100..105 {
-            assert_eq!(expired(at_s, &[node(1, 7), node(2, at_s)]), [0; 0]);
-        }
-        assert_eq!(expired(105, &[node(1, 7), node(2, 105)]), [1]);
-        assert_eq!(expired(106, &[node(1, 8), node(2, 106)]), [0; 0], "it lives after all");
-        // This node stood still, or could not look: nobody is dead for that.
-        assert_eq!(expired(120, &[node(1, 8), node(2, 106)]), [0; 0]);
-        assert_eq!(expired(123, &[node(1, 8)]), [0; 0]);
-        assert_eq!(expired(125, &[node(1, 8)]), [1]);
-    }
-
-    #[test]
-    fn session_numbers_of_nodes_are_apart_and_small_enough_for_all_clients() {
-        assert_eq!(session_base(0), 0);
-        assert_eq!(session_base(1), 1 << 32);
-        assert!(session_base(u64::MAX) + u64::from(u32::MAX) < 1 << 53);
-    }
-}
+mod tests;
