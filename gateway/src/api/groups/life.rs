@@ -74,7 +74,7 @@ fn update(fields: Fields<'_>, member_max: &'static str) -> Result<GroupUpdate, F
 
 /// Members of a group from its beginning.
 fn founders(call: &Call<'_>, fields: Fields<'_>, kind: GroupType) -> Result<Vec<(UserId, MemberUpdate)>, Failure> {
-    let members = super::members(call, fields)?;
+    let members = super::listed_members(call, fields)?;
     // As published: who would be a member of a live room joins it.
     if kind == GroupType::Avchatroom && !members.is_empty() {
         return Err(of_group_refusal(Refusal::RightMissing));

@@ -65,7 +65,7 @@ fn some_users(
 }
 
 /// The members that `MemberList` describes: no more than the command allows.
-fn members<'a>(call: &Call<'_>, fields: Fields<'a>) -> Result<Vec<Fields<'a>>, Failure> {
+fn listed_members<'a>(call: &Call<'_>, fields: Fields<'a>) -> Result<Vec<Fields<'a>>, Failure> {
     let members = objects(fields, "MemberList")?;
     match members.len() > call.row.items_max {
         true => Err(codes::GROUP_TOO_MANY_ACCOUNTS.because(format!("MemberList holds at most {}", call.row.items_max))),
@@ -75,7 +75,7 @@ fn members<'a>(call: &Call<'_>, fields: Fields<'a>) -> Result<Vec<Fields<'a>>, F
 
 /// The same, some.
 fn some_members<'a>(call: &Call<'_>, fields: Fields<'a>) -> Result<Vec<Fields<'a>>, Failure> {
-    let members = members(call, fields)?;
+    let members = listed_members(call, fields)?;
     match members.is_empty() {
         true => Err(wrong(Wrong { field: "MemberList", expected: "an array of some objects" })),
         false => Ok(members),
