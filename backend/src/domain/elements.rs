@@ -41,6 +41,16 @@ pub struct Facts {
     pub merged: Vec<(Bytes, u32)>,
 }
 
+impl Facts {
+    /// Refuses to mention anybody: what is for some members alone does not.
+    pub(crate) fn ensure_mentions_nobody(&self) -> Result<(), Error> {
+        match self.mention_all || !self.mentions.is_empty() {
+            true => Err(Error::Argument("a message with recipients mentions nobody")),
+            false => Ok(()),
+        }
+    }
+}
+
 /// Checks an encoded [`Body`]. `None`: there is nothing to know of it.
 pub fn check(encoded: &Bytes, by: Author) -> Result<Option<Box<Facts>>, Error> {
     let body = Body::decode(encoded.clone()).map_err(|_| Error::MessageInvalid)?;

@@ -112,9 +112,7 @@ impl NewMessage {
         if self.recipients.len() > RECIPIENTS_MAX {
             return Err(Error::Argument("recipients must name at most 50 users"));
         }
-        if self.facts.as_deref().is_some_and(|facts| facts.mention_all || !facts.mentions.is_empty()) {
-            return Err(Error::Argument("a message with recipients mentions nobody"));
-        }
+        self.facts.as_deref().map_or(Ok(()), Facts::ensure_mentions_nobody)?;
         self.treatment.exclude_from_unread = true;
         self.treatment.exclude_from_last_message = true;
         let mut recipients = std::mem::take(&mut self.recipients).into_vec();

@@ -614,4 +614,4 @@ fn doubtful(told: Vec<Told>) -> Vec<Told> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

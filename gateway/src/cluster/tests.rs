@@ -21,7 +21,7 @@ const NODES: usize = 3;
 
 /// A clock that is moved by hand.
 #[derive(Default)]
-struct Hand(AtomicU64);
+pub(crate) struct Hand(pub(crate) AtomicU64);
 
 impl Clock for Hand {
     fn unix_ms(&self) -> u64 {

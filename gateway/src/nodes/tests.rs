@@ -1,7 +1,5 @@
 //! Nodes on one store in memory: what each sees of the others, and what it makes of that.
 
-use std::sync::atomic::AtomicU64;
-
 use backend::{
     domain::send_queue::{SendLimits, SendQueue},
     env::SeededRng,
@@ -9,20 +7,7 @@ use backend::{
 };
 
 use super::*;
-use crate::{figures::Figures, router::Router};
-
-/// A clock that is moved by hand.
-#[derive(Default)]
-struct Hand(AtomicU64);
-
-impl Clock for Hand {
-    fn unix_ms(&self) -> u64 {
-        self.0.load(Ordering::Relaxed) / 1000
-    }
-    fn monotonic_us(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use crate::{cluster::tests::Hand, figures::Figures, router::Router};
 
 /// A core without links, on a store that it shares.
 fn unlinked(id: NodeId, memory: &Memory, clock: &Arc<Hand>) -> Membership {

@@ -98,6 +98,11 @@ fn seen_by_some(fanout_max: u32) {
     let edit = Edit { conversation: conversation(&group), seq: 2, body: text_body("for ben, again") };
     let edited = anna.call::<MessageReply>(Command::Edit, &edit).expect("edited").message.expect("a message");
     assert_eq!((edited.recipients.as_slice(), edited.receivers), (&["ben".to_owned()][..], 1));
+    // By an edit it mentions nobody either: they would be told of what they can't see.
+    let mentioning = Body { mention_all: true, ..Body::decode(text_body("x")).expect("a body") };
+    let wrong = Edit { body: mentioning.encode_to_vec().into(), ..edit };
+    let refused = anna.call::<MessageReply>(Command::Edit, &wrong).map_err(|refusal| refusal.code());
+    assert_eq!(refused, Err(Some(ErrorCode::ARGUMENT_INVALID)));
     anna.call::<Done>(Command::Pin, &Pin { conversation: conversation(&group), seq: 2, unpin: false }).expect("pinned");
     assert_eq!(say(&mut anna, &to_some(&group, "for carl", &["carl"])).expect("sent").seq, 3);
     assert_eq!(anna.send_to_group(&group, "four").expect("sent").seq, 4);

@@ -100,6 +100,9 @@ pub(super) async fn edit(
 ) -> Result<Answer, Error> {
     let mut message = change.present_message(staging, peer, seq).await?;
     ensure_sender(change, &message)?;
+    if !message.recipients.is_empty() {
+        facts.map_or(Ok(()), Facts::ensure_mentions_nobody)?;
+    }
     let relation = change.ensure_welcome(staging, peer).await?;
     let settings = staging.settings(change.app).await?;
     settings.check_message_bytes(body.len())?;
