@@ -65,7 +65,7 @@
 //! | `(app, 78, group, seq, user)` | when the member has read the message, milliseconds, u64 little-endian |
 //! | `(app, 79, group, user, seq)` | which of the member's messages it is, of those that count as unread, u64 little-endian |
 //! | `(app, 80, word, group)` | empty: a word of a group's name, in lower case |
-//! | `(app, 81, user)` | `GroupsOfUserRecord`: how many groups the user is in, and owns |
+//! | `(app, 81, user)` | `GroupsOfUserRecord`: how many groups the user is in, owns and has left |
 //! | `(app, 82, hour, group, sender, client_message_id)` | `RoomSentRecord`: what a send to a live room was answered |
 //! | `(app, 83, place, group)` | the group's type, 4 bytes little-endian: all groups, in the order of their making |
 //! | `(app, 84, type)` | how many groups of a type there are, i64 little-endian |

@@ -78,6 +78,8 @@ pub struct Settings {
     pub group_fanout_max: u32,
     /// Groups one user may be in.
     pub groups_joined_max: u32,
+    /// Groups that a user has left of which he can still read what was said until then: the last ones (GRP-11).
+    pub groups_left_max: u32,
     /// Groups one user may own.
     pub groups_owned_max: u32,
     /// Whoever is not logged in may receive in live rooms (GRP-16).
@@ -116,6 +118,7 @@ impl Default for Settings {
             group_members_max: GroupMembersMax::default(),
             group_fanout_max: 200,
             groups_joined_max: 500,
+            groups_left_max: 1_000,
             groups_owned_max: 500,
             guests: true,
             group_sends_per_second: 40,
@@ -211,6 +214,7 @@ impl Settings {
             ("group_members_max.meeting", self.group_members_max.meeting, GROUP_MEMBERS_MAX),
             ("group_fanout_max", self.group_fanout_max, GROUP_FANOUT_MAX),
             ("groups_joined_max", self.groups_joined_max, GROUPS_OF_USER_MAX),
+            ("groups_left_max", self.groups_left_max, GROUPS_OF_USER_MAX),
             ("groups_owned_max", self.groups_owned_max, GROUPS_OF_USER_MAX),
             ("friends_max", self.friends_max, FRIENDS_MAX),
             ("friend_lists_max", self.friend_lists_max, FRIEND_LISTS_MAX),

@@ -231,7 +231,7 @@ enum Concern {
 
 /// The logs of large groups that the user is in, or was in.
 async fn large_groups(tx: &Tx, app: AppId, user: &UserId, cursor: Versionstamp) -> Result<Vec<Source>, Error> {
-    /// More groups than this nobody is in, nor has left.
+    /// More groups than this nobody is in, nor are noted as left: settings have limits.
     const GROUPS_MAX: usize = 4_096;
     let all = |(begin, end): (Bytes, Bytes)| RangeQuery {
         begin,

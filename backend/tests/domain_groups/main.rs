@@ -10,6 +10,7 @@
 mod accounts;
 mod closing;
 mod damage;
+mod former;
 mod membership;
 mod messages;
 #[path = "../remote/mod.rs"]

@@ -16,10 +16,9 @@ use protocol::{
 };
 
 use super::{
-    access,
+    access, former,
     records::{
-        FormerRecord, GroupApplicationRecord, GroupRecord, GroupsOfUserRecord, JoinedRecord, MemberRecord, SPANS_MAX,
-        SpanRecord,
+        FormerRecord, GroupApplicationRecord, GroupRecord, GroupsOfUserRecord, JoinedRecord, MemberRecord, SpanRecord,
     },
 };
 use crate::{
@@ -110,7 +109,7 @@ pub(crate) async fn enter(
             sent_count: counts.own,
             ..MemberRecord::default()
         };
-        let former = former(staging, app, &entrant.user, group).await?;
+        let former = former::read(staging, app, &entrant.user, group).await?;
         let is_told = record.is_active || entrant.role == GroupRole::Owner;
         let receive = record.rules()?.receive();
         let kept = start_conversation(staging, app, group, &entrant.user, (&head, counts), &former, receive).await?;
@@ -383,6 +382,9 @@ pub(crate) async fn exit(
     let head = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?;
     let until_version = log_version(staging, app, group).await?;
     let stamp = staging.next_stamp();
+    staging.start_reads(leavers.iter().flat_map(|(user, _)| {
+        [keys::joined_group(app, user, group), keys::former_group(app, user, group), keys::groups_of_user(app, user)]
+    }));
     for (user, member) in leavers {
         if record.owner == user.as_str() {
             record.owner.clear();
@@ -417,8 +419,9 @@ async fn remove_rows(
     until_version: u64,
 ) -> Result<bool, Error> {
     let joined = joined(staging, app, user, group).await?.unwrap_or_default();
-    let mut former = former(staging, app, user, group).await?;
-    former.push(SpanRecord {
+    let former = former::read(staging, app, user, group).await?;
+    let former = FormerRecord { muted_until_ms: member.muted_until_ms, ..former };
+    let span = SpanRecord {
         first_seq: member.first_seq,
         last_seq: head.seq,
         // What was not received is in the history, not in the log.
@@ -426,25 +429,11 @@ async fn remove_rows(
         from_version: joined.from_version,
         active_hour: if head.last_seq > 0 { hour_of(head.active_ms) } else { 0 },
         until_version,
-    });
-    former.muted_until_ms = member.muted_until_ms;
-    staging.set(keys::former_group(app, user, group), former.encode_to_vec());
+    };
+    former::put(staging, app, user, group, former, span).await?;
     staging.clear(&keys::joined_group(app, user, group));
     staging.clear(&keys::member(app, group, user));
     Ok(joined.is_active)
-}
-
-impl FormerRecord {
-    fn listed_hour(&self) -> Option<u32> {
-        self.spans.last().map(|span| span.active_hour).filter(|hour| *hour > 0)
-    }
-
-    fn push(&mut self, span: SpanRecord) {
-        if self.spans.len() >= SPANS_MAX {
-            self.spans.remove(0);
-        }
-        self.spans.push(span);
-    }
 }
 
 /// Has a member not receive from a group any more, or do so again. Of a large group, whose log stands for all of it,
@@ -462,12 +451,12 @@ pub(crate) async fn set_deaf(
     let Some(joined) = joined(staging, app, user, group).await? else { return Ok(()) };
     if joined.is_large && deaf && !joined.deaf {
         let head = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?;
-        let mut former = former(staging, app, user, group).await?;
+        let former = former::read(staging, app, user, group).await?;
         let JoinedRecord { first_seq, is_large, from_version, .. } = joined;
         let active_hour = former.spans.last().map_or(0, |span| span.active_hour);
         let (last_seq, until_version) = (head.seq, log_version(staging, app, group).await?);
-        former.push(SpanRecord { first_seq, last_seq, is_large, from_version, active_hour, until_version });
-        staging.set(keys::former_group(app, user, group), former.encode_to_vec());
+        let span = SpanRecord { first_seq, last_seq, is_large, from_version, active_hour, until_version };
+        former::put(staging, app, user, group, former, span).await?;
     }
     let hears_again = joined.deaf && !deaf;
     let from_version = if hears_again { log_version(staging, app, group).await? } else { joined.from_version };
@@ -477,16 +466,6 @@ pub(crate) async fn set_deaf(
     staging.set(key, JoinedRecord { deaf, from_version, ..joined }.encode_to_vec());
     staging.set(keys::member(app, group, user), MemberRecord { deaf, ..member }.encode_to_vec());
     Ok(())
-}
-
-/// The hour under which the conversation stands in the list of a user who has left the group, if it does.
-pub(crate) async fn listed_hour(
-    staging: &mut Staging<'_>,
-    app: AppId,
-    user: &UserId,
-    group: &GroupId,
-) -> Result<Option<u32>, Error> {
-    Ok(former(staging, app, user, group).await?.listed_hour())
 }
 
 /// What a user's records say of a group that he is in.
@@ -501,11 +480,6 @@ pub(crate) async fn joined(
 
 fn decode_joined(stored: Bytes) -> Result<JoinedRecord, Error> {
     JoinedRecord::decode(stored).map_err(|_| damaged("joined group"))
-}
-
-async fn former(staging: &mut Staging<'_>, app: AppId, user: &UserId, group: &GroupId) -> Result<FormerRecord, Error> {
-    let stored = staging.get(&keys::former_group(app, user, group)).await?.unwrap_or_default();
-    FormerRecord::decode(stored).map_err(|_| damaged("former group"))
 }
 
 /// How many groups a user is in, as far as he knows, and owns.
@@ -526,13 +500,28 @@ pub(crate) async fn count(
     joined: i64,
     owned: i64,
 ) -> Result<(), Error> {
+    let GroupsOfUserRecord { joined: was_joined, owned: was_owned, left } = counts_of(staging, app, user).await?;
+    let counts = GroupsOfUserRecord { joined: add(was_joined, joined), owned: add(was_owned, owned), left };
+    put_counts(staging, app, user, &counts);
+    Ok(())
+}
+
+/// Counts the groups of which is kept what a user may still see. How many they are now.
+pub(crate) async fn count_left(staging: &mut Staging<'_>, app: AppId, user: &UserId, by: i64) -> Result<u32, Error> {
     let counts = counts_of(staging, app, user).await?;
-    let add = |count: u32, by: i64| u32::try_from((i64::from(count) + by).max(0)).unwrap_or(u32::MAX);
-    let counts = GroupsOfUserRecord { joined: add(counts.joined, joined), owned: add(counts.owned, owned) };
+    let counts = GroupsOfUserRecord { left: add(counts.left, by), ..counts };
+    put_counts(staging, app, user, &counts);
+    Ok(counts.left)
+}
+
+fn add(count: u32, by: i64) -> u32 {
+    u32::try_from((i64::from(count) + by).max(0)).unwrap_or(u32::MAX)
+}
+
+fn put_counts(staging: &mut Staging<'_>, app: AppId, user: &UserId, counts: &GroupsOfUserRecord) {
     let key = keys::groups_of_user(app, user);
-    match counts == GroupsOfUserRecord::default() {
+    match *counts == GroupsOfUserRecord::default() {
         true => staging.clear(&key),
         false => staging.set(key, counts.encode_to_vec()),
     }
-    Ok(())
 }

@@ -6,6 +6,7 @@ pub(crate) mod access;
 pub mod admin;
 pub mod document;
 pub(crate) mod entering;
+pub(crate) mod former;
 pub mod listing;
 pub mod rate;
 pub mod read;

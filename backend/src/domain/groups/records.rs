@@ -196,13 +196,16 @@ pub(crate) struct GroupCountersRecord {
     pub(crate) changes: Vec<u64>,
 }
 
-/// How many groups a user is in, and owns.
+/// How many groups a user is in, owns and has left.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct GroupsOfUserRecord {
     #[prost(uint32, tag = "1")]
     pub(crate) joined: u32,
     #[prost(uint32, tag = "2")]
     pub(crate) owned: u32,
+    /// Groups of which is kept what he may still see since he has left: [`FormerRecord`].
+    #[prost(uint32, tag = "3")]
+    pub(crate) left: u32,
 }
 
 /// What a send to a live room was answered.

@@ -23,7 +23,7 @@ use crate::{
         change::{Change, Kind},
         damaged,
         groups::{
-            Refusal, access, entering, listing,
+            Refusal, access, entering, former, listing,
             records::{ClosingRecord, GroupApplicationRecord, GroupRecord},
         },
         keys::{self, Tail},
@@ -123,7 +123,9 @@ async fn release(
 ) -> Result<(), Error> {
     let app = change.app;
     let users = members.pairs.iter().map(|(key, _)| user_of(key)).collect::<Result<Vec<_>, _>>()?;
-    let rows = |user: &UserId| [keys::groups_of_user(app, user), keys::joined_group(app, user, group)];
+    let rows = |user: &UserId| {
+        [keys::groups_of_user(app, user), keys::joined_group(app, user, group), keys::former_group(app, user, group)]
+    };
     staging.start_reads(users.iter().flat_map(rows));
     let head = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?;
     for (user, (key, stored)) in users.iter().zip(&members.pairs) {
@@ -135,7 +137,7 @@ async fn release(
             staging.tx.clear(&keys::active(app, user, hour_of(head.active_ms), &Peer::Group(group.clone())));
         }
         staging.clear(&keys::joined_group(app, user, group));
-        staging.clear(&keys::former_group(app, user, group));
+        former::forget(staging, app, user, group).await?;
         staging.clear(key);
         if joined.is_some() {
             staging.note_membership(user, group, false);

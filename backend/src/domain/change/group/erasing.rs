@@ -10,7 +10,7 @@ use crate::domain::{
     act::Staging,
     change::Change,
     groups::{
-        access, entering,
+        access, entering, former,
         records::{GroupRecord, MemberRecord},
     },
     keys,
@@ -65,10 +65,10 @@ async fn leave_room(
 /// made later finds nothing of it.
 async fn forget(staging: &mut Staging<'_>, app: AppId, user: &UserId, group: &GroupId) -> Result<(), Error> {
     let peer = Peer::Group(group.clone());
-    if let Some(hour) = entering::listed_hour(staging, app, user, group).await? {
+    if let Some(hour) = former::read(staging, app, user, group).await?.listed_hour() {
         staging.tx.clear(&keys::active(app, user, hour, &peer));
     }
-    staging.clear(&keys::former_group(app, user, group));
+    former::forget(staging, app, user, group).await?;
     staging.clear(&keys::group_trace(app, user, group));
     staging.clear(&keys::kept(app, user, &peer));
     for mark in [keys::deleted, keys::mention] {
