@@ -1,7 +1,7 @@
 //! What groups are: one by one, all of an application, all of a user.
 
 use backend::domain::{
-    GroupId, Peer, UserId, conversations,
+    Error, GroupId, Peer, UserId, conversations,
     groups::{
         Refusal, admin, listing,
         read::{self, Asker},
@@ -9,7 +9,7 @@ use backend::domain::{
     },
 };
 use futures::future::try_join_all;
-use protocol::message::{Group, GroupMember};
+use protocol::message::{ConversationEntry, Group, GroupMember};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -186,32 +186,50 @@ pub async fn joined(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
         }
     };
     if let Some(own) = own {
-        for group in &mut told {
-            let id = group.get("GroupId").and_then(Value::as_str).and_then(GroupId::new);
-            let Some(id) = id else { continue };
-            group.insert("SelfInfo".into(), self_info(call, &owner, &id, &own).await?);
+        for groups in told.chunks_mut(TOGETHER) {
+            add_self_infos(call, &owner, groups, &own).await?;
         }
     }
     object(json!({ "TotalCount": total, "GroupIdList": told }))
 }
 
-/// What a user is in one group.
-async fn self_info(call: &Call<'_>, user: &UserId, group: &GroupId, wanted: &Filter<'_>) -> Result<Value, Failure> {
+/// Adds to groups that are told what a user is in each of them.
+async fn add_self_infos(
+    call: &Call<'_>,
+    user: &UserId,
+    told: &mut [Map<String, Value>],
+    wanted: &Filter<'_>,
+) -> Result<(), Failure> {
     let store = &call.shared().store;
-    let found = read::chosen_members(store, call.app, Asker::Admin, group, vec![user.clone()]).await;
-    let found = found.map_err(|error| of_groups(&error))?.pop().flatten();
-    let entry = conversations::chosen(store, call.app, user, vec![Peer::Group(group.clone())]).await;
-    let entry = entry.map_err(|error| of_groups(&error))?.pop().unwrap_or_default();
-    let state = entry.state.unwrap_or_default();
-    let GroupMember { role, joined_ms, .. } = found.unwrap_or_default();
+    let id = |group: &Map<String, Value>| group.get("GroupId").and_then(Value::as_str).and_then(GroupId::new);
+    let groups: Vec<GroupId> = told.iter().filter_map(id).collect();
+    let peers = groups.iter().cloned().map(Peer::Group).collect();
+    let found = read::groups(store, call.app, Asker::User(user.clone()), groups).await;
+    let entries = conversations::chosen(store, call.app, user, peers).await;
+    let entries = match entries {
+        // All of them have ended meanwhile.
+        Err(Error::Group(_)) => vec![ConversationEntry::default(); told.len()],
+        entries => entries.map_err(|error| of_groups(&error))?,
+    };
+    let found = found.map_err(|error| of_groups(&error))?;
+    for ((group, found), entry) in told.iter_mut().zip(found).zip(entries) {
+        // Who has left it meanwhile, or whose group is gone, is nothing in it.
+        let member = found.ok().and_then(|(_, member)| member).unwrap_or_default();
+        group.insert("SelfInfo".into(), self_info(&member, &entry, wanted));
+    }
+    Ok(())
+}
+
+fn self_info(member: &GroupMember, entry: &ConversationEntry, wanted: &Filter<'_>) -> Value {
+    let state = entry.state.clone().unwrap_or_default();
     let told = [
-        ("Role", Value::from(words::role_name(role))),
-        ("JoinTime", (joined_ms / 1000).into()),
+        ("Role", Value::from(words::role_name(member.role))),
+        ("JoinTime", (member.joined_ms / 1000).into()),
         ("MsgFlag", words::receive_option_name(state.receive()).into()),
         ("MsgSeq", state.read_seq.into()),
         ("UnreadMsgNum", entry.unread.into()),
     ];
-    Ok(told.into_iter().filter(|(name, _)| wanted.has(name)).map(|(name, value)| (name.to_owned(), value)).collect())
+    told.into_iter().filter(|(name, _)| wanted.has(name)).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// Tells what users are in a group.
