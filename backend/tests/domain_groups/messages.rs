@@ -434,3 +434,26 @@ fn seq_is_whole(heard: &[(u64, String)], messages: usize) -> bool {
     heard.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0)
         && heard.iter().filter(|(_, said)| said == "hello").count() == messages
 }
+
+#[test]
+fn grp_13_what_the_application_tells_a_group_that_members_do_not_know_of_yet_reaches_its_owner_alone() {
+    for group_fanout_max in [0, 200] {
+        let service = Service::start(Settings { group_fanout_max, ..Settings::default() });
+        let group = service.group(GroupType::Work, &["anna", "ben"]);
+        let notify = |names: &[&str]| {
+            let content = Bytes::from_static(b"hello");
+            service.by_admin(GroupChange::Notify { group: group.clone(), users: users(names), content })
+        };
+        let told = || {
+            let told = |what: &What| matches!(what, What::GroupNotification(_));
+            ["owner", "anna", "ben"].map(|name| service.log(name).into_iter().filter(told).count())
+        };
+        assert_eq!(notify(&[]), Ok(Answer::Done));
+        assert_eq!(each(notify(&["anna"])), [Ok(())]);
+        assert_eq!(told(), [1, 0, 0], "{group_fanout_max}");
+        service.send("anna", &group, "hello").unwrap();
+        assert_eq!(notify(&[]), Ok(Answer::Done));
+        assert_eq!(each(notify(&["anna"])), [Ok(())]);
+        assert_eq!(told(), [2, 2, 1], "{group_fanout_max}");
+    }
+}

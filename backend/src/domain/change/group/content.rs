@@ -13,18 +13,21 @@ use protocol::{
 };
 
 use super::ensure;
-use crate::domain::{
-    Error, GroupId, UserId,
-    act::{Answer, Author, Staging},
-    callbacks::{AttributesChange, GroupAttributesChanged, Happened},
-    change::Change,
-    damaged,
-    groups::{
-        Refusal, access,
-        records::{GroupAttributesRecord, GroupCountersRecord, GroupRecord},
+use crate::{
+    domain::{
+        AppId, Error, GroupId, UserId,
+        act::{Answer, Author, Staging},
+        callbacks::{AttributesChange, GroupAttributesChanged, Happened},
+        change::Change,
+        damaged,
+        groups::{
+            Refusal, access, entering,
+            records::{GroupAttributesRecord, GroupCountersRecord, GroupRecord},
+        },
+        keys::{self, Tail},
+        records::EventKind,
     },
-    keys::{self, Tail},
-    records::EventKind,
+    store::ReadMode,
 };
 
 /// Attributes of a group, at the most.
@@ -198,11 +201,17 @@ pub(super) async fn notify(
         return Ok(Answer::Done);
     }
     let what = What::GroupNotification(told);
-    if users.is_empty() {
+    if users.is_empty() && record.is_active {
         let event = EncodedEvent::of(&what);
         let receivers = access::receivers(staging, app, group, &record).await?;
         let kind = EventKind::Stored(event.to_stored());
         staging.append_to_group(app, group, receivers.as_deref(), kind, event);
+        return Ok(Answer::Done);
+    }
+    if users.is_empty() {
+        let members = access::members(staging.tx, app, group, ReadMode::Serializable).await?;
+        let members: Vec<UserId> = members.into_iter().map(|(user, _)| user).collect();
+        notify_informed(staging, app, group, &members, &what).await?;
         return Ok(Answer::Done);
     }
     let mut outcomes = Vec::with_capacity(users.len());
@@ -210,8 +219,26 @@ pub(super) async fn notify(
         let is_member = access::member(staging, app, group, user).await?.is_some();
         outcomes.push((user.clone(), if is_member { Ok(()) } else { Err(Refusal::UserUnknown) }));
     }
-    for (user, _) in outcomes.iter().filter(|(_, outcome)| outcome.is_ok()) {
-        staging.append_stored(app, user, &what);
-    }
+    let members = outcomes.iter().filter(|(_, outcome)| outcome.is_ok()).map(|(user, _)| user);
+    notify_informed(staging, app, group, members, &what).await?;
     Ok(Answer::GroupUsers(outcomes))
+}
+
+/// Tells those of these members who know of the group: of one in which nothing has been said, hardly anybody (GRP-13).
+async fn notify_informed(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    members: impl IntoIterator<Item = &UserId> + Clone,
+    what: &What,
+) -> Result<(), Error> {
+    staging.start_reads(members.clone().into_iter().map(|user| keys::joined_group(app, user, group)));
+    let mut informed = Vec::new();
+    for user in members {
+        if entering::joined(staging, app, user, group).await?.is_some_and(|joined| joined.is_active) {
+            informed.push(user);
+        }
+    }
+    staging.append_stored_for_all(app, informed.into_iter(), what);
+    Ok(())
 }
