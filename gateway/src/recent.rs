@@ -124,4 +124,20 @@ mod tests {
         assert!(recent.of(1, &room(0)).is_empty(), "nothing was said there for longest");
         assert_eq!(recent.of(1, &room(ROOMS_MAX)).len(), 1);
     }
+
+    #[test]
+    fn of_too_many_bytes_rooms_are_forgotten_in_which_nothing_was_said_for_longest() {
+        let recent = Recent::default();
+        let room = |number: usize| GroupId::new(&format!("room {number}")).unwrap();
+        let long = Message { seq: 1, body: vec![0; BYTES_MAX / 10].into(), ..Message::default() };
+        let long = News::Push(EncodedPush::message(long.encode_to_vec().into()));
+        (0..9).for_each(|number| recent.note(1, &room(number), &long));
+        assert!((0..9).all(|number| recent.of(1, &room(number)).len() == 1), "there is room");
+        recent.note(1, &room(9), &long);
+        let kept: Vec<bool> = (0..10).map(|number| !recent.of(1, &room(number)).is_empty()).collect();
+        assert_eq!(kept, (0..10).map(|number| number > 5).collect::<Vec<_>>());
+        // One room alone stays below the bound as well.
+        (0..20).for_each(|_| recent.note(1, &room(9), &long));
+        assert!(recent.0.lock().unwrap().bytes <= BYTES_MAX);
+    }
 }
