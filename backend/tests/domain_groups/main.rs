@@ -95,9 +95,12 @@ impl Service {
     }
 
     fn start_over(engine: Arc<dyn Engine>, options: StoreOptions, settings: Settings) -> Self {
-        let service = Service::over(engine, options);
-        // Nothing here is about the rate, and tests are fast.
-        let settings = Settings { group_sends_per_second: 0, ..settings };
+        // Hardly anything here is about the rate, and tests are fast.
+        Service::over(engine, options).with(Settings { group_sends_per_second: 0, ..settings })
+    }
+
+    fn with(self, settings: Settings) -> Self {
+        let service = self;
         assert_eq!(settings.check(), Ok(()));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let new = NewApplication { settings, ..NewApplication::new(APP, "a secret for tests only") };
@@ -109,7 +112,10 @@ impl Service {
 
     /// A node over an engine, which may have what another has stored.
     fn over(engine: Arc<dyn Engine>, options: StoreOptions) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        Service::at(Arc::new(SystemClock::default()), engine, options)
+    }
+
+    fn at(clock: Arc<dyn Clock>, engine: Arc<dyn Engine>, options: StoreOptions) -> Self {
         let store = Store::new(engine, clock.clone(), Arc::new(SeededRng::new(1)), options);
         let (sender, answers) = mpsc::channel();
         let told = Arc::default();

@@ -1,7 +1,7 @@
 //! Coming and going: who is told, what counts, what is full (GRP-01, GRP-12, GRP-13, GRP-20, GRP-21, GRP-24, GRP-27).
 
 use backend::domain::{conversations, settings::GroupMembersMax};
-use protocol::message::{GroupApplicationState, GroupCounterOperation};
+use protocol::message::{ExtensionChange, GroupApplicationState, GroupCounterOperation};
 
 use super::*;
 
@@ -300,4 +300,85 @@ fn grp_10_bans_that_are_over_do_not_end_the_list() {
     let bans = block_on(read::bans(&service.store, APP, Asker::Admin, &room, None, now_ms, page)).unwrap();
     assert_eq!(bans.0.iter().map(|ban| ban.user.as_str()).collect::<Vec<_>>(), ["ben"]);
     assert!(!bans.1);
+}
+
+#[test]
+fn grp_13_nobody_hears_of_the_end_of_a_group_that_he_has_never_heard_of() {
+    for group_fanout_max in [0, 200] {
+        let service = Service::start(Settings { group_fanout_max, ..Settings::default() });
+        let group = service.group(GroupType::Work, &["anna", "ben"]);
+        assert_eq!(service.by_admin(GroupChange::Dissolve { group: group.clone() }), Ok(Answer::Done));
+        let heard = |name: &str| service.log(name).iter().filter(|what| matches!(what, What::GroupLeft(_))).count();
+        assert_eq!(["owner", "anna", "ben"].map(heard), [1, 0, 0], "{group_fanout_max}");
+    }
+}
+
+#[test]
+fn grp_14_grp_22_a_live_room_goes_to_somebody_who_was_muted_there() {
+    let service = Service::start(Settings::default());
+    let room = service.group(GroupType::Avchatroom, &[]);
+    let mute = GroupChange::Mute { group: room.clone(), users: users(&["anna"]), seconds: 60 };
+    assert_eq!(each(service.by_admin(mute)), [Ok(())]);
+    assert_eq!(
+        service.change("owner", GroupChange::Transfer { group: room.clone(), to: user("anna") }),
+        Ok(Answer::Done)
+    );
+    assert_eq!((service.role_of(&room, "anna"), service.role_of(&room, "owner")), (GroupRole::Owner, GroupRole::None));
+    let known =
+        block_on(read::groups(&service.store, APP, Asker::Admin, vec![room.clone()])).unwrap().remove(0).unwrap();
+    assert_eq!((known.0.owner.as_str(), known.0.member_count), ("anna", 1));
+    let anna = service.members(&room).into_iter().find(|member| member.user == "anna").unwrap();
+    assert!(anna.joined_ms > 0 && anna.muted_until_ms > 0, "{anna:?}");
+}
+
+/// No time passes: no token comes back.
+struct OneInstant;
+
+impl Clock for OneInstant {
+    fn unix_ms(&self) -> u64 {
+        1_700_000_000_000
+    }
+
+    fn monotonic_us(&self) -> u64 {
+        1
+    }
+}
+
+#[test]
+fn grp_26_what_everybody_is_told_of_counts_as_messages_do() {
+    let engine = Arc::new(Memory::new(1, Faults::default()));
+    let service = Service::at(Arc::new(OneInstant), engine, StoreOptions::default());
+    let service = service.with(Settings { group_sends_per_second: 4, ..Settings::default() });
+    let group = service.group(GroupType::Work, &["anna"]);
+    let seq = service.send("owner", &group, "hello").unwrap();
+    let counters = |id| {
+        let changes = vec![("likes".to_owned(), GroupCounterOperation::Add, 1)];
+        GroupChange::Counters { group: group.clone(), id, changes }
+    };
+    let attributes = || {
+        let set = [("key".to_owned(), Bytes::from_static(b"value"))].into();
+        GroupChange::Attributes { group: group.clone(), set, remove: vec![], reset: false, revision: 0 }
+    };
+    let update = |name: &str| GroupChange::Update { group: group.clone(), update: named(name) };
+    // With the message that makes four, and then none, whatever it is; but for the application.
+    service.change("anna", update("one")).unwrap();
+    service.change("anna", counters(1)).unwrap();
+    service.change("anna", attributes()).unwrap();
+    let is_over = |answer: Result<Answer, Error>| matches!(answer, Err(Error::Group(Refusal::RateLimited(_))));
+    assert!(is_over(service.change("anna", update("two"))));
+    assert!(is_over(service.change("anna", counters(2))));
+    assert!(is_over(service.change("anna", attributes())));
+    let card = MemberUpdate { name_card: Some("A".to_owned()), ..MemberUpdate::default() };
+    let member = GroupChange::Member { group: group.clone(), member: user("anna"), update: Box::new(card) };
+    assert!(is_over(service.change("anna", member)));
+    let invite = GroupChange::Invite { group: group.clone(), users: users(&["ben"]), silent: false };
+    assert!(is_over(service.change("anna", invite)));
+    let peer = || Peer::Group(group.clone());
+    assert!(is_over(service.conversation("anna", Kind::Pin { peer: peer(), seq, unpin: false })));
+    let changes = vec![ExtensionChange { key: "like".into(), value: "1".into(), ..ExtensionChange::default() }];
+    assert!(is_over(service.conversation("anna", Kind::Extensions { peer: peer(), seq, changes })));
+    assert_eq!(service.by_admin(update("three")), Ok(Answer::Done));
+    // A stranger takes nothing from those who may.
+    assert_eq!(refused(service.change("eve", update("four"))), Refusal::RightMissing);
+    assert_eq!(service.change("anna", GroupChange::Leave { group: group.clone() }), Ok(Answer::Done), "always");
 }

@@ -53,6 +53,12 @@ fn grp_05_grp_06_a_group_may_say_otherwise_than_its_type_but_a_work_group_has_no
         let group = with(kind, option);
         assert_eq!(service.ask("stranger", join(&group)), expected, "{kind:?}, {option:?}");
     }
+    // Whoever comes into a live room is nobody's to approve of.
+    let room = service.group(Avchatroom);
+    for (option, expected) in [(Approval, refused(Refusal::RightMissing)), (Free, Ok(Answer::Done))] {
+        let update = Box::new(GroupUpdate { join_option: Some(option.into()), ..GroupUpdate::default() });
+        assert_eq!(service.ask("owner", GroupChange::Update { group: room.clone(), update }), expected, "{option:?}");
+    }
 }
 
 #[test]

@@ -265,6 +265,8 @@ those of one application, as published; `api.rate_percent` scales them.
 - `im_push` reaches users who are online at once. Within `MsgLifeTime` it reaches others when they log in, in the
   conversation with `From_Account`, as a message that is stored. Its quota and interval are settings of the
   application. Accounts made later are not told.
+- `create_group` and `modify_group_base_info` have a `Searchable` of their own, `On` or `Off`: whether clients find the
+  group when they look for groups.
 - Groups: types are answered by their older names (`Private`, `ChatRoom`) and understood by the newer ones (`Work`,
   `Meeting`), too. `InviteJoinOption` follows from the type. `MuteAllMember` and `MuteUntil` have their older names beside
   them. `get_group_info` tells up to 10,000 members in one call. Of a live room owner and administrators are kept as

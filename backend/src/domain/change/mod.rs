@@ -26,7 +26,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use protocol::{
     EncodedEvent,
-    message::{ExtensionChange, Message, UpdateConversation, event::What},
+    message::{ExtensionChange, Message, Priority, UpdateConversation, event::What},
 };
 use smallvec::{SmallVec, smallvec};
 
@@ -460,8 +460,19 @@ impl Change {
             Peer::Group(group) => {
                 let record = access::load(staging, self.app, group).await?;
                 access::ensure_may_speak(staging, self.app, group, &record, &self.user, self.by).await?;
+                self.take_group_rate(staging, group).await?;
                 Ok(RelationRecord::default())
             }
         }
+    }
+
+    /// Counts what a user may do, and everybody in a group is told of, as a message to it: else it would be a way around
+    /// the group's rate. To be asked before the first write.
+    async fn take_group_rate(&self, staging: &mut Staging<'_>, group: &GroupId) -> Result<(), Error> {
+        if self.by == Author::Admin {
+            return Ok(());
+        }
+        let settings = staging.settings(self.app).await?;
+        staging.take_group_send(self.app, group, Priority::Normal, &settings)
     }
 }

@@ -9,7 +9,10 @@ use crate::domain::{
     act::{Answer, Staging},
     callbacks::{GroupRead, Happened, ReadNumbers},
     damaged,
-    groups::{Refusal, access, records::MemberRecord},
+    groups::{
+        Refusal, access,
+        records::{GroupRecord, MemberRecord},
+    },
     keys::{self, Tail},
 };
 
@@ -23,10 +26,8 @@ pub(super) async fn note(
     let (app, user) = (change.app, &change.user);
     let peer: Peer = group.clone().into();
     let member = access::member(staging, app, group, user).await?;
-    let Some(member) = member.filter(|member| member.role() != GroupRole::None) else {
-        access::load(staging, app, group).await?;
-        return Err(Refusal::RightMissing.into());
-    };
+    let record = access::load(staging, app, group).await?;
+    let member = member.filter(|member| member.role() != GroupRole::None).ok_or(Refusal::RightMissing)?;
     let mut read = Vec::with_capacity(seqs.len());
     for seq in seqs {
         let message = change.present_message(staging, &peer, *seq).await?;
@@ -36,7 +37,7 @@ pub(super) async fn note(
         if !message.need_receipt {
             return Err(Error::Argument("the message asks for no receipt"));
         }
-        if !is_asked(&message, user, &member) {
+        if !is_asked(&message, &record, user, &member) {
             return Err(Error::Argument("the message asks those for receipts who were there when it was sent"));
         }
         let is_known = staging.tx.get(&keys::group_receipt(app, group, *seq, user)).await?.is_some();
@@ -62,8 +63,7 @@ pub(super) async fn note(
         }
     }
     if !numbers.is_empty() {
-        let kind = access::load(staging, app, group).await?.kind;
-        let read = GroupRead { group: group.to_string(), kind, user: user.to_string(), read: numbers };
+        let read = GroupRead { group: group.to_string(), kind: record.kind, user: user.to_string(), read: numbers };
         staging.tell_application(app, &Tail::from(group), Happened::GroupRead(read)).await?;
     }
     Ok(Answer::Done)
@@ -71,11 +71,11 @@ pub(super) async fn note(
 
 /// Whether a message asks a member for a receipt: who came later is not counted among its receivers. Where newcomers see
 /// everything only the time tells.
-pub(crate) fn is_asked(message: &Message, user: &UserId, member: &MemberRecord) -> bool {
+pub(crate) fn is_asked(message: &Message, group: &GroupRecord, user: &UserId, member: &MemberRecord) -> bool {
     message.from != user.as_str()
         && access::is_for(message, user)
         && member.first_seq <= message.seq
-        && (member.first_seq > 1 || member.joined_ms <= message.time_ms)
+        && (member.first_seq > group.first_seq.max(1) || member.joined_ms <= message.time_ms)
 }
 
 /// How many have read a message, from its stored form.

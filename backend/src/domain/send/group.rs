@@ -291,7 +291,9 @@ impl Told<'_> {
         if facts.mention_all {
             mention_all(staging, self.app, self.group, seq, &new.from);
         }
-        for user in facts.mentions.iter().filter(|user| **user != new.from) {
+        let mentioned = || facts.mentions.iter().filter(|user| **user != new.from);
+        staging.start_reads(mentioned().map(|user| keys::member(self.app, self.group, user)));
+        for user in mentioned() {
             let member = access::member(staging, self.app, self.group, user).await?;
             if member.is_some_and(|member| !member.deaf) {
                 staging.tx.set(keys::mention(self.app, user, &new.to, seq), Bytes::new());

@@ -68,7 +68,7 @@ fn update(fields: Fields<'_>, member_max: &'static str) -> Result<GroupUpdate, F
         muted_all: words::on_off(fields, muted)?,
         custom: custom(fields, "AppDefinedData")?,
         member_max: fields.number_u32(member_max).map_err(wrong)?,
-        searchable: None,
+        searchable: words::on_off(fields, "Searchable")?,
     })
 }
 

@@ -133,7 +133,9 @@ pub async fn chosen(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let (group, wanted) = (group_id(fields)?, Wanted::of(fields)?);
     let users = users(call, fields, "Member_List_Account")?;
     let found = read::chosen_members(&call.shared().store, call.app, Asker::Admin, &group, users).await;
-    let members: Vec<GroupMember> = found.map_err(|error| of_groups(&error))?.into_iter().flatten().collect();
+    let found = found.map_err(|error| of_groups(&error))?.into_iter().flatten();
+    // A live room keeps who may not write there: he is no member for that.
+    let members: Vec<GroupMember> = found.filter(|member| member.role() != GroupRole::None).collect();
     object(json!({ "MemberList": wanted.all_to_json(call, &group, &members).await? }))
 }
 

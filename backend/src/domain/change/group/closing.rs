@@ -128,11 +128,14 @@ async fn release(
     };
     staging.start_reads(users.iter().flat_map(rows));
     let head = Head::from_stored(staging.get(&Tail::from(group).head(app)).await?)?;
+    let mut informed = Vec::new();
     for (user, (key, stored)) in users.iter().zip(&members.pairs) {
         let owned = i64::from(access::decode_member(stored.clone())?.role() == GroupRole::Owner);
         let joined = entering::joined(staging, app, user, group).await?;
         let is_counted = joined.as_ref().is_some_and(|joined| joined.is_active);
         entering::count(staging, app, user, -i64::from(is_counted), -owned).await?;
+        // Who has never heard of the group does not hear of its end, either (GRP-13).
+        informed.extend(is_counted.then_some(user));
         if head.last_seq > 0 {
             staging.tx.clear(&keys::active(app, user, hour_of(head.active_ms), &Peer::Group(group.clone())));
         }
@@ -142,10 +145,13 @@ async fn release(
         if joined.is_some() {
             staging.note_membership(user, group, false);
         }
+        if closing.is_room {
+            staging.clear(&keys::group_trace(app, user, group));
+        }
     }
     if !closing.is_room {
         let left = GroupLeft { by: closing.by.clone(), ..left(change, group) };
-        staging.append_stored_for_all(app, &users, &What::GroupLeft(left));
+        staging.append_stored_for_all(app, informed, &What::GroupLeft(left));
     }
     Ok(())
 }

@@ -65,7 +65,11 @@ async fn open(staging: &mut Staging<'_>, change: &Change, group: &GroupId) -> Re
     let role = access::role(staging, change.app, group, &change.user).await?;
     let is_room = record.rules()?.is_room();
     let may = change.by == Author::Admin || role >= if is_room { GroupRole::Admin } else { GroupRole::Member };
-    if may { Ok(record) } else { Err(Refusal::RightMissing.into()) }
+    if !may {
+        return Err(Refusal::RightMissing.into());
+    }
+    change.take_group_rate(staging, group).await?;
+    Ok(record)
 }
 
 /// Changes the group's attributes.
@@ -215,6 +219,7 @@ pub(super) async fn notify(
         return Ok(Answer::Done);
     }
     let mut outcomes = Vec::with_capacity(users.len());
+    staging.start_reads(users.iter().map(|user| keys::member(app, group, user)));
     for user in users {
         let is_member = access::member(staging, app, group, user).await?.is_some();
         outcomes.push((user.clone(), if is_member { Ok(()) } else { Err(Refusal::UserUnknown) }));

@@ -105,6 +105,7 @@ async fn apply(staging: &mut Staging<'_>, change: &Change, group: &GroupId, word
         if before.wording == record.wording {
             return Ok(Answer::GroupJoined { applied: true });
         }
+        change.take_group_rate(staging, group).await?;
     }
     staging.set(key, record.encode_to_vec());
     staging.tx.set(keys::group_trace(app, user, group), Bytes::new());
@@ -183,6 +184,7 @@ pub(super) async fn invite(
         outcomes.push((user.clone(), outcome));
     }
     if !entrants.is_empty() {
+        change.take_group_rate(staging, group).await?;
         let tips = (!silent).then_some(group_tips::Kind::Invited);
         let telling = Telling { by: change.user.as_str(), tips, quiet: false };
         entering::enter(staging, app, group, &mut record, &entrants, telling).await?;

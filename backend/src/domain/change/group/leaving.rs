@@ -85,6 +85,7 @@ pub(super) async fn remove(
     access::ensure(record.rules()?.removes, change.by, role)?;
     let mut outcomes: Outcomes = Vec::with_capacity(users.len());
     let mut leavers = Vec::new();
+    staging.start_reads(users.iter().map(|user| keys::member(app, group, user)));
     for user in users {
         let outcome = match access::member(staging, app, group, user).await? {
             None if staging.again => Ok(()),
@@ -127,6 +128,9 @@ pub(super) async fn ban(
     access::ensure(if rules.is_room() { LEADERS } else { rules.removes }, change.by, role)?;
     let mut outcomes: Outcomes = Vec::with_capacity(users.len());
     let mut leavers = Vec::new();
+    staging.start_reads(users.iter().flat_map(|user| {
+        [keys::member(app, group, user), keys::account(app, user), keys::group_application(app, group, user)]
+    }));
     for user in users {
         let member = access::member(staging, app, group, user).await?;
         let other = member.as_ref().map_or(GroupRole::None, MemberRecord::role);

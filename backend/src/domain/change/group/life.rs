@@ -29,7 +29,7 @@ use crate::domain::{
 };
 
 /// Words of a group's name by which it is found, at the most.
-const WORDS_MAX: usize = 8;
+const WORDS_MAX: usize = 32;
 
 pub(super) fn check_new(new: &NewGroup) -> Result<(), Error> {
     let Some(group) = &new.group else { return Err(Refusal::IdInvalid.into()) };
@@ -262,9 +262,10 @@ pub(super) async fn update(
     let mut record = before.clone();
     apply(&mut record, update);
     let changed = differences(&before, &record);
-    if changed.is_empty() && !staging.again {
+    if changed.is_empty() {
         return Ok(Answer::Done);
     }
+    change.take_group_rate(staging, group).await?;
     (record.revision, record.changed_ms) = (record.revision + 1, staging.now_ms);
     put_words(staging, app, group, Some(&before), Some(&record));
     staging.set(keys::group(app, group), record.encode_to_vec());
@@ -287,7 +288,8 @@ fn ensure_may_update(by: Author, role: GroupRole, rules: &Rules, update: &GroupU
     if update.muted_all.is_some() || update.join_option.is_some() {
         access::ensure(LEADERS, by, role)?;
     }
-    if update.join_option.is_some() && rules.join == GroupJoinOption::Forbidden {
+    let asks = update.join_option == Some(GroupJoinOption::Approval.into());
+    if update.join_option.is_some() && rules.join == GroupJoinOption::Forbidden || asks && rules.is_room() {
         return Err(Refusal::RightMissing.into()); // nobody applies for such a group
     }
     if update.member_max.is_some() || update.searchable.is_some() {
@@ -342,7 +344,19 @@ fn differences(before: &GroupRecord, now: &GroupRecord) -> BTreeMap<String, Byte
 /// Words of a name that it is found by.
 pub(crate) fn words(name: &str) -> BTreeSet<String> {
     let words = name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-    words.map(str::to_lowercase).take(WORDS_MAX).collect()
+    words.flat_map(beginnings).map(str::to_lowercase).take(WORDS_MAX).collect()
+}
+
+/// A word, and what follows in it from each character of a script that has no spaces between words.
+fn beginnings(word: &str) -> impl Iterator<Item = &str> {
+    let inner = word.char_indices().skip(1).filter(|(_, character)| is_unspaced(*character));
+    std::iter::once(word).chain(inner.map(|(at, _)| &word[at..]))
+}
+
+/// Chinese and Japanese characters.
+fn is_unspaced(character: char) -> bool {
+    matches!(character,
+        '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
 }
 
 pub(super) fn put_words(
@@ -375,18 +389,14 @@ pub(super) async fn transfer(
     }
     let role = access::role(staging, app, group, &change.user).await?;
     access::ensure(OWNER, change.by, role)?;
-    let known = access::member(staging, app, group, to).await?;
-    let next = match known {
+    let next = match access::member(staging, app, group, to).await? {
         Some(member) if member.role() == GroupRole::Owner => return Ok(Answer::Done),
-        Some(member) => member,
-        // Of a live room whoever exists can be the owner: nobody is kept as a member.
+        // Of a live room whoever exists can be the owner: it keeps nobody who does not lead it.
         None if record.rules()?.is_room() => {
             ensure_account(staging, app, to).await?;
-            record.member_count += 1;
-            staging.tx.set(keys::group_trace(app, to, group), Bytes::new());
-            MemberRecord { joined_ms: staging.now_ms, ..MemberRecord::default() }
+            MemberRecord::default()
         }
-        None => return Err(Refusal::UserUnknown.into()),
+        known => known.ok_or(Refusal::UserUnknown)?,
     };
     let settings = staging.settings(app).await?;
     if entering::counts_of(staging, app, to).await?.owned >= settings.groups_owned_max {
@@ -395,15 +405,10 @@ pub(super) async fn transfer(
     if let Some(owner) = UserId::new(&record.owner)
         && let Some(before) = access::member(staging, app, group, &owner).await?
     {
-        match record.rules()?.is_room() {
-            true => {
-                roles::put_in_room(staging, app, group, &mut record, &owner, before, GroupRole::None).await?;
-            }
-            false => roles::put_role(staging, app, group, &owner, before, GroupRole::Member).await?,
-        }
+        roles::put(staging, app, group, &mut record, &owner, before, GroupRole::Member).await?;
         entering::count(staging, app, &owner, 0, -1).await?;
     }
-    roles::put_role(staging, app, group, to, next, GroupRole::Owner).await?;
+    roles::put(staging, app, group, &mut record, to, next, GroupRole::Owner).await?;
     entering::count(staging, app, to, 0, 1).await?;
     // Whoever owns a group knows of it.
     let stamp = staging.next_stamp();

@@ -56,6 +56,7 @@ pub(super) async fn mute(
     access::ensure(rules.mutes(), change.by, role)?;
     let mut outcomes: Outcomes = Vec::with_capacity(users.len());
     let mut muted = Vec::new();
+    staging.start_reads(users.iter().map(|user| keys::member(app, group, user)));
     for user in users {
         let known = access::member(staging, app, group, user).await?;
         // Who is in a live room is not kept; whom it knows of is.
@@ -69,6 +70,9 @@ pub(super) async fn mute(
         };
         muted.extend(known.filter(|_| outcome.is_ok()).map(|member| (user.clone(), member)));
         outcomes.push((user.clone(), outcome));
+    }
+    if !muted.is_empty() {
+        change.take_group_rate(staging, group).await?;
     }
     let until_ms = match seconds {
         0 => 0,
@@ -112,28 +116,23 @@ pub(super) async fn update(
     }
     set_fields(&mut now.custom, &update.custom);
     let changed = differences(&before, &now);
+    let is_admin = before.role() == GroupRole::Admin;
+    let role = update.role.filter(|role| (*role == GroupRole::Admin) != is_admin);
+    if changed.is_empty() && role.is_none() {
+        return Ok(Answer::Done);
+    }
+    change.take_group_rate(staging, group).await?;
     if !changed.is_empty() {
         staging.set(keys::member(app, group, user), now.encode_to_vec());
         let tips = GroupTips { changed, ..tips_of(change, group, group_tips::Kind::MemberChanged, user) };
         tell(staging, change, group, &record, tips).await?;
     }
-    let is_admin = before.role() == GroupRole::Admin;
-    let role = update.role.filter(|role| (*role == GroupRole::Admin) != is_admin);
     if let Some(role) = role {
-        let is_room = record.rules()?.is_room();
         let kind = match role {
             GroupRole::Admin => group_tips::Kind::AdminSet,
             _ => group_tips::Kind::AdminUnset,
         };
-        if is_room {
-            // Nobody is a mere member of it, as far as it is kept.
-            let role = if role == GroupRole::Admin { role } else { GroupRole::None };
-            put_in_room(staging, app, group, &mut record, user, now.clone(), role).await?;
-        } else {
-            put_role(staging, app, group, user, now.clone(), role).await?;
-            // Who leads a group is written with its record.
-            staging.set(keys::group(app, group), record.encode_to_vec());
-        }
+        put(staging, app, group, &mut record, user, now.clone(), role).await?;
         tell(staging, change, group, &record, tips_of(change, group, kind, user)).await?;
     }
     let name_card = (now.name_card != before.name_card).then_some(now.name_card);
@@ -252,6 +251,26 @@ async fn tell_application(
     staging.tell_application(change.app, &Tail::from(group), Happened::GroupMemberChanged(changed)).await
 }
 
+/// Gives a member a role. Writes the group's record, too: who leads a group is written with it.
+pub(super) async fn put(
+    staging: &mut Staging<'_>,
+    app: AppId,
+    group: &GroupId,
+    record: &mut GroupRecord,
+    user: &UserId,
+    member: MemberRecord,
+    role: GroupRole,
+) -> Result<(), Error> {
+    if !record.rules()?.is_room() {
+        put_role(staging, app, group, user, member, role).await?;
+        staging.set(keys::group(app, group), record.encode_to_vec());
+        return Ok(());
+    }
+    // Nobody is a mere member of it, as far as it is kept.
+    let role = if role > GroupRole::Member { role } else { GroupRole::None };
+    put_in_room(staging, app, group, record, user, member, role).await
+}
+
 /// Has somebody lead a live room, or not any more: only those who do are counted. Writes the group's record, too.
 pub(super) async fn put_in_room(
     staging: &mut Staging<'_>,
@@ -281,7 +300,7 @@ pub(super) async fn put_in_room(
 }
 
 /// Writes a member's role wherever it stands.
-pub(super) async fn put_role(
+async fn put_role(
     staging: &mut Staging<'_>,
     app: AppId,
     group: &GroupId,

@@ -230,16 +230,19 @@ pub async fn joined(
         let settings = crate::domain::applications::settings(tx, app).await?;
         let (begin, end) = keys::joined_groups(app, &user);
         let begin = after.as_ref().map_or(begin, |after| behind(&keys::joined_group(app, &user, after)));
-        let entries_max = limit.entries_max.max(1);
+        let (asker, entries_max) = (Asker::User(user.clone()), limit.entries_max.max(1));
         let mut budget = Budget::new(limit.bytes_max);
         let mut groups = Vec::new();
         let more = each_page(tx, (begin, end), entries_max, async |rows| {
+            let mut known = Vec::with_capacity(rows.len());
             for (key, stored) in rows {
-                if !decode_joined(stored)?.is_active {
-                    continue;
+                if decode_joined(stored)?.is_active {
+                    known.push(second_group(&key)?);
                 }
-                let group = second_group(&key)?;
-                if let Ok(found) = found(tx, app, &Asker::User(user.clone()), &group, &settings).await? {
+            }
+            for known in known.chunks(GROUPS_TOGETHER) {
+                let found = known.iter().map(|group| found(tx, app, &asker, group, &settings));
+                for found in try_join_all(found).await?.into_iter().flatten() {
                     let bytes = found.0.encoded_len() + found.1.as_ref().map_or(0, GroupMember::encoded_len);
                     if groups.len() == entries_max || !budget.take(bytes) {
                         return Ok(ControlFlow::Break(()));
@@ -391,17 +394,23 @@ pub async fn applications(
         loop {
             let page = range(tx, (begin, end.clone()), GROUPS_TOGETHER).await?;
             let last = page.pairs.last().map(|(key, _)| key.clone());
+            let mut led = Vec::new();
             for (key, stored) in page.pairs {
-                if decode_joined(stored)?.role < GroupRole::Admin as i32 {
-                    continue;
+                if decode_joined(stored)?.role >= GroupRole::Admin as i32 {
+                    led.push(second_group(&key)?);
                 }
-                let group = second_group(&key)?;
-                let after = from.as_ref().filter(|(from, _)| *from == group).map(|(_, applicant)| applicant);
-                let more = group_applications(tx, app, &group, after, entries_max, &mut applications).await?;
-                if more {
-                    let place = applications.last().and_then(|last| Some((group, UserId::new(&last.user)?)));
-                    return Ok((applications, place));
-                }
+            }
+            // One more than the page holds tells whether there are more.
+            let found = led.iter().map(|group| {
+                let after = from.as_ref().filter(|(from, _)| from == group).map(|(_, applicant)| applicant);
+                group_applications(tx, app, group, after, entries_max + 1 - applications.len())
+            });
+            applications.extend(try_join_all(found).await?.into_iter().flatten());
+            if applications.len() > entries_max {
+                applications.truncate(entries_max);
+                let place =
+                    applications.last().and_then(|last| Some((GroupId::new(&last.group)?, UserId::new(&last.user)?)));
+                return Ok((applications, place));
             }
             match last.filter(|_| page.more) {
                 Some(last) => begin = behind(&last),
@@ -415,32 +424,28 @@ pub async fn applications(
 /// Groups looked at together.
 const GROUPS_TOGETHER: usize = 64;
 
-/// Reads applications for a group until the page is full; whether there are more for it.
+/// Reads so many applications for a group.
 async fn group_applications(
     tx: &Tx,
     app: AppId,
     group: &GroupId,
     after: Option<&UserId>,
-    entries_max: usize,
-    applications: &mut Vec<GroupApplication>,
-) -> Result<bool, Error> {
+    limit: usize,
+) -> Result<Vec<GroupApplication>, Error> {
     let (begin, end) = keys::group_applications(app, group);
     let begin = after.map_or(begin, |after| behind(&keys::group_application(app, group, after)));
-    let page = range(tx, (begin, end), entries_max - applications.len() + 1).await?;
-    for (key, stored) in page.pairs {
-        if applications.len() == entries_max {
-            return Ok(true);
-        }
+    let page = range(tx, (begin, end), limit).await?;
+    let shown = |(key, stored): (Bytes, Bytes)| {
         let record = GroupApplicationRecord::decode(stored).map_err(|_| damaged("group application"))?;
-        applications.push(GroupApplication {
+        Ok(GroupApplication {
             group: group.to_string(),
             user: second_user(&key)?.to_string(),
             wording: record.wording,
             time_ms: record.time_ms,
             ..GroupApplication::default()
-        });
-    }
-    Ok(page.more)
+        })
+    };
+    page.pairs.into_iter().map(shown).collect()
 }
 
 /// The group's attributes.
@@ -496,12 +501,14 @@ pub async fn search(
         let mut looked_at = 0;
         loop {
             let page = range(tx, (begin.clone(), end.clone()), GROUPS_TOGETHER).await?;
-            for (key, _) in &page.pairs {
+            let parts = page.pairs.iter().map(|(key, _)| keys::group_word_parts(key).map(|(_, group)| group));
+            let named = parts.collect::<Option<Vec<_>>>().ok_or_else(|| damaged("group word key"))?;
+            let read = named.iter().map(|group| found(tx, app, &Asker::Guest, group, &settings));
+            for ((key, _), found) in page.pairs.iter().zip(try_join_all(read).await?) {
                 looked_at += 1;
-                let (_, group) = keys::group_word_parts(key).ok_or_else(|| damaged("group word key"))?;
                 let place = key.slice(first.len().min(key.len())..);
                 begin = behind(key);
-                let Ok((shown, _)) = found(tx, app, &Asker::Guest, &group, &settings).await? else { continue };
+                let Ok((shown, _)) = found else { continue };
                 let own = words(&shown.name);
                 let has = |word: &String| own.iter().any(|own| own.starts_with(word.as_str()));
                 if wanted.iter().all(has) && groups.iter().all(|known: &Group| known.group != shown.group) {

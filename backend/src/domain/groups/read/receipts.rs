@@ -87,7 +87,7 @@ pub async fn receipts(
             let mut users = Vec::with_capacity(rows.len());
             for (key, stored) in rows {
                 let user = last_user(&key)?;
-                if !unread || receipts::is_asked(&message, &user, &access::decode_member(stored)?) {
+                if !unread || receipts::is_asked(&message, &seen.record, &user, &access::decode_member(stored)?) {
                     users.push(user);
                 }
             }
