@@ -244,6 +244,6 @@ async fn notify_informed(
             informed.push(user);
         }
     }
-    staging.append_stored_for_all(app, informed.into_iter(), what);
+    staging.append_stored_for_all(app, informed, what);
     Ok(())
 }
