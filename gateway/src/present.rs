@@ -10,7 +10,7 @@ use backend::domain::{
     },
     sync::PageLimit,
 };
-use protocol::message::OnlineState;
+use protocol::message::{GroupMember, GroupRole, OnlineState};
 
 use crate::{homes, shared::Shared};
 
@@ -39,6 +39,27 @@ pub async fn count(shared: &Shared, app: AppId, asker: Asker, group: &GroupId) -
     let is_there = |state: i32| state != OnlineState::Offline as i32;
     let members = found.iter().filter(|presence| is_there(presence.state)).count();
     Ok(Present { members, guests: 0 })
+}
+
+/// Who is in a live room now, by name, so many at the most, with their roles.
+pub async fn in_room(
+    shared: &Shared,
+    app: AppId,
+    room: &GroupId,
+    shown_max: usize,
+) -> Result<Vec<(UserId, GroupMember)>, Error> {
+    // Those who lead it are kept: an owner and a few administrators.
+    let roles = vec![GroupRole::Owner, GroupRole::Admin];
+    let limit = PageLimit { entries_max: ASKED_MAX, bytes_max: usize::MAX >> 1 };
+    let (leaders, _) = read::members(&shared.store, app, Asker::Admin, room, None, roles, limit).await?;
+    let member = |(user, since_s): (UserId, u64)| {
+        let known = leaders.iter().find(|leader| leader.user == user.as_str());
+        let role = known.map_or(GroupRole::Member, GroupMember::role);
+        let joined_ms = since_s * 1000;
+        let shown = GroupMember { user: user.to_string(), role: role.into(), joined_ms, ..GroupMember::default() };
+        (user, shown)
+    };
+    Ok(shared.router.rooms().present(app, room, 0, shown_max).into_iter().map(member).collect())
 }
 
 /// How many members of a live room are shown; `None`: it is none.

@@ -260,20 +260,23 @@ pub(super) fn members(connection: &Rc<Connection>, request: u32, asked: GetGroup
     let limit = page_limit(connection, asked.limit)?;
     let shared = connection.core.shared.clone();
     answer(connection, request, async move {
-        let shown = present::shown_members(&shared, app, &asker, &group).await?;
-        if let Some(shown) = shown.filter(|_| roles.is_empty()) {
-            let users = shared.router.rooms().present(app, &group, 0, shown).into_iter().map(|(user, _)| user);
-            let mut behind = users.filter(|user| after.as_ref().is_none_or(|after| user > after));
-            let members: Vec<_> = behind.by_ref().take(limit.entries_max.max(1)).map(present).collect();
-            return Ok(GetGroupMembersReply { members, more: behind.next().is_some() });
-        }
-        let (members, more) = read::members(&shared.store, app, asker, &group, after, roles, limit).await?;
+        let (members, more) = match present::shown_members(&shared, app, &asker, &group).await? {
+            Some(shown) => {
+                let shown = present::in_room(&shared, app, &group, shown).await?.into_iter();
+                let behind = shown.filter(|(user, _)| after.as_ref().is_none_or(|after| user > after));
+                let mut behind = behind.map(|(_, member)| member).filter(|member| is_of(member, &roles));
+                let members: Vec<_> = behind.by_ref().take(limit.entries_max.max(1)).collect();
+                (members, behind.next().is_some())
+            }
+            None => read::members(&shared.store, app, asker, &group, after, roles, limit).await?,
+        };
         Ok(GetGroupMembersReply { members, more })
     })
 }
 
-fn present(user: UserId) -> GroupMember {
-    GroupMember { user: user.to_string(), role: GroupRole::Member.into(), ..GroupMember::default() }
+/// Whether a member has one of these roles; none named: any.
+fn is_of(member: &GroupMember, roles: &[GroupRole]) -> bool {
+    roles.is_empty() || roles.contains(&member.role())
 }
 
 pub(super) fn chosen_members(

@@ -5,7 +5,7 @@ use protocol::{
     ErrorCode,
     command::Command,
     message::{
-        BanFromGroup, Done, GetGroupMembers, GetGroupMembersReply, GroupResults, GroupType, Sync, SyncReply,
+        BanFromGroup, Done, GetGroupMembers, GetGroupMembersReply, GroupResults, GroupRole, GroupType, Sync, SyncReply,
         group_left::Why, group_push, group_tips::Kind,
     },
 };
@@ -254,4 +254,26 @@ fn grp_03_members_are_shown_page_by_page_and_rooms_are_limited() {
     assert_eq!(code(anna.join_group(&rooms[10])), Some(ErrorCode::GROUPS_FULL));
     anna.join_group(&rooms[3]).expect("in already");
     anna.join_group(&meeting).expect("no room");
+}
+
+#[test]
+fn grp_03_whoever_is_in_a_live_room_is_told_with_his_role_and_looked_for_by_it() {
+    let gateway = Gateway::start();
+    let (mut host, mut anna) = (gateway.login("host"), gateway.login("anna"));
+    let room = host.create_group(GroupType::Avchatroom, &[]);
+    anna.join_group(&room).expect("in");
+    let of = |client: &mut Client, roles: &[GroupRole]| {
+        let roles = roles.iter().map(|role| i32::from(*role)).collect();
+        let asked = GetGroupMembers { group: room.clone(), roles, ..GetGroupMembers::default() };
+        let reply: GetGroupMembersReply = client.call(Command::GetGroupMembers, &asked).expect("members");
+        assert!(reply.members.iter().all(|member| member.joined_ms > 0));
+        reply.members.into_iter().map(|member| (member.user.clone(), member.role())).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&mut anna, &[]), [("anna".to_owned(), GroupRole::Member)], "the host is not there");
+    host.join_group(&room).expect("in");
+    let (anna_is, host_is) = (("anna".to_owned(), GroupRole::Member), ("host".to_owned(), GroupRole::Owner));
+    assert_eq!(of(&mut anna, &[]), [anna_is.clone(), host_is.clone()]);
+    assert_eq!(of(&mut anna, &[GroupRole::Owner]), [host_is]);
+    assert_eq!(of(&mut anna, &[GroupRole::Member]), [anna_is]);
+    assert_eq!(of(&mut anna, &[GroupRole::Admin]), []);
 }
