@@ -75,15 +75,13 @@ pub(crate) struct Client {
     alarm: Rc<Alarm>,
     clock: Clock,
     in_flight_max: u32,
-    target: usize,
 }
 
 impl Client {
-    /// Connects and shakes hands. The hello is on its way when this returns.
-    pub(crate) async fn connect(worker: &Worker, tls: Arc<rustls::ClientConfig>) -> Result<Client> {
+    /// Connects and shakes hands with the target of this number. The hello is on its way when this returns.
+    async fn connect(worker: &Worker, target: usize, tls: Arc<rustls::ClientConfig>) -> Result<Client> {
         let plan = &worker.plan;
-        let target_index = worker.next_target();
-        let target = plan.targets.get(target_index).context("there is no target")?;
+        let target = plan.targets.get(target).context("there is no target")?;
         let stream = TcpStream::connect_timeout(target.address, Duration::from_micros(PATIENCE_US))
             .await
             .map_err(|error| anyhow!("cannot connect to {}: {error}", target.address))?;
@@ -91,7 +89,6 @@ impl Client {
         let mut client = Client {
             stream,
             tls: Tls::new(tls, target.server_name.clone())?,
-            target: target_index,
             machine: ClientConnection::new(hello(), plan.clock.now_us() / 1_000),
             alarm: worker.alarms.alarm(),
             clock: plan.clock,
@@ -106,26 +103,28 @@ impl Client {
         Ok(client)
     }
 
-    /// Where it is connected, by number.
-    pub(crate) fn target(&self) -> usize {
-        self.target
-    }
-
-    /// Connects and logs in.
+    /// Connects to the target whose turn it is, and logs in.
     pub(crate) async fn open(worker: &Worker, user: &User) -> Result<Client> {
-        Client::open_with(worker, user, worker.plan.tls.clone()).await
+        Client::open_at(worker, worker.next_target(), user).await
     }
 
-    /// The same, with a TLS configuration of its own.
-    pub(crate) async fn open_with(worker: &Worker, user: &User, tls: Arc<rustls::ClientConfig>) -> Result<Client> {
-        let mut client = Client::connect(worker, tls).await?;
+    /// The same at the target of this number.
+    pub(crate) async fn open_at(worker: &Worker, target: usize, user: &User) -> Result<Client> {
+        let mut client = Client::connect(worker, target, worker.plan.tls.clone()).await?;
         client.login(user).await?;
         Ok(client)
     }
 
-    /// Connects and logs in without an account.
-    pub(crate) async fn open_as_guest(worker: &Worker) -> Result<Client> {
-        let mut client = Client::connect(worker, worker.plan.tls.clone()).await?;
+    /// Where the turn is, with a TLS configuration of its own.
+    pub(crate) async fn open_with(worker: &Worker, user: &User, tls: Arc<rustls::ClientConfig>) -> Result<Client> {
+        let mut client = Client::connect(worker, worker.next_target(), tls).await?;
+        client.login(user).await?;
+        Ok(client)
+    }
+
+    /// Connects to the target of this number and logs in without an account.
+    pub(crate) async fn open_as_guest(worker: &Worker, target: usize) -> Result<Client> {
+        let mut client = Client::connect(worker, target, worker.plan.tls.clone()).await?;
         let login = GuestLogin { sdkappid: worker.plan.app.sdkappid, platform: Platform::Linux.into() };
         let _: LoginReply = client.call(Command::GuestLogin, &login).await.context("cannot log in as a guest")?;
         Ok(client)

@@ -98,7 +98,7 @@ fn plan(options: Options) -> Result<Plan> {
         run: random as u32,
         seed: options.seed.unwrap_or(random >> 32),
         clock: Clock::start(),
-        board: Board::new(options.threads),
+        board: Board::new(options.threads, options.connections),
         options,
     })
 }

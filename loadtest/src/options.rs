@@ -50,8 +50,10 @@ pub(crate) struct Options {
     pub(crate) rate: Option<u64>,
 
     /// Gateways' client ports, of one deployment, separated by commas; connections take turns, and one that is lost comes
-    /// back at the next. So the two of a pair are on different gateways. REGION=HOST:PORT gives the latencies of each
-    /// region apart. Certificates must be valid for the hosts as written here.
+    /// back at the next. The two of a `c2c` pair begin at different gateways, in turn each with each; those of a `group`
+    /// or `room` are at all of them. These three give the latencies of acks by gateway and those of deliveries by the
+    /// sender's gateway and the recipient's; with REGION=HOST:PORT those of a region together. Certificates must be valid
+    /// for the hosts as written here.
     #[arg(
         long,
         global = true,
@@ -380,6 +382,12 @@ impl Options {
     /// Who the server API is called by.
     pub(crate) const ADMINISTRATOR: &str = "administrator";
 
+    /// The region of a target, by its number; the target itself if none was named.
+    pub(crate) fn region(&self, target: usize) -> String {
+        let text = self.target.get(target).map_or("", String::as_str);
+        text.split_once('=').map_or(text, |(region, _)| region).to_owned()
+    }
+
     /// Where to connect.
     pub(crate) fn targets(&self) -> Result<Vec<Target>> {
         self.target.iter().map(|text| Target::of(text).with_context(|| format!("--target {text}"))).collect()
@@ -389,15 +397,18 @@ impl Options {
 /// Where a gateway takes clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// Empty: none was named.
-    pub(crate) region: String,
     pub(crate) address: SocketAddr,
     pub(crate) server_name: ServerName<'static>,
 }
 
 impl Target {
     fn of(text: &str) -> Result<Target> {
-        let (region, place) = text.split_once('=').unwrap_or(("", text));
+        let place = match text.split_once('=') {
+            // The report's keys have an underscore between two regions.
+            Some((region, _)) if region.is_empty() || region.contains('_') => bail!("a region needs a name, without _"),
+            Some((_, place)) => place,
+            None => text,
+        };
         let (host, _) = place.rsplit_once(':').context("give host:port")?;
         let address = place
             .to_socket_addrs()
@@ -406,7 +417,7 @@ impl Target {
             .context("no such host, or not host:port")?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let server_name = ServerName::try_from(host.to_owned()).context("not a host name")?;
-        Ok(Target { region: region.to_owned(), address, server_name })
+        Ok(Target { address, server_name })
     }
 }
 
@@ -484,14 +495,17 @@ mod tests {
         let targets = |text: &str| {
             let options = Options::parse_from(["loadtest", "ping", "--target", text]);
             let targets = options.targets().ok()?;
-            Some(targets.into_iter().map(|it| (it.region, it.address.port())).collect::<Vec<_>>())
+            let named = targets.into_iter().enumerate();
+            Some(named.map(|(index, it)| (options.region(index), it.address.port())).collect::<Vec<_>>())
         };
-        let one = |port| Some(vec![(String::new(), port)]);
-        assert_eq!(targets("127.0.0.1:8443"), one(8443));
-        assert_eq!(targets("[::1]:8443"), one(8443));
-        assert_eq!(targets("localhost:1"), one(1));
+        for (text, port) in [("127.0.0.1:8443", 8443), ("[::1]:8443", 8443), ("localhost:1", 1)] {
+            assert_eq!(targets(text), Some(vec![(text.to_owned(), port)]));
+        }
         let two = vec![("eu".to_owned(), 1), ("us".to_owned(), 2)];
         assert_eq!(targets("eu=localhost:1,us=127.0.0.1:2"), Some(two));
+        for refused in ["=localhost:1", "south_asia=localhost:1", "eu=localhost"] {
+            assert_eq!(targets(refused), None, "{refused}");
+        }
         assert_eq!(targets("localhost"), None);
         assert_eq!(targets("127.0.0.1:8443,localhost"), None);
     }

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{options::Options, run::Outcome};
+use crate::{options::Options, run::Outcome, tally::Apart};
 
 /// What `--report json` prints. The names are an interface: scripts and tests read them.
 #[derive(Debug, Serialize)]
@@ -67,7 +67,7 @@ impl Report {
         // A server that was restarted has no CPU time to compare.
         let cpu_seconds = start.zip(end).map(|(start, end)| end.cpu_seconds - start.cpu_seconds);
         let cpu_seconds = cpu_seconds.filter(|&seconds| seconds >= 0.0);
-        Report {
+        let report = Report {
             scenario: options.scenario.name(),
             connections: options.connections,
             seconds,
@@ -93,7 +93,25 @@ impl Report {
             own_cpu_seconds,
             notes: tally.findings.notes,
             unverified: tally.unverified,
+        };
+        if options.target.len() > 1 {
+            report.with_places(options, tally.ack_us_at, tally.delivery_us_between)
+        } else {
+            report
         }
+    }
+
+    /// Adds the latencies of each region, and of each way between two: `ack_ms_eu`, `delivery_ms_eu_jp`.
+    fn with_places(mut self, options: &Options, ack_us: Apart<usize>, delivery_us: Apart<(usize, usize)>) -> Self {
+        let region = |target: usize| options.region(target);
+        for (region, ack_us) in ack_us.by_name(region) {
+            self = self.with_latencies(&format!("ack_ms_{region}"), &ack_us);
+        }
+        let way = |(from, to)| format!("{}_{}", region(from), region(to));
+        for (way, delivery_us) in delivery_us.by_name(way) {
+            self = self.with_latencies(&format!("delivery_ms_{way}"), &delivery_us);
+        }
+        self
     }
 
     /// Adds a key that only some scenarios have.
@@ -234,6 +252,8 @@ fn rounded(value: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
     use crate::tally::Tally;
 
@@ -298,6 +318,33 @@ mod tests {
         assert_eq!(value["ack_ms"]["max"], 29.007);
         assert_eq!(value["delivery_ms"]["p50"], Value::Null);
         assert_eq!(value["server"]["bytes_per_connection"], Value::Null);
+    }
+
+    #[test]
+    fn latencies_are_told_by_region_and_by_the_way_between_two() {
+        let options = |line: &str| Options::parse_from(line.split(' '));
+        let tally = || {
+            let mut tally = Tally::default();
+            for (from, to, ms) in [(0, 1, 10), (0, 2, 1), (1, 2, 30), (2, 0, 500)] {
+                tally.ack_us_at.record(from, ms * 1_000);
+                tally.delivery_us_between.record((from, to), ms * 1_000);
+            }
+            Outcome { tally, ..Outcome::default() }
+        };
+        let report = |targets: &str| {
+            let report = Report::new(&options(&format!("loadtest c2c --target {targets}")), tally());
+            let apart = report.further.into_iter().map(|(key, value)| (key, value["max"].as_f64().unwrap().round()));
+            apart.collect::<Vec<_>>()
+        };
+        let expected =
+            |expected: &[(&str, f64)]| expected.iter().map(|(key, ms)| ((*key).to_owned(), *ms)).collect::<Vec<_>>();
+        let regions = [("ack_ms_eu", 30.0), ("ack_ms_jp", 500.0)];
+        let ways = [("delivery_ms_eu_eu", 10.0), ("delivery_ms_eu_jp", 30.0), ("delivery_ms_jp_eu", 500.0)];
+        assert_eq!(report("eu=a:1,eu=b:1,jp=c:1"), expected(&[&regions[..], &ways[..]].concat()));
+        let unnamed: Vec<_> = report("a:1,b:2,c:3").into_iter().map(|(key, _)| key).collect();
+        let ways = ["delivery_ms_a:1_b:2", "delivery_ms_a:1_c:3", "delivery_ms_b:2_c:3", "delivery_ms_c:3_a:1"];
+        assert_eq!(unnamed, [&["ack_ms_a:1", "ack_ms_b:2", "ack_ms_c:3"][..], &ways].concat());
+        assert_eq!(report("eu=a:1"), []);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a run counts and times. Each thread has its own; they are added up at the end.
 
+use std::collections::BTreeMap;
+
 use hdrhistogram::Histogram;
 
 use crate::{
@@ -50,9 +52,11 @@ pub(crate) struct Tally {
     /// Acks of what was sent in the second after that call.
     pub(crate) beside_push_us: Histogram<u64>,
     pub(crate) ack_us: Histogram<u64>,
-    /// The same by target, where there are several.
-    pub(crate) ack_us_at: Vec<Histogram<u64>>,
+    /// The same by the sender's target, of scenarios in which it is known.
+    pub(crate) ack_us_at: Apart<usize>,
     pub(crate) delivery_us: Histogram<u64>,
+    /// The same by the sender's target and the recipient's.
+    pub(crate) delivery_us_between: Apart<(usize, usize)>,
     /// What many were given.
     pub(crate) spread: Spread,
     /// Messages of a live room that a connection was not given because it did not keep up.
@@ -86,8 +90,9 @@ impl Default for Tally {
             told_us: histogram(),
             beside_push_us: histogram(),
             ack_us: histogram(),
-            ack_us_at: Vec::new(),
+            ack_us_at: Apart::default(),
             delivery_us: histogram(),
+            delivery_us_between: Apart::default(),
             spread: Spread::default(),
             shed: 0,
             findings: Findings::default(),
@@ -101,16 +106,6 @@ impl Tally {
         self.acked += 1;
         self.acked_in_time += u64::from(now_us <= end_us);
         self.ack_us.saturating_record(now_us.saturating_sub(sent_us));
-    }
-
-    /// That answer came from the target with this number.
-    pub(crate) fn ack_at(&mut self, target: usize, sent_us: Micros, now_us: Micros) {
-        while self.ack_us_at.len() <= target {
-            self.ack_us_at.push(histogram());
-        }
-        if let Some(ack_us) = self.ack_us_at.get_mut(target) {
-            ack_us.saturating_record(now_us.saturating_sub(sent_us));
-        }
     }
 
     /// A message reached its recipient at `now_us`.
@@ -158,16 +153,43 @@ impl Tally {
         self.told_us.add(other.told_us).expect("same bounds");
         self.beside_push_us.add(other.beside_push_us).expect("same bounds");
         self.ack_us.add(other.ack_us).expect("same bounds");
-        for (target, ack_us) in other.ack_us_at.into_iter().enumerate() {
-            while self.ack_us_at.len() <= target {
-                self.ack_us_at.push(histogram());
-            }
-            self.ack_us_at[target].add(ack_us).expect("same bounds");
-        }
+        self.ack_us_at.add(other.ack_us_at);
         self.delivery_us.add(other.delivery_us).expect("same bounds");
+        self.delivery_us_between.add(other.delivery_us_between);
         self.spread.add(other.spread);
         self.shed += other.shed;
         self.findings.add(other.findings);
+    }
+}
+
+/// Latencies, each kind of them apart.
+#[derive(Debug)]
+pub(crate) struct Apart<K>(BTreeMap<K, Histogram<u64>>);
+
+impl<K> Default for Apart<K> {
+    fn default() -> Self {
+        Apart(BTreeMap::new())
+    }
+}
+
+impl<K: Ord> Apart<K> {
+    pub(crate) fn record(&mut self, kind: K, latency_us: Micros) {
+        self.0.entry(kind).or_insert_with(histogram).saturating_record(latency_us);
+    }
+
+    pub(crate) fn add(&mut self, other: Apart<K>) {
+        for (kind, latencies_us) in other.0 {
+            self.0.entry(kind).or_insert_with(histogram).add(latencies_us).expect("same bounds");
+        }
+    }
+
+    /// By names; kinds that have the same one are put together.
+    pub(crate) fn by_name(self, name: impl Fn(K) -> String) -> BTreeMap<String, Histogram<u64>> {
+        let mut named = Apart::default();
+        for (kind, latencies_us) in self.0 {
+            named.add(Apart(BTreeMap::from([(name(kind), latencies_us)])));
+        }
+        named.0
     }
 }
 

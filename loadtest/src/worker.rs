@@ -7,7 +7,7 @@ use std::{
     cell::{Cell, RefCell},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -84,6 +84,8 @@ pub(crate) struct Board {
     pub(crate) start_us: AtomicU64,
     /// When everybody was told something; 0 until then.
     pub(crate) pushed_us: AtomicU64,
+    /// Where the connections are that send, each by its number: whoever is given a message asks this.
+    places: Vec<AtomicUsize>,
     /// Why the run can't go on: the first thread's reason.
     pub(crate) failure: OnceLock<String>,
 }
@@ -98,15 +100,28 @@ pub(crate) struct Progress {
 }
 
 impl Board {
-    pub(crate) fn new(threads: u32) -> Self {
+    pub(crate) fn new(threads: u32, connections: u32) -> Self {
         Board {
             progress: (0..threads).map(|_| Progress::default()).collect(),
             ready: AtomicU32::new(0),
             finished: AtomicU32::new(0),
             start_us: AtomicU64::new(0),
             pushed_us: AtomicU64::new(0),
+            places: (0..connections).map(|_| AtomicUsize::new(0)).collect(),
             failure: OnceLock::new(),
         }
+    }
+
+    /// The connection with this number is at the target with that one.
+    pub(crate) fn is_at(&self, number: u32, target: usize) {
+        if let Some(place) = self.places.get(number as usize) {
+            place.store(target, Relaxed);
+        }
+    }
+
+    /// The target that the connection with this number is at.
+    pub(crate) fn place(&self, number: u32) -> usize {
+        self.places.get(number as usize).map_or(0, |place| place.load(Relaxed))
     }
 
     /// The sum of a figure over all threads.

@@ -19,17 +19,11 @@ pub(super) fn run(plan: &Arc<Plan>, reconnect: bool) -> Result<Report> {
     let outcome = on_all_threads(plan, move |worker| work(worker, reconnect))?;
     let (unknown, unsent) = (outcome.tally.unknown, outcome.tally.unsent);
     let (reconnects, unverified) = (outcome.tally.reconnects, outcome.tally.unverified);
-    let by_target = outcome.tally.ack_us_at.clone();
-    let mut report = Report::new(&plan.options, outcome)
+    Ok(Report::new(&plan.options, outcome)
         .with("unknown", unknown)
         .with("unsent", unsent)
         .with("reconnects", reconnects)
-        .with("unverified", unverified);
-    for (target, ack_us) in plan.targets.iter().zip(&by_target) {
-        let name = if target.region.is_empty() { target.address.to_string() } else { target.region.clone() };
-        report = report.with_latencies(&format!("ack_ms_{name}"), ack_us);
-    }
-    Ok(report)
+        .with("unverified", unverified))
 }
 
 /// Pairs talk for the measured time, and everything is read back.
@@ -58,12 +52,38 @@ type Pair = (u32, SharedConversation, [Talker; 2]);
 /// Opens both connections of a pair; both users exist before either sends.
 async fn open_pair(worker: &Rc<Worker>, pair: u32, reconnect: bool) -> Result<Pair> {
     let conversation: SharedConversation = Rc::new(RefCell::default());
-    let first = Talker::open(worker, pair, 0, conversation.clone(), reconnect).await?;
-    let second = Talker::open(worker, pair, 1, conversation.clone(), reconnect).await?;
+    let [here, there] = homes_of(pair, worker.plan.targets.len());
+    let first = Talker::open(worker, pair, 0, here, conversation.clone(), reconnect).await?;
+    let second = Talker::open(worker, pair, 1, there, conversation.clone(), reconnect).await?;
     Ok((pair, conversation, [first, second]))
+}
+
+/// The numbers of the targets at which a pair's two begin: different ones, and in turn each with each.
+fn homes_of(pair: u32, targets: usize) -> [usize; 2] {
+    let (turn, round) = (pair as usize % targets, pair as usize / targets);
+    let away = if targets > 1 { 1 + round % (targets - 1) } else { 0 };
+    [turn, (turn + away) % targets]
 }
 
 /// The number of a pair's user among all connections.
 pub(super) fn connection_of(pair: u32, side: usize) -> u32 {
     pair * 2 + side as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn pairs_are_at_different_targets_and_in_turn_at_all_of_them() {
+        assert_eq!(homes_of(7, 1), [0, 0]);
+        for targets in 2..6 {
+            let ways = targets * (targets - 1);
+            let homes: HashSet<_> = (0..ways as u32).map(|pair| homes_of(pair, targets)).collect();
+            assert_eq!(homes.len(), ways, "{homes:?}");
+            assert!(homes.iter().all(|[here, there]| here != there), "{homes:?}");
+        }
+    }
 }

@@ -68,6 +68,11 @@ impl Cast {
         number % self.groups
     }
 
+    /// The number of the target for this connection: those of a group are spread over all.
+    pub(super) fn target_of(self, number: u32, targets: usize) -> usize {
+        (number / self.groups) as usize % targets
+    }
+
     pub(super) fn is_owner(self, number: u32) -> bool {
         number < self.groups
     }

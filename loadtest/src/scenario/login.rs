@@ -61,8 +61,7 @@ async fn log_in_once(
 ) -> Result<()> {
     let start_us = worker.plan.clock.now_us();
     worker.tally.borrow_mut().sent += 1;
-    let mut client = Client::connect(worker, tls).await?;
-    client.login(user).await?;
+    let client = Client::open_with(worker, user, tls).await?;
     let now_us = worker.plan.clock.now_us();
     {
         let mut tally = worker.tally.borrow_mut();

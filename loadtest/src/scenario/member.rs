@@ -46,6 +46,8 @@ pub(super) struct Member {
     crowd: Arc<Crowd>,
     /// The number of this connection.
     number: u32,
+    /// The number of the target that it is at.
+    target: usize,
     group: String,
     client: Client,
     composer: Composer,
@@ -73,9 +75,11 @@ impl Member {
     pub(super) async fn open(worker: &Rc<Worker>, crowd: Arc<Crowd>, number: u32) -> Result<Member> {
         let (plan, cast) = (&worker.plan, crowd.cast);
         let group = crowd.group(plan, number);
+        let target = cast.target_of(number, plan.targets.len());
+        plan.board.is_at(number, target);
         let mut client = match cast.is_guest(number) {
-            true => Client::open_as_guest(worker).await?,
-            false => Client::open(worker, &plan.user(number)).await?,
+            true => Client::open_as_guest(worker, target).await?,
+            false => Client::open_at(worker, target, &plan.user(number)).await?,
         };
         match cast.is_owner(number) {
             true => {
@@ -96,6 +100,7 @@ impl Member {
         Ok(Member {
             worker: worker.clone(),
             number,
+            target,
             client,
             composer: plan.composer(),
             send: Send { to_group: group.clone(), ..Send::default() },
@@ -249,7 +254,9 @@ impl Member {
         self.follower.own(reply.seq);
         self.crowd.place(self.number).head_seq.fetch_max(reply.seq, Relaxed);
         let due_us = self.due_us(MessageKey { sender: self.number, ordinal }, span);
-        self.worker.tally.borrow_mut().ack(due_us, now_us, span.end_us);
+        let mut tally = self.worker.tally.borrow_mut();
+        tally.ack(due_us, now_us, span.end_us);
+        tally.ack_us_at.record(self.target, now_us.saturating_sub(due_us));
     }
 
     /// The send may be stored or not. What may succeed later is tried again, with the same id.
@@ -290,7 +297,10 @@ impl Member {
             self.follower.own(message.seq); // it is met again in pages
         } else if self.follower.message(message.seq, way, &mut tally.findings) {
             tally.spread.given(key, now_us);
-            tally.delivery(self.due_us(key, span), now_us, span.end_us);
+            let due_us = self.due_us(key, span);
+            tally.delivery(due_us, now_us, span.end_us);
+            let way = (self.worker.plan.board.place(key.sender), self.target);
+            tally.delivery_us_between.record(way, now_us.saturating_sub(due_us));
         }
     }
 

@@ -52,6 +52,8 @@ pub(super) struct Talker {
     /// The number of this connection, and of the partner's.
     numbers: [u32; 2],
     user: User,
+    /// The number of the target that it is at, or tries.
+    target: usize,
     reconnect: bool,
     client: Client,
     composer: Composer,
@@ -82,13 +84,15 @@ impl Talker {
         worker: &Rc<Worker>,
         pair: u32,
         side: Side,
+        target: usize,
         conversation: SharedConversation,
         reconnect: bool,
     ) -> Result<Talker> {
         let plan = &worker.plan;
         let numbers = [connection_of(pair, side), connection_of(pair, 1 - side)];
         let user = plan.user(numbers[0]);
-        let mut client = Client::open(worker, &user).await?;
+        let mut client = Client::open_at(worker, target, &user).await?;
+        plan.board.is_at(numbers[0], target);
         let cursor = client.sync(Bytes::new(), |_| {}).await?.to_vec();
         worker.tally.borrow_mut().connected += 1;
         Ok(Talker {
@@ -97,6 +101,7 @@ impl Talker {
             side,
             numbers,
             user,
+            target,
             reconnect,
             client,
             composer: plan.composer(),
@@ -252,9 +257,7 @@ impl Talker {
         let sent_us = self.conversation.borrow_mut().acked(self.side, ordinal, reply.seq, &mut tally.findings);
         let sent_us = sent_us.unwrap_or(now_us);
         tally.ack(sent_us, now_us, span.end_us);
-        if self.worker.plan.targets.len() > 1 {
-            tally.ack_at(self.client.target(), sent_us, now_us);
-        }
+        tally.ack_us_at.record(self.target, now_us.saturating_sub(sent_us));
         let pushed_us = self.worker.plan.board.pushed_us.load(Relaxed);
         if pushed_us > 0 && (pushed_us..pushed_us + SECOND_US).contains(&sent_us) {
             tally.beside_push_us.saturating_record(now_us - sent_us);
@@ -301,6 +304,8 @@ impl Talker {
         }
         if let Some(sent_us) = self.conversation.borrow_mut().arrived(self.side, seen, way, &mut tally.findings) {
             tally.delivery(sent_us, now_us, span.end_us);
+            let way = (self.worker.plan.board.place(key.sender), self.target);
+            tally.delivery_us_between.record(way, now_us.saturating_sub(sent_us));
         }
     }
 
@@ -320,7 +325,7 @@ impl Talker {
         self.requested(id, Request::Sync);
     }
 
-    /// Connects and logs in again, however long the server is away, up to a limit.
+    /// Connects and logs in again, at each target in turn, however long the server is away, up to a limit.
     async fn come_back(&mut self) -> Result<()> {
         let clock = self.worker.plan.clock;
         let give_up_us = clock.now_us() + PATIENCE_US;
@@ -328,7 +333,8 @@ impl Talker {
         loop {
             let jitter = mix(self.worker.plan.seed ^ clock.now_us() ^ u64::from(self.numbers[0])) % wait_ms;
             sleep(Duration::from_millis(wait_ms / 2 + jitter)).await;
-            match Client::open(&self.worker, &self.user).await {
+            self.target = (self.target + 1) % self.worker.plan.targets.len();
+            match Client::open_at(&self.worker, self.target, &self.user).await {
                 Ok(client) => self.client = client,
                 Err(error) if clock.now_us() >= give_up_us => return Err(error),
                 Err(_) => {
@@ -336,6 +342,7 @@ impl Talker {
                     continue;
                 }
             }
+            self.worker.plan.board.is_at(self.numbers[0], self.target);
             self.worker.tally.borrow_mut().reconnects += 1;
             self.begin_again(clock.now_us());
             return Ok(());

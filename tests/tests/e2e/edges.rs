@@ -26,14 +26,14 @@ use tests::{
 use crate::locate::{GERMANY, asked, put_database};
 
 /// A core, and how edges reach it.
-struct Scene {
+pub(crate) struct Scene {
     core: Option<Gateway>,
     relay: Relay,
     certificates: TempDir,
 }
 
 impl Scene {
-    fn start() -> Scene {
+    pub(crate) fn start() -> Scene {
         Scene::start_with(|core| core)
     }
 
@@ -47,7 +47,7 @@ impl Scene {
         Scene { core, relay, certificates }
     }
 
-    fn core(&self) -> &Gateway {
+    pub(crate) fn core(&self) -> &Gateway {
         self.core.as_ref().expect("it runs")
     }
 
@@ -57,7 +57,7 @@ impl Scene {
     }
 
     /// An edge that is linked.
-    fn edge(&self, name: &str) -> Gateway {
+    pub(crate) fn edge(&self, name: &str) -> Gateway {
         let edge = self.edge_builder(name).start();
         wait_linked(&edge);
         edge

@@ -1,20 +1,33 @@
 //! The load harness against a real gateway, one that is killed included.
 //!
 //! Goal: what the README tells a newcomer to run works, and its verdict holds when the gateway dies under
-//! it. Mechanics: the `loadtest` program as a child; kill -9 and a new start on the same ports while it runs.
+//! it. Mechanics: the `loadtest` program as a child; kill -9 and a new start on the same ports while it runs; edges.
 //! Without it the harness could report success on a gateway that loses messages, or failure on a good one.
 
 use std::process::Command;
 
 use tests::{Gateway, Process, free_port, program};
 
+use crate::edges::Scene;
+
 /// Runs a scenario against the gateway; the child, to be waited for.
 fn loadtest(gateway: &Gateway, arguments: &[&str]) -> Process {
+    loadtest_at(&[("", gateway)], arguments)
+}
+
+/// Runs a scenario against several gateways of one deployment, each behind what is written before its address. The first
+/// one has the application.
+fn loadtest_at(targets: &[(&str, &Gateway)], arguments: &[&str]) -> Process {
+    let each = |text: &dyn Fn(&str, &Gateway) -> String| {
+        targets.iter().map(|(region, gateway)| text(region, gateway)).collect::<Vec<_>>().join(",")
+    };
+    let (_, first) = targets[0];
     let mut command = Command::new(program("loadtest"));
-    command.args(arguments).args(["--report", "json", "--target", &gateway.address().to_string()]);
-    command.arg("--admin").arg(format!("http://{}", gateway.admin_address()));
-    command.arg("--app-file").arg(gateway.data().join("dev/app.json"));
-    command.arg("--ca").arg(gateway.data().join("dev/cert.pem"));
+    command.args(arguments).args(["--report", "json"]);
+    command.arg("--target").arg(each(&|region, gateway| format!("{region}{}", gateway.address())));
+    command.arg("--ca").arg(each(&|_, gateway| gateway.certificate().display().to_string()));
+    command.arg("--admin").arg(format!("http://{}", first.admin_address()));
+    command.arg("--app-file").arg(first.data().join("dev/app.json"));
     Process::start(command)
 }
 
@@ -119,6 +132,43 @@ fn devices_that_come_and_go_miss_nothing() {
     let report = report(loadtest(&gateway, &storms));
     assert_nothing_lost(&report);
     assert_eq!(report["returned"], 60, "{report}");
+}
+
+/// All keys of latencies by region and way, and each of them timed.
+fn latencies_apart(report: &serde_json::Value) -> Vec<&str> {
+    let fields = report.as_object().expect("an object").iter();
+    let apart = fields.filter(|(key, _)| key.starts_with("ack_ms_") || key.starts_with("delivery_ms_"));
+    let timed = apart.map(|(key, value)| {
+        for percentile in ["p50", "p99"] {
+            assert!(value[percentile].as_f64() > Some(0.0), "{key} {percentile}: {report}");
+        }
+        key.as_str()
+    });
+    timed.collect()
+}
+
+#[test]
+fn geo_01_latencies_across_nodes_are_told_by_region_and_way() {
+    let scene = Scene::start();
+    let (east, west) = (scene.edge("east"), scene.edge("west"));
+    let targets = [("eu=", scene.core()), ("jp=", &east), ("eu=", &west)];
+    let short = ["--seconds", "1", "--rate", "100"];
+    let all = ["ack_ms_eu", "ack_ms_jp", "delivery_ms_eu_eu", "delivery_ms_eu_jp", "delivery_ms_jp_eu"];
+    for scenario in [
+        &["c2c", "--connections", "12"][..],
+        &["group", "--groups", "2", "--members", "6"],
+        &["room", "--members", "12", "--senders", "3", "--guests", "3"],
+    ] {
+        let report = report(loadtest_at(&targets, &[scenario, &short].concat()));
+        assert_nothing_lost(&report);
+        let mut apart = latencies_apart(&report);
+        apart.retain(|key| *key != "delivery_ms_jp_jp"); // among many some are both there, of a pair never
+        assert_eq!(apart, all, "{report}");
+        assert_eq!(report.get("delivery_ms_jp_jp").is_some(), scenario[0] != "c2c", "{report}");
+    }
+    // One target tells nothing apart.
+    let report = report(loadtest(scene.core(), &["c2c", "--connections", "4", "--seconds", "1"]));
+    assert_eq!(latencies_apart(&report), [""; 0]);
 }
 
 #[test]
