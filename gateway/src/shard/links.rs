@@ -28,15 +28,14 @@ use crate::{
         greet::{self, Ended},
         pipe::Pipe,
     },
+    geo::regions::is_id,
     mailbox::Mail,
+    places,
     shared::Shared,
 };
 
 /// How long to leave the listener alone after it failed.
 const BACK_OFF: Duration = Duration::from_millis(100);
-
-/// Links of edges that are being greeted on one core, at the most.
-const GREETINGS_MAX: usize = 64;
 
 /// Accepts links for as long as the core lives, for whichever core has the fewest: an edge has few links, and the system
 /// may well have one core accept all of them.
@@ -45,8 +44,7 @@ pub(super) async fn accept_all(core: Rc<Core>, socket: socket2::Socket) {
     loop {
         match listener.shared_accept().await {
             Ok(accepted) => {
-                let chosen = core.shared.edges.choose_core();
-                core.shared.router.mailbox(chosen).put(Mail::EdgeLink(accepted));
+                pass_on(&core.shared, accepted);
                 glommio::yield_if_needed().await;
             }
             Err(error) => {
@@ -58,13 +56,21 @@ pub(super) async fn accept_all(core: Rc<Core>, socket: socket2::Socket) {
     }
 }
 
-/// Serves a link that this core was chosen for.
-pub(super) fn start(core: &Rc<Core>, accepted: AcceptedTcpStream) {
-    let (stream, chosen) = (accepted.bind_to_executor(), Chosen(core.clone()));
-    if Rc::strong_count(&core.greetings) > GREETINGS_MAX {
-        return;
+fn pass_on(shared: &Shared, accepted: AcceptedTcpStream) {
+    // Who has none is gone, and its socket was closed in asking: to bind it would close another one's later.
+    let Ok(from) = accepted.peer_addr() else { return };
+    match shared.edges.greet(from.ip()) {
+        Some(place) => {
+            let chosen = shared.edges.choose_core();
+            shared.router.mailbox(chosen).put(Mail::EdgeLink(accepted, place));
+        }
+        None => drop(accepted.bind_to_executor()), // which closes it
     }
-    let greeting = core.greetings.clone();
+}
+
+/// Serves a link that this core was chosen for.
+pub(super) fn start(core: &Rc<Core>, accepted: AcceptedTcpStream, greeting: places::Place) {
+    let (stream, chosen) = (accepted.bind_to_executor(), Chosen(core.clone()));
     core.spawn_vital(async move { serve(&chosen.0, stream, greeting).await }).detach();
 }
 
@@ -77,7 +83,7 @@ impl Drop for Chosen {
     }
 }
 
-async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: Rc<()>) {
+async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: places::Place) {
     let from = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
     prepare(&stream);
     let Some(tls) = core.shared.link_tls.clone() else { return };
@@ -150,12 +156,12 @@ struct Clients {
 impl LinkEvents for Clients {
     fn opened(&self, open: SessionOpen, pipe: Pipe) {
         let ip = ip(&open.ip);
-        let via = (!open.access_point.is_empty()).then(|| open.access_point.into_boxed_str());
+        let via = via(open.access_point);
         if !listener::has_room(&self.core) {
             let (shared, code) = (&self.core.shared, ErrorCode::CONNECTION_LIMIT);
-            return pipe.last_word(&last_word(&**shared, shared.limits.clone(), code, ip, via.as_deref()));
+            return pipe.last_word(&last_word(&**shared, shared.limits.clone(), code, ip, Some(&via)));
         }
-        connection::start(&self.core, Stream::Linked(pipe), ip, via);
+        connection::start(&self.core, Stream::Linked(pipe), ip, Some(via));
     }
 
     fn said(&self, frame: What) {
@@ -163,6 +169,11 @@ impl LinkEvents for Clients {
             self.core.shared.edges.fares(self.edge, &load);
         }
     }
+}
+
+/// The access point that an edge says a client has come by. What can't be one, however long, is none.
+fn via(access_point: String) -> Box<str> {
+    if is_id(&access_point) { access_point.into_boxed_str() } else { Box::default() }
 }
 
 fn ip(bytes: &[u8]) -> Option<IpAddr> {
@@ -182,15 +193,15 @@ impl Core {
 const DIRECTORY_INTERVAL_MS: Millis = 1_000;
 
 impl Core {
-    /// Tells edges where clients should connect, now and then.
+    /// Looks where clients should connect, and tells edges, now and then.
     pub(super) fn tick_links(&self) {
-        let Shared { config, store, edges, geo, node, record, .. } = &*self.shared;
-        if config.link.listen.is_none() || self.now() < self.directory_told.get() + DIRECTORY_INTERVAL_MS {
+        let Shared { store, edges, geo, node, record, .. } = &*self.shared;
+        if self.now() < self.directory_told.get() + DIRECTORY_INTERVAL_MS {
             return;
         }
         self.directory_told.set(self.now());
         if self.index == 0 && store.engine_name() == "embedded" {
-            // Nobody reads rows of nodes: there is this one, and its edges.
+            // Nobody reads rows of nodes: there is this one, and its edges, if it takes any.
             let own = NodeRecord { load: self.shared.load(self.draining.get()), ..record.clone() };
             let all: Vec<_> = edges.records(self.shared.room()).into_iter().chain([(*node, own)]).collect();
             geo.follow(&all);
@@ -217,5 +228,20 @@ impl Shared {
             sessions_max: self.config.link.sessions_max,
             ..crate::peers::hello(self.node, &self.config.node.name, self.store_id.clone())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn geo_01_what_an_edge_says_of_a_client_is_kept_if_it_can_be_so() {
+        for (said, kept) in [("tokyo-1", "tokyo-1"), ("", ""), ("<tokyo>", "")] {
+            assert_eq!(&*via(said.into()), kept);
+        }
+        assert_eq!(&*via("x".repeat(33)), "");
+        assert_eq!(ip(&[10, 0, 0, 7]), Some(IpAddr::from([10, 0, 0, 7])));
+        assert_eq!(ip(&[0; 5]), None);
     }
 }

@@ -15,14 +15,18 @@ use std::{
 use protocol::{
     ErrorCode,
     link::{self, EDGE_FRAME_BYTES_MAX, LINK_ALPN, LINK_VERSION_MAX, LINK_VERSION_MIN, LinkDecoder, What},
-    link_message::{LinkHello, NodeRole},
+    link_message::{LinkHello, NodeRole, SessionOpen},
 };
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 use tests::{Builder, Gateway, PATIENCE, Refusal, eventually, free_port, node_certificates};
 
-use crate::{edges::wait_linked, production::production};
+use crate::{
+    edges::{told, wait_linked},
+    production::production,
+};
 
 /// A core that takes edges, where it does, and the certificates of the nodes.
 fn core_with(more: impl FnOnce(Builder) -> Builder) -> (Gateway, SocketAddr, TempDir) {
@@ -40,6 +44,10 @@ struct Stranger {
 
 impl Stranger {
     fn connect(core: SocketAddr, certificates: &Path, node: &str) -> Stranger {
+        Stranger::over(TcpStream::connect(core).expect("it listens"), certificates, node)
+    }
+
+    fn over(socket: TcpStream, certificates: &Path, node: &str) -> Stranger {
         let file = |name: &str| certificates.join(name);
         let read = |name: &str| CertificateDer::from_pem_file(file(name)).expect("a certificate");
         let mut authorities = RootCertStore::empty();
@@ -52,7 +60,6 @@ impl Stranger {
         config.alpn_protocols = vec![LINK_ALPN.to_vec()];
         let name = ServerName::try_from("im-core").expect("a name");
         let tls = ClientConnection::new(Arc::new(config), name).expect("a client");
-        let socket = TcpStream::connect(core).expect("it listens");
         socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
         Stranger { stream: StreamOwned::new(tls, socket), decoder: LinkDecoder::default() }
     }
@@ -172,6 +179,53 @@ fn geo_01_clients_of_edges_are_told_that_the_core_or_the_link_is_full() {
     edge.wait_metric("gateway_links", &[], 1.0);
     let _kept = [edge.login("anna"), edge.login("ben")];
     full(edge.connect("carl").try_login().err());
+}
+
+#[test]
+fn geo_03_an_edge_whose_links_carry_no_more_is_told_to_nobody() {
+    let located = |node: Builder, region: &str| node.flag("node-region", region).flag("geo-locates-per-second", 0);
+    let (core, listen, certificates) = core_with(|core| located(core, "germany").flag("link-sessions-max", 2));
+    let edge = core.built_from().another().node(certificates.path(), "east").edge(listen).flag("cores", 1);
+    let edge = located(edge, "japan").start();
+    edge.wait_metric("gateway_links", &[], 1.0);
+    let mut ben = core.login("ben");
+    eventually("both are known", || told(&mut ben) == ["core", "east"]);
+    // By its descriptors it has room for thousands.
+    let kept = [edge.login("anna"), edge.login("dan")];
+    eventually("it is told no more", || told(&mut ben) == ["core"]);
+    drop(kept);
+    eventually("it has room again", || told(&mut ben) == ["core", "east"]);
+}
+
+#[test]
+fn geo_01_strangers_of_one_address_keep_no_edge_of_another_from_linking() {
+    let (core, listen, certificates) = core_with(|core| core.flag("cores", 1));
+    let from = |last: u8| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).expect("all of 127.0.0.0/8 is here");
+        socket.connect(&listen.into()).expect("it listens");
+        TcpStream::from(socket)
+    };
+    // They say nothing, for as long as they may.
+    let mut strangers: Vec<TcpStream> = (0..200).map(|_| from(2)).collect();
+    let last = strangers.last_mut().expect("one");
+    last.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+    assert_eq!(last.read(&mut [0]).expect("closed"), 0, "more than one address may have");
+    let mut edge = Stranger::over(from(3), certificates.path(), "east");
+    assert!(matches!(edge.greet(|_| {}), Some(What::Hello(_))));
+    core.wait_metric("gateway_edge_links", &[], 1.0);
+}
+
+#[test]
+fn geo_01_a_session_of_an_access_point_that_can_be_none_is_served() {
+    let (core, listen, certificates) = core_with(|core| core);
+    let mut edge = Stranger::connect(listen, certificates.path(), "east");
+    assert!(matches!(edge.greet(|_| {}), Some(What::Hello(_))));
+    for (session, access_point) in (1..).zip(["", "east", "<east>", &"long".repeat(50_000)]) {
+        let ip = [198, 51, 100, 7].to_vec().into();
+        edge.say(&What::Open(SessionOpen { session, ip, access_point: access_point.to_owned() }));
+    }
+    core.wait_metric("gateway_connections", &[], 4.0);
 }
 
 #[test]
