@@ -242,6 +242,10 @@ impl Values {
                     checked.map(|_| name.to_owned()).map_err(|_| self.wrong(key, "a name as DNS has them"))
                 };
                 let (name, core_name) = (dns_name("link.name")?, dns_name("link.core_name")?);
+                if core_name.eq_ignore_ascii_case(&name) {
+                    let right = "another name than link.name, which the certificates of edges are for, too";
+                    return Err(self.wrong("link.core_name", right));
+                }
                 Some(LinkFiles { cert, key, ca, name, core_name })
             }
             (None, None, None) => None,
@@ -486,6 +490,10 @@ mod tests {
             (check(&[("link.queue_bytes_max", "1024")]), "link.queue_bytes_max is \"1024\""),
             (check(&[("link.edge_links_max", "0")]), "link.edge_links_max is \"0\""),
             (with_files(&[("link.name", "a b")]), "link.name is \"a b\""),
+            (
+                with_files(&[("link.name", "IM-core")]),
+                "link.core_name is \"im-core\", but must be another name than link.name",
+            ),
             (
                 with_files(&[("link.listen", "0.0.0.0:9443")]),
                 "link.advertise is \"\", but must be an address and port that",
