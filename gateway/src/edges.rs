@@ -31,6 +31,8 @@ pub struct Edges {
     by_core: Mutex<Vec<usize>>,
     /// For those that are to become one.
     greetings: Arc<Places>,
+    /// Where edges reach this core and others.
+    cores: Mutex<Vec<String>>,
     /// Clients on one link, at the most.
     sessions_max: u64,
 }
@@ -58,6 +60,7 @@ impl Edges {
             places: Mutex::default(),
             by_core: vec![0; cores].into(),
             greetings: Places::new(GREETINGS_MAX),
+            cores: Mutex::default(),
             sessions_max: sessions_max.into(),
         }
     }
@@ -105,6 +108,19 @@ impl Edges {
         if links.count == 0 {
             places.remove(certificate);
         }
+    }
+
+    /// These nodes live: edges are told of the cores that take links, and do not end.
+    pub fn follow(&self, nodes: &[(NodeId, NodeRecord)]) {
+        let takes_links = |record: &&NodeRecord| !record.is_edge && !record.load.is_draining;
+        let cores = nodes.iter().map(|(_, record)| record).filter(takes_links);
+        let addresses = cores.map(|record| record.link_address.clone()).filter(|address| !address.is_empty());
+        *lock(&self.cores) = addresses.collect();
+    }
+
+    /// Where edges reach cores.
+    pub fn cores(&self) -> Vec<String> {
+        lock(&self.cores).clone()
     }
 
     /// A link of an edge is up.
@@ -252,6 +268,18 @@ mod tests {
             taken.extend(std::iter::from_fn(|| edges.greet(ip(number))));
         }
         assert_eq!(taken.len(), GREETINGS_MAX);
+    }
+
+    #[test]
+    fn geo_01_edges_are_told_of_cores_that_take_links() {
+        let core = |link_address: &str| NodeRecord { link_address: link_address.into(), ..NodeRecord::default() };
+        let drained = NodeRecord { load: Load { is_draining: true, ..Load::default() }, ..core("10.0.0.3:9443") };
+        let edge = NodeRecord { is_edge: true, ..core("10.0.0.4:9443") };
+        let edges = Edges::new(1, 10);
+        edges.follow(&[(1, core("10.0.0.1:9443")), (2, core("")), (3, drained), (4, edge), (5, core("10.0.0.5:9443"))]);
+        assert_eq!(edges.cores(), ["10.0.0.1:9443", "10.0.0.5:9443"]);
+        edges.follow(&[]);
+        assert!(edges.cores().is_empty());
     }
 
     #[test]

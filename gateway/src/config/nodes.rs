@@ -72,7 +72,7 @@ pub const KEYS: &[Key] = &[
     key(
         "link.cores",
         "",
-        "Cores to begin with, in an edge: host:port of their link.listen, separated by commas. It learns of the others from them.",
+        "Cores to begin with, in an edge: host:port of their link.listen, separated by commas. It learns of the others from them, and goes on to those when these take it no more.",
     ),
     key("link.cert", "", "This node's certificate chain for links, PEM. `gateway node-certs` makes some to try out."),
     key("link.key", "", "Private key of that certificate, PEM. Must not be readable by others."),
@@ -164,7 +164,7 @@ pub struct LinkFiles {
 }
 
 /// Where something listens, by name or by address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
     /// An IPv6 address is without brackets.
     pub host: String,

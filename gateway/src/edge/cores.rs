@@ -1,7 +1,7 @@
-//! To which core a shard of an edge is linked: the first of `link.cores` that takes it, tried in turn, after a while that
-//! grows with each round that failed.
+//! To which core a shard of an edge is linked: the first of `link.cores`, and then of those that cores have named, that
+//! takes it, tried in turn, after a while that grows with each round that failed.
 
-use std::{cell::Cell, net::ToSocketAddrs as _, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, collections::HashMap, net::ToSocketAddrs as _, rc::Rc, sync::Arc, time::Duration};
 
 use backend::env::Rng as _;
 use futures::channel::oneshot;
@@ -30,9 +30,12 @@ const BACK_OFF_MS: (u64, u64) = (50, 2_000);
 pub(super) async fn keep_linked(shard: Rc<Shard>) {
     let mut wait_ms = BACK_OFF_MS.0;
     // Of each core.
-    let mut said = vec![String::new(); shard.edge.config.link.cores.len()];
+    let mut said: HashMap<Target, String> = HashMap::new();
     while !shard.edge.is_draining() {
-        for (target, said) in shard.edge.config.link.cores.iter().zip(&mut said) {
+        let cores = shard.edge.cores();
+        said.retain(|target, _| cores.contains(target));
+        for target in &cores {
+            let said = said.entry(target.clone()).or_default();
             match reach(&shard.edge, target).await {
                 Ok((hello, stream, decoder)) => {
                     (wait_ms, *said) = (BACK_OFF_MS.0, String::new());
@@ -136,6 +139,7 @@ impl LinkEvents for Core {
             if let Ok(secret) = directory.ticket_secret[..].try_into() {
                 self.edge.tickets.share(&secret);
             }
+            self.edge.learn(&directory.cores);
             self.edge.geo.hear(directory);
         }
     }

@@ -218,7 +218,7 @@ impl Shared {
     /// What edges are told of the deployment.
     fn directory(&self) -> What {
         let ticket_secret = self.ticket_secret.to_vec().into();
-        What::Directory(Directory { ticket_secret, ..self.geo.told(self.probe_key) })
+        What::Directory(Directory { ticket_secret, cores: self.edges.cores(), ..self.geo.told(self.probe_key) })
     }
 
     /// What this core says to edges first.

@@ -6,8 +6,8 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     sync::Arc,
 };
@@ -15,9 +15,9 @@ use std::{
 use protocol::{
     ErrorCode,
     link::{self, EDGE_FRAME_BYTES_MAX, LINK_ALPN, LINK_VERSION_MAX, LINK_VERSION_MIN, LinkDecoder, What},
-    link_message::{LinkHello, NodeRole, SessionOpen},
+    link_message::{Directory, LinkHello, LinkPing, NodeRole, SessionOpen},
 };
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
@@ -36,10 +36,21 @@ fn core_with(more: impl FnOnce(Builder) -> Builder) -> (Gateway, SocketAddr, Tem
     (more(builder).start(), listen, certificates)
 }
 
-/// Somebody with an edge's certificate who says what it likes.
+/// Somebody with a node's certificate who says what it likes.
 struct Stranger {
-    stream: StreamOwned<ClientConnection, TcpStream>,
+    stream: Box<dyn ReadAndWrite>,
     decoder: LinkDecoder,
+}
+
+trait ReadAndWrite: Read + Write {}
+
+impl<T: Read + Write> ReadAndWrite for T {}
+
+/// The certificate and the key of a node.
+fn identity(certificates: &Path, node: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    let file = |ending: &str| certificates.join(format!("{node}.{ending}"));
+    let certificate = CertificateDer::from_pem_file(file("pem")).expect("a certificate");
+    (vec![certificate], PrivateKeyDer::from_pem_file(file("key")).expect("a key"))
 }
 
 impl Stranger {
@@ -48,20 +59,32 @@ impl Stranger {
     }
 
     fn over(socket: TcpStream, certificates: &Path, node: &str) -> Stranger {
-        let file = |name: &str| certificates.join(name);
-        let read = |name: &str| CertificateDer::from_pem_file(file(name)).expect("a certificate");
         let mut authorities = RootCertStore::empty();
-        authorities.add(read("ca.pem")).expect("an authority");
-        let key = PrivateKeyDer::from_pem_file(file(&format!("{node}.key"))).expect("a key");
+        let authority = CertificateDer::from_pem_file(certificates.join("ca.pem")).expect("a certificate");
+        authorities.add(authority).expect("an authority");
+        let (chain, key) = identity(certificates, node);
         let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
         let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).expect("a version");
         let builder = builder.with_root_certificates(authorities);
-        let mut config = builder.with_client_auth_cert(vec![read(&format!("{node}.pem"))], key).expect("they fit");
+        let mut config = builder.with_client_auth_cert(chain, key).expect("they fit");
         config.alpn_protocols = vec![LINK_ALPN.to_vec()];
         let name = ServerName::try_from("im-core").expect("a name");
         let tls = ClientConnection::new(Arc::new(config), name).expect("a client");
         socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
-        Stranger { stream: StreamOwned::new(tls, socket), decoder: LinkDecoder::default() }
+        Stranger { stream: Box::new(StreamOwned::new(tls, socket)), decoder: LinkDecoder::default() }
+    }
+
+    /// The same as a core that an edge has dialled.
+    fn accept(listener: &TcpListener, certificates: &Path, node: &str) -> Stranger {
+        let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+        let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).expect("a version");
+        let (chain, key) = identity(certificates, node);
+        let mut config = builder.with_no_client_auth().with_single_cert(chain, key).expect("they fit");
+        config.alpn_protocols = vec![LINK_ALPN.to_vec()];
+        let tls = ServerConnection::new(Arc::new(config)).expect("a server");
+        let socket = listener.accept().expect("it dials").0;
+        socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+        Stranger { stream: Box::new(StreamOwned::new(tls, socket)), decoder: LinkDecoder::default() }
     }
 
     /// Says hello, changed in some way; what the core answers.
@@ -275,4 +298,46 @@ fn geo_01_links_of_an_edge_are_spread_over_the_processors_of_a_core() {
     let edge = core.built_from().another().node(certificates.path(), "west").edge(listen).flag("cores", 3).start();
     eventually("one each", || links() == [1.0; 3]);
     edge.login("anna").ping();
+}
+
+#[test]
+fn geo_01_an_edge_goes_on_to_the_next_core_that_it_names() {
+    let (core, listen, certificates) = core_with(|core| core);
+    let cores = format!("127.0.0.1:{},{listen}", free_port());
+    let edge = core.built_from().another().node(certificates.path(), "east").edge(listen).flag("link-cores", cores);
+    let edge = edge.start();
+    wait_linked(&edge);
+    edge.login("anna").ping();
+    assert!(edge.process().output().contains("a core can't be linked with"), "nobody is at the first");
+}
+
+#[test]
+fn geo_01_an_edge_goes_on_to_a_core_that_it_has_heard_of() {
+    let (core, listen, certificates) = core_with(|core| core);
+    let first = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = first.local_addr().expect("its address");
+    let edge = core.built_from().another().node(certificates.path(), "east").edge(address).flag("cores", 1).start();
+    let mut known = Stranger::accept(&first, certificates.path(), "core");
+    assert!(matches!(known.hear(), Some(What::Hello(hello)) if hello.role() == NodeRole::Edge));
+    known.say(&What::Hello(LinkHello {
+        version_min: LINK_VERSION_MIN,
+        version_max: LINK_VERSION_MAX,
+        node: rand::random(),
+        name: "first".into(),
+        role: NodeRole::Core.into(),
+        store: b"a store".to_vec().into(),
+        session_window_bytes: 65_536,
+        sessions_max: 10,
+        ..LinkHello::default()
+    }));
+    known.say(&What::Directory(Directory {
+        cores: vec!["no address".into(), listen.to_string(), address.to_string()],
+        ..Directory::default()
+    }));
+    known.say(&What::Ping(LinkPing { number: 7 }));
+    while !matches!(known.hear().expect("it stays up"), What::Pong(LinkPing { number: 7 })) {}
+    assert_eq!(core.metrics().sum("gateway_edge_links", &[]), 0.0, "it has one that takes it");
+    drop((known, first));
+    core.wait_metric("gateway_edge_links", &[], 1.0);
+    eventually("its clients are served", || edge.connect("anna").try_login().is_ok());
 }
