@@ -82,6 +82,12 @@ pub const KEYS: &[Key] = &[
         "Authorities that the certificates of all nodes are of, PEM. No public ones: who has such a certificate is a node.",
     ),
     key(
+        "link.refused",
+        "",
+        "File with SHA-256 fingerprints of certificates that have no links any more though an authority of link.ca has signed them, one a \
+         line as `openssl x509 -noout -fingerprint -sha256` prints it. Read again on SIGHUP; links that there are end. Empty: none.",
+    ),
+    key(
         "link.name",
         "im-node",
         "Name (subjectAltName) that the certificates of all nodes are for. Others are refused.",
@@ -157,6 +163,8 @@ pub struct LinkFiles {
     pub cert: PathBuf,
     pub key: PathBuf,
     pub ca: PathBuf,
+    /// Lists certificates that are refused.
+    pub refused: Option<PathBuf>,
     /// What the certificates of all nodes are for.
     pub name: String,
     /// What those of cores are for, too.
@@ -246,7 +254,7 @@ impl Values {
                     let right = "another name than link.name, which the certificates of edges are for, too";
                     return Err(self.wrong("link.core_name", right));
                 }
-                Some(LinkFiles { cert, key, ca, name, core_name })
+                Some(LinkFiles { cert, key, ca, refused: path("link.refused"), name, core_name })
             }
             (None, None, None) => None,
             _ => return Err(ConfigError("link.cert, link.key and link.ca go together: name all or none".into())),

@@ -77,6 +77,7 @@ async fn reach(node: &Node, id: u64, address: SocketAddr) -> Result<(LinkHello, 
     let (config, name) = node.options.tls.client();
     let stream = TlsConnector::from(config).connect(name, socket).await?;
     let mut connection = Connection::new(TlsStream::Client(stream));
+    node.options.tls.check(&connection.certificate)?;
     connection.say(&What::Hello(node.options.hello.clone())).await?;
     let hello = hello_of(&mut connection).await?;
     match judge(node, &hello).and_then(|version| if hello.node == id { Ok(version) } else { Err(Ended::AnotherNode) }) {
@@ -107,7 +108,7 @@ pub async fn accept_all(node: Rc<Node>, listener: TcpListener) {
                     metrics::counter!("gateway_peer_connects_failed_total", "side" => "accepting").increment(1);
                     // Who has no certificate may be anybody, and come often.
                     match why {
-                        Ended::Mismatch(_) | Ended::WrongWay | Ended::Refused(_) => {
+                        Ended::Mismatch(_) | Ended::WrongWay | Ended::Refused(_) | Ended::Listed(_) => {
                             tracing::warn!(%from, %why, "another core is not linked with");
                         }
                         why => tracing::debug!(%from, %why, "a connection did not become a link"),
@@ -127,7 +128,8 @@ async fn meet(node: &Node, socket: TcpStream) -> Result<(LinkHello, u32, Connect
         Ok::<_, Ended>((hello, connection))
     };
     let (hello, mut connection) = timeout(HANDSHAKE_MAX, greeted).await.unwrap_or(Err(Ended::Late))?;
-    let judged = match judge(node, &hello) {
+    let trusted = node.options.tls.check(&connection.certificate).map_err(Ended::from);
+    let judged = match trusted.and_then(|()| judge(node, &hello)) {
         Ok(_) if hello.node > node.options.hello.node => Err(Ended::WrongWay),
         Ok(version) => known(node, hello.node).await.map(|()| version),
         why => why,

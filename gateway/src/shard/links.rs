@@ -29,6 +29,7 @@ use crate::{
         pipe::Pipe,
     },
     geo::regions::is_id,
+    link_tls::shown,
     mailbox::Mail,
     places,
     shared::Shared,
@@ -91,14 +92,14 @@ async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: places::Place) {
     let own = core.shared.link_hello();
     let greeted = greet::in_time(async {
         let mut stream = TlsAcceptor::from(tls.server()).accept(stream).await?;
-        let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).cloned();
+        let shown = shown(stream.get_ref().1.peer_certificates());
         let admit = |hello: &LinkHello| admit(core, hello, shown);
         let (hello, place) = greet::accept(&mut stream, &mut decoder, &own, admit).await?;
         Ok((stream, hello, place))
     });
-    let (stream, hello, _place) = match greeted.await {
+    let (stream, hello, place) = match greeted.await {
         Ok(greeted) => greeted,
-        Err(why @ (Ended::TooMany(_) | Ended::Named(_))) => {
+        Err(why @ (Ended::TooMany(_) | Ended::Named(_) | Ended::Listed(_))) => {
             return tracing::warn!(from, %why, "a link of an edge is refused");
         }
         Err(why) => return tracing::debug!(from, %why, "a connection did not become an edge's link"),
@@ -115,7 +116,7 @@ async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: places::Place) {
     if core.draining.get() {
         carry::say_goodbye(&link, DRAIN_RETRY_AFTER_MS);
     }
-    let why = carry(&link, stream, decoder, &Clients { core: core.clone(), edge }).await;
+    let why = carry(&link, stream, decoder, &Clients { place, edge }).await;
     links.decrement(1.0);
     core.shared.edges.left(edge);
     core.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, &link));
@@ -123,16 +124,21 @@ async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: places::Place) {
 }
 
 /// Takes a place for a link of the edge that has said hello and shown a certificate.
-fn admit(core: &Rc<Core>, hello: &LinkHello, shown: Option<CertificateDer<'static>>) -> Result<Place, Ended> {
+fn admit(core: &Rc<Core>, hello: &LinkHello, certificate: CertificateDer<'static>) -> Result<Place, Ended> {
+    check(core, &certificate)?;
     if hello.role() != NodeRole::Edge {
         return Err(Ended::NoEdge);
     }
     if core.draining.get() {
         return Err(Ended::Leaving);
     }
-    let certificate = shown.unwrap_or_else(|| CertificateDer::from(Vec::new())); // TLS has asked for one
     core.shared.edges.take_place(&certificate, &hello.name, core.shared.config.link.edge_links_max)?;
     Ok(Place { core: core.clone(), certificate })
+}
+
+fn check(core: &Core, certificate: &CertificateDer<'_>) -> Result<(), Ended> {
+    let Some(tls) = &core.shared.link_tls else { return Ok(()) };
+    Ok(tls.check(certificate)?)
 }
 
 /// One of the links that a certificate may have.
@@ -149,7 +155,7 @@ impl Drop for Place {
 
 /// An edge's clients become connections of this core.
 struct Clients {
-    core: Rc<Core>,
+    place: Place,
     edge: u64,
 }
 
@@ -157,17 +163,22 @@ impl LinkEvents for Clients {
     fn opened(&self, open: SessionOpen, pipe: Pipe) {
         let ip = ip(&open.ip);
         let via = via(open.access_point);
-        if !listener::has_room(&self.core) {
-            let (shared, code) = (&self.core.shared, ErrorCode::CONNECTION_LIMIT);
+        let core = &self.place.core;
+        if !listener::has_room(core) {
+            let (shared, code) = (&core.shared, ErrorCode::CONNECTION_LIMIT);
             return pipe.last_word(&last_word(&**shared, shared.limits.clone(), code, ip, Some(&via)));
         }
-        connection::start(&self.core, Stream::Linked(pipe), ip, Some(via));
+        connection::start(core, Stream::Linked(pipe), ip, Some(via));
     }
 
     fn said(&self, frame: What) {
         if let What::Load(load) = frame {
-            self.core.shared.edges.fares(self.edge, &load);
+            self.place.core.shared.edges.fares(self.edge, &load);
         }
+    }
+
+    fn check(&self) -> Result<(), Ended> {
+        check(&self.place.core, &self.place.certificate)
     }
 }
 

@@ -17,8 +17,10 @@ use protocol::{
     link::{self, EDGE_FRAME_BYTES_MAX, LINK_ALPN, LINK_VERSION_MAX, LINK_VERSION_MIN, LinkDecoder, What},
     link_message::{Directory, LinkHello, LinkPing, NodeRole, SessionOpen},
 };
+use rustix::process::Signal;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use sha2::{Digest as _, Sha256};
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 use tests::{Builder, Gateway, PATIENCE, Refusal, eventually, free_port, node_certificates};
@@ -340,4 +342,51 @@ fn geo_01_an_edge_goes_on_to_a_core_that_it_has_heard_of() {
     drop((known, first));
     core.wait_metric("gateway_edge_links", &[], 1.0);
     eventually("its clients are served", || edge.connect("anna").try_login().is_ok());
+}
+
+/// Lists the certificates of nodes as refused, and has a gateway read that.
+fn refuse(gateway: &Gateway, list: &Path, certificates: &Path, nodes: &[&str]) {
+    let fingerprint = |node: &&str| {
+        let bytes = Sha256::digest(&identity(certificates, node).0[0]);
+        bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
+    };
+    let lines: Vec<String> = nodes.iter().map(|node| format!("sha256 Fingerprint={}\n", fingerprint(node))).collect();
+    fs::write(list, lines.concat()).expect("written");
+    gateway.process().signal(Signal::HUP);
+}
+
+#[test]
+fn geo_01_a_certificate_that_is_lost_has_no_link_and_keeps_none() {
+    let certificates = node_certificates(&["core"], &["east", "west"]);
+    let [of_core, of_west] = ["of-core", "of-west"].map(|name| certificates.path().join(name));
+    [&of_core, &of_west].into_iter().for_each(|list| fs::write(list, "# nobody yet\n").expect("written"));
+    let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let core = Gateway::builder().node(certificates.path(), "core").flag("link-listen", listen);
+    let core = core.flag("link-refused", of_core.display()).start();
+    let edge = |name| core.built_from().another().node(certificates.path(), name).edge(listen).flag("cores", 1);
+    let (east, west) = (edge("east").start(), edge("west").flag("link-refused", of_west.display()).start());
+    let is_linked = |edge: &Gateway| edge.metrics().sum("gateway_links", &[]) == 1.0;
+    [&east, &west].into_iter().for_each(|edge| eventually("it is linked", || is_linked(edge)));
+    let (mut anna, mut ben) = (east.login("anna"), west.login("ben"));
+    // A core has lost an edge: it ends the link that there is, and takes no other.
+    refuse(&core, &of_core, certificates.path(), &["east"]);
+    assert_eq!(anna.closed().map(|(code, _)| code), Some(ErrorCode::SERVER_DRAINING));
+    let said = |node: &Gateway, what: &str| eventually(what, || node.process().output().contains(what));
+    said(&core, "a link of an edge is refused");
+    said(&core, "link.refused lists this certificate");
+    said(&east, "the other side refuses: link.refused lists this certificate");
+    ben.ping();
+    // It was a mistake.
+    refuse(&core, &of_core, certificates.path(), &[]);
+    eventually("it is linked", || is_linked(&east));
+    // An edge has nothing to do with a core that is lost, likewise.
+    refuse(&west, &of_west, certificates.path(), &["core", "east"]);
+    assert_eq!(ben.closed().map(|(code, _)| code), Some(ErrorCode::SERVER_DRAINING));
+    said(&west, "a core can't be linked with");
+    assert!(!is_linked(&west));
+    // What can't be read changes nothing.
+    fs::write(&of_west, "west").expect("written");
+    west.process().signal(Signal::HUP);
+    said(&west, "line 1 is no SHA-256 fingerprint");
+    assert!(!is_linked(&west) && is_linked(&east));
 }
