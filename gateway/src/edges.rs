@@ -1,13 +1,26 @@
 //! The edges that are linked to this core, as they say of themselves, and how many links each certificate has.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use ahash::AHashMap;
 use backend::domain::nodes::{Load, NodeId, NodeRecord};
 use protocol::link_message::{DirectoryEntry, EdgeLoad, LinkHello};
 use rustls_pki_types::CertificateDer;
 
-use crate::edge_link::greet::Ended;
+use crate::{
+    edge_link::greet::Ended,
+    geo::customer,
+    places::{Place, Places, Share},
+};
+
+/// Connections that are no links yet, at the most; more are closed at once.
+const GREETINGS_MAX: usize = 256;
+
+/// The same from one address, which may be that of an edge with as many processors.
+const GREETINGS_PER_ADDRESS_MAX: usize = 32;
 
 /// Edges by id.
 pub struct Edges {
@@ -16,6 +29,12 @@ pub struct Edges {
     places: Mutex<AHashMap<CertificateDer<'static>, Links>>,
     /// Links of each core of this process, those that are to become one among them.
     by_core: Mutex<Vec<usize>>,
+    /// For those that are to become one.
+    greetings: Arc<Places>,
+    /// Where edges reach this core and others.
+    cores: Mutex<Vec<String>>,
+    /// Clients on one link, at the most.
+    sessions_max: u64,
 }
 
 /// Links with one certificate.
@@ -34,9 +53,21 @@ struct Linked {
 }
 
 impl Edges {
-    /// None yet, on so many cores.
-    pub fn new(cores: usize) -> Self {
-        Edges { linked: Mutex::default(), places: Mutex::default(), by_core: vec![0; cores].into() }
+    /// None yet, on so many cores, with so many clients on a link.
+    pub fn new(cores: usize, sessions_max: u32) -> Self {
+        Edges {
+            linked: Mutex::default(),
+            places: Mutex::default(),
+            by_core: vec![0; cores].into(),
+            greetings: Places::new(GREETINGS_MAX),
+            cores: Mutex::default(),
+            sessions_max: sessions_max.into(),
+        }
+    }
+
+    /// A place for a connection until it is known whether it becomes a link, if there is one for its address.
+    pub fn greet(&self, ip: IpAddr) -> Option<Place> {
+        self.greetings.take(Some(Share { of: customer(ip.to_canonical()), most: GREETINGS_PER_ADDRESS_MAX }))
     }
 
     /// Which core serves one more link: that with the fewest. Where the system has it accepted says nothing of that.
@@ -79,6 +110,19 @@ impl Edges {
         }
     }
 
+    /// These nodes live: edges are told of the cores that take links, and do not end.
+    pub fn follow(&self, nodes: &[(NodeId, NodeRecord)]) {
+        let takes_links = |record: &&NodeRecord| !record.is_edge && !record.load.is_draining;
+        let cores = nodes.iter().map(|(_, record)| record).filter(takes_links);
+        let addresses = cores.map(|record| record.link_address.clone()).filter(|address| !address.is_empty());
+        *lock(&self.cores) = addresses.collect();
+    }
+
+    /// Where edges reach cores.
+    pub fn cores(&self) -> Vec<String> {
+        lock(&self.cores).clone()
+    }
+
     /// A link of an edge is up.
     pub fn joined(&self, hello: &LinkHello, lease_ms: u64) {
         let mut edges = lock(&self.linked);
@@ -105,12 +149,19 @@ impl Edges {
         }
     }
 
-    /// All of them, the first comer first, where this core takes so many connections more: an edge has no more room than its core.
+    /// All of them, the first comer first, where this core takes so many connections more: an edge has no more room than its
+    /// core, nor than its links carry.
     pub fn records(&self, room: u64) -> Vec<(NodeId, NodeRecord)> {
         let edges = lock(&self.linked);
         let mut linked: Vec<(&NodeId, &Linked)> = edges.iter().collect();
         linked.sort_unstable_by_key(|(_, linked)| linked.order);
-        linked.into_iter().map(|(node, linked)| (*node, with_room(linked.record.clone(), room))).collect()
+        linked.into_iter().map(|(node, linked)| (*node, self.told(linked, room))).collect()
+    }
+
+    fn told(&self, linked: &Linked, room: u64) -> NodeRecord {
+        let carried = (linked.links as u64).saturating_mul(self.sessions_max);
+        let connections_max = linked.record.connections_max.min(carried);
+        with_room(NodeRecord { connections_max, ..linked.record.clone() }, room)
     }
 }
 
@@ -151,7 +202,7 @@ mod tests {
 
     #[test]
     fn geo_03_an_edge_is_there_as_long_as_one_of_its_links_is() {
-        let edges = Edges::new(1);
+        let edges = Edges::new(1, 10);
         let access_point = Some(DirectoryEntry { region: "japan".into(), weight: 100, ..DirectoryEntry::default() });
         let hello = LinkHello { node: 7, name: "tokyo-1".into(), access_point, ..LinkHello::default() };
         edges.joined(&hello, 5_000);
@@ -184,8 +235,56 @@ mod tests {
     }
 
     #[test]
+    fn geo_03_an_edge_has_no_more_room_than_its_links() {
+        let edges = Edges::new(1, 10);
+        let hello = |connections_max| {
+            let access_point = Some(DirectoryEntry { connections_max, ..DirectoryEntry::default() });
+            LinkHello { node: 7, access_point, ..LinkHello::default() }
+        };
+        let room = || edges.records(u64::MAX).first().map(|(_, record)| record.connections_max);
+        edges.joined(&hello(100), 5_000);
+        assert_eq!(room(), Some(10));
+        edges.joined(&hello(100), 5_000);
+        assert_eq!(room(), Some(20));
+        edges.left(7);
+        assert_eq!(room(), Some(10), "the other one is lost");
+        edges.left(7);
+        edges.joined(&hello(3), 5_000);
+        assert_eq!(room(), Some(3), "it takes fewer than its link");
+    }
+
+    #[test]
+    fn geo_01_who_comes_often_from_one_address_keeps_nobody_else_out() {
+        let edges = Edges::new(1, 10);
+        let ip = |number: u8| IpAddr::from([10, 0, 0, number]);
+        let mut taken: Vec<Place> = std::iter::from_fn(|| edges.greet(ip(1))).collect();
+        assert_eq!(taken.len(), GREETINGS_PER_ADDRESS_MAX);
+        assert!(edges.greet("::ffff:10.0.0.1".parse().unwrap()).is_none(), "the same, written otherwise");
+        assert!(edges.greet(ip(2)).is_some(), "another one comes in");
+        taken.pop();
+        assert!(edges.greet(ip(1)).is_some(), "and this one, once one has gone");
+        taken.clear();
+        for number in 0..u8::MAX {
+            taken.extend(std::iter::from_fn(|| edges.greet(ip(number))));
+        }
+        assert_eq!(taken.len(), GREETINGS_MAX);
+    }
+
+    #[test]
+    fn geo_01_edges_are_told_of_cores_that_take_links() {
+        let core = |link_address: &str| NodeRecord { link_address: link_address.into(), ..NodeRecord::default() };
+        let drained = NodeRecord { load: Load { is_draining: true, ..Load::default() }, ..core("10.0.0.3:9443") };
+        let edge = NodeRecord { is_edge: true, ..core("10.0.0.4:9443") };
+        let edges = Edges::new(1, 10);
+        edges.follow(&[(1, core("10.0.0.1:9443")), (2, core("")), (3, drained), (4, edge), (5, core("10.0.0.5:9443"))]);
+        assert_eq!(edges.cores(), ["10.0.0.1:9443", "10.0.0.5:9443"]);
+        edges.follow(&[]);
+        assert!(edges.cores().is_empty());
+    }
+
+    #[test]
     fn geo_01_a_certificate_has_so_many_links_and_no_more() {
-        let edges = Edges::new(1);
+        let edges = Edges::new(1, 10);
         let [one, other] = [[1], [2]].map(|der| CertificateDer::from(der.to_vec()));
         let take = |certificate, name| edges.take_place(certificate, name, 2).map_err(|why| why.to_string());
         let is_full = |taken: Result<(), String>| taken.unwrap_err().contains("2 links here already");
@@ -200,7 +299,7 @@ mod tests {
 
     #[test]
     fn geo_01_cores_have_as_many_links_of_edges_as_others() {
-        let edges = Edges::new(3);
+        let edges = Edges::new(3, 10);
         assert_eq!([(); 4].map(|()| edges.choose_core()), [0, 1, 2, 0]);
         edges.left_core(1);
         assert_eq!([(); 3].map(|()| edges.choose_core()), [1, 1, 2]);

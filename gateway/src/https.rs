@@ -1,11 +1,7 @@
 //! HTTPS on tokio threads of its own: the server API's, and that of `/v1/locate`.
 //!
-//! - [`places`]: how many connections there are, in all and of each who comes.
-//!
 //! Bounded: connections, the time for a handshake, for a request's head, for its body, for its answer to be
 //! taken. On a drain no connection is accepted any more, what is under way is answered, and idle connections end.
-
-mod places;
 
 use std::{
     convert::Infallible,
@@ -35,9 +31,11 @@ use tokio_rustls::TlsAcceptor;
 
 use rustls::ServerConfig;
 
-pub use self::places::Share;
-use self::places::{Place, Places};
-use crate::service::bind_problem;
+pub use crate::places::Share;
+use crate::{
+    places::{Place, Places},
+    service::bind_problem,
+};
 
 /// The protocol that is spoken, as TLS names it.
 pub const ALPN: &[u8] = b"http/1.1";

@@ -3,7 +3,9 @@
 //! TLS 1.3 only. Each certificate must be of one of these authorities and for `link.name`, on both sides: an authority
 //! that signs other things, too, does not make nodes of them. Those of cores are for `link.core_name`, too, and whoever is
 //! dialled, or comes as a core, must have that one: an edge, whose machine may stand anywhere, can't pass for a core. Nothing is resumed, so that a certificate or authority
-//! that was replaced means nothing to the next connection.
+//! that was replaced means nothing to the next connection. Those that are lost `link.refused` lists ([`refused`]).
+
+mod refused;
 
 use std::sync::Arc;
 
@@ -22,6 +24,8 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 
+pub use self::refused::Listed;
+use self::refused::Refused;
 use crate::{application, config::LinkFiles};
 
 /// The certificate of this node and what it takes of others, as the files say.
@@ -37,6 +41,7 @@ struct Sides {
     /// For cores alone.
     core_server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
+    refused: Refused,
 }
 
 impl LinkTls {
@@ -67,11 +72,21 @@ impl LinkTls {
     pub fn client(&self) -> (Arc<ClientConfig>, ServerName<'static>) {
         (self.sides.load().client.clone(), self.core_name.clone())
     }
+
+    /// Whether the other side's certificate, which TLS has taken, may have a link; asked of links that there are, too.
+    pub fn check(&self, certificate: &CertificateDer<'_>) -> Result<(), Listed> {
+        self.sides.load().refused.check(certificate)
+    }
+}
+
+/// The certificate of a connection's other side. TLS has asked for one.
+pub fn shown(chain: Option<&[CertificateDer<'static>]>) -> CertificateDer<'static> {
+    chain.and_then(<[_]>::first).cloned().unwrap_or_else(|| CertificateDer::from(Vec::new()))
 }
 
 impl Sides {
     fn load(files: &LinkFiles, core_name: &ServerName<'static>) -> anyhow::Result<Self> {
-        let LinkFiles { cert, key, ca, name, .. } = files;
+        let LinkFiles { cert, key, ca, refused, name, .. } = files;
         let name = ServerName::try_from(name.clone()).context("link.name")?;
         application::ensure_private(key).with_context(|| format!("link.key {}", key.display()))?;
         let key_der = PrivateKeyDer::from_pem_file(key)
@@ -100,7 +115,7 @@ impl Sides {
         };
         let (server, core_server) = (server(&name)?, server(core_name)?);
         let client = Arc::new(client(provider, authorities, chain, key_der, unfit)?);
-        Ok(Sides { server, core_server, client })
+        Ok(Sides { server, core_server, client, refused: Refused::read(refused.as_deref())? })
     }
 }
 
@@ -279,7 +294,12 @@ mod tests {
         let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13]).unwrap();
         let mut client = builder.with_root_certificates(authorities).with_no_client_auth();
         client.alpn_protocols = vec![LINK_ALPN.to_vec()];
-        let sides = Sides { server: a.server(), core_server: a.core_server(), client: Arc::new(client) };
+        let sides = Sides {
+            server: a.server(),
+            core_server: a.core_server(),
+            client: Arc::new(client),
+            refused: Refused::default(),
+        };
         let nobody =
             LinkTls { files: a.files.clone(), core_name: a.core_name.clone(), sides: ArcSwap::from_pointee(sides) };
         assert_eq!(shake_hands(&nobody, &a), Err(Error::NoCertificatesPresented));

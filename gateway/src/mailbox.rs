@@ -31,6 +31,8 @@ use protocol::{
     message::{Device, Platform, Presence},
 };
 
+use crate::places::Place;
+
 /// A connection's number, unique on its core.
 pub type ConnectionId = u64;
 
@@ -75,8 +77,9 @@ pub enum Mail {
     ApplicationGone { app: AppId },
     /// The core `home` lost events of its users: their sessions here must sync.
     Lost { home: u16 },
-    /// An edge has connected, and this core has the fewest links.
-    EdgeLink(AcceptedTcpStream),
+    /// An edge has connected, or somebody who is none, and this core has the fewest links. Its place is given back once
+    /// that is known.
+    EdgeLink(AcceptedTcpStream, Place),
     /// Stop accepting, tell clients to go, finish what is in flight.
     Drain,
 }

@@ -2,7 +2,7 @@
 //!
 //! - [`service`]: start, run, stop. [`config`], [`limits`], [`development`], [`application`]: what a start needs.
 //! - [`shard`]: one core with its connections. [`mailbox`], [`router`], [`homes`]: between cores.
-//! - [`api`]: the server API, on threads of its own, over [`https`].
+//! - [`api`]: the server API, on threads of its own, over [`https`]. [`places`]: for connections, so many for each who comes.
 //! - [`geo`]: where clients should connect.
 //! - [`present`]: who of a group is there. [`rooms`]: who is in live rooms. [`policy`]: which devices exclude each other.
 //! - [`announcer`]: tells announcements to the users of this node.
@@ -41,6 +41,7 @@ mod metrics;
 mod node_certs;
 mod nodes;
 mod peers;
+mod places;
 mod policy;
 mod present;
 mod recent;

@@ -80,6 +80,7 @@ pub fn files(folder: &Path, node: &str, names: Names<'_>) -> LinkFiles {
         cert: folder.join(format!("{node}.pem")),
         key: folder.join(format!("{node}.key")),
         ca: folder.join("ca.pem"),
+        refused: None,
         name: names.all.to_owned(),
         core_name: names.cores.to_owned(),
     }

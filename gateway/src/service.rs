@@ -149,7 +149,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         ticket_secret,
         node,
         record: nodes::record(&config, client_address, peers_address, connections_max),
-        edges: Edges::new(cores),
+        edges: Edges::new(cores, config.link.sessions_max),
         session_base: if is_alone { 0 } else { nodes::session_base(node) },
         router,
         geo,

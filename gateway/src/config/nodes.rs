@@ -72,7 +72,7 @@ pub const KEYS: &[Key] = &[
     key(
         "link.cores",
         "",
-        "Cores to begin with, in an edge: host:port of their link.listen, separated by commas. It learns of the others from them.",
+        "Cores to begin with, in an edge: host:port of their link.listen, separated by commas. It learns of the others from them, and goes on to those when these take it no more.",
     ),
     key("link.cert", "", "This node's certificate chain for links, PEM. `gateway node-certs` makes some to try out."),
     key("link.key", "", "Private key of that certificate, PEM. Must not be readable by others."),
@@ -80,6 +80,12 @@ pub const KEYS: &[Key] = &[
         "link.ca",
         "",
         "Authorities that the certificates of all nodes are of, PEM. No public ones: who has such a certificate is a node.",
+    ),
+    key(
+        "link.refused",
+        "",
+        "File with SHA-256 fingerprints of certificates that have no links any more though an authority of link.ca has signed them, one a \
+         line as `openssl x509 -noout -fingerprint -sha256` prints it. Read again on SIGHUP; links that there are end. Empty: none.",
     ),
     key(
         "link.name",
@@ -157,6 +163,8 @@ pub struct LinkFiles {
     pub cert: PathBuf,
     pub key: PathBuf,
     pub ca: PathBuf,
+    /// Lists certificates that are refused.
+    pub refused: Option<PathBuf>,
     /// What the certificates of all nodes are for.
     pub name: String,
     /// What those of cores are for, too.
@@ -164,7 +172,7 @@ pub struct LinkFiles {
 }
 
 /// Where something listens, by name or by address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
     /// An IPv6 address is without brackets.
     pub host: String,
@@ -242,7 +250,11 @@ impl Values {
                     checked.map(|_| name.to_owned()).map_err(|_| self.wrong(key, "a name as DNS has them"))
                 };
                 let (name, core_name) = (dns_name("link.name")?, dns_name("link.core_name")?);
-                Some(LinkFiles { cert, key, ca, name, core_name })
+                if core_name.eq_ignore_ascii_case(&name) {
+                    let right = "another name than link.name, which the certificates of edges are for, too";
+                    return Err(self.wrong("link.core_name", right));
+                }
+                Some(LinkFiles { cert, key, ca, refused: path("link.refused"), name, core_name })
             }
             (None, None, None) => None,
             _ => return Err(ConfigError("link.cert, link.key and link.ca go together: name all or none".into())),
@@ -486,6 +498,10 @@ mod tests {
             (check(&[("link.queue_bytes_max", "1024")]), "link.queue_bytes_max is \"1024\""),
             (check(&[("link.edge_links_max", "0")]), "link.edge_links_max is \"0\""),
             (with_files(&[("link.name", "a b")]), "link.name is \"a b\""),
+            (
+                with_files(&[("link.name", "IM-core")]),
+                "link.core_name is \"im-core\", but must be another name than link.name",
+            ),
             (
                 with_files(&[("link.listen", "0.0.0.0:9443")]),
                 "link.advertise is \"\", but must be an address and port that",

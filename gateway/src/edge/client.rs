@@ -111,18 +111,19 @@ impl Client {
     /// Tells the client to come again elsewhere, and closes.
     pub fn go_away(&self) {
         let mut inner = self.inner.borrow_mut();
-        self.send_away(&mut inner, ErrorCode::SERVER_DRAINING);
+        self.send_away(&mut inner, ErrorCode::SERVER_DRAINING, self.ip);
         inner.wake();
     }
 
-    fn send_away(&self, inner: &mut Inner, code: ErrorCode) {
+    /// Where else it may go is said by its address, `to`; `None`: nowhere, it comes back here.
+    fn send_away(&self, inner: &mut Inner, code: ErrorCode, to: Option<IpAddr>) {
         if inner.phase != Phase::Open {
             return;
         }
         // Within a frame of the core it would be taken for the rest of that.
         if inner.handshake != Progress::Handshaking && inner.down.is_between_frames() {
             let edge = &*self.shard.edge;
-            let output = last_word(edge, edge.limits.clone(), code, self.ip, None);
+            let output = last_word(edge, edge.limits.clone(), code, to, None);
             if inner.tls.encrypt(&output, &mut inner.unsent).is_err() {
                 inner.phase = Phase::Closed;
                 return;
@@ -220,9 +221,10 @@ impl Client {
                 inner.tls.encrypt(data, &mut inner.unsent).map_err(|_| Gone)?;
                 Ok(true)
             }
-            // The link is lost.
+            // The link is lost. Another core is linked with before the client can be back: it need not go far.
             Poll::Ready(Err(_)) => {
-                self.send_away(inner, ErrorCode::SERVER_DRAINING);
+                let to = self.ip.filter(|_| self.shard.edge.is_draining());
+                self.send_away(inner, ErrorCode::SERVER_DRAINING, to);
                 Ok(true)
             }
         }
@@ -275,8 +277,8 @@ impl Client {
             let open = SessionOpen { session: 0, ip: ip.unwrap_or_default().into(), access_point };
             match self.shard.link().map(|link| link.open(open)) {
                 Some(Ok(pipe)) => inner.pipe = Some(pipe),
-                Some(Err(NoRoom)) => self.send_away(inner, ErrorCode::CONNECTION_LIMIT),
-                None => self.send_away(inner, ErrorCode::SERVER_DRAINING),
+                Some(Err(NoRoom)) => self.send_away(inner, ErrorCode::CONNECTION_LIMIT, self.ip),
+                None => self.send_away(inner, ErrorCode::SERVER_DRAINING, self.ip),
             }
         }
         if progress == Progress::PeerClosed {

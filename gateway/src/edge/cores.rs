@@ -1,7 +1,7 @@
-//! To which core a shard of an edge is linked: the first of `link.cores` that takes it, tried in turn, after a while that
-//! grows with each round that failed.
+//! To which core a shard of an edge is linked: the first of `link.cores`, and then of those that cores have named, that
+//! takes it, tried in turn, after a while that grows with each round that failed.
 
-use std::{cell::Cell, net::ToSocketAddrs as _, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, collections::HashMap, net::ToSocketAddrs as _, rc::Rc, sync::Arc, time::Duration};
 
 use backend::env::Rng as _;
 use futures::channel::oneshot;
@@ -11,6 +11,7 @@ use protocol::{
     link::{LinkDecoder, What},
     link_message::{LinkHello, SessionOpen},
 };
+use rustls_pki_types::CertificateDer;
 
 use super::{Edge, shard::Shard};
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
         greet::{self, Ended},
         pipe::Pipe,
     },
+    link_tls::shown,
 };
 
 /// Waits between rounds of tries, in milliseconds.
@@ -30,9 +32,12 @@ const BACK_OFF_MS: (u64, u64) = (50, 2_000);
 pub(super) async fn keep_linked(shard: Rc<Shard>) {
     let mut wait_ms = BACK_OFF_MS.0;
     // Of each core.
-    let mut said = vec![String::new(); shard.edge.config.link.cores.len()];
+    let mut said: HashMap<Target, String> = HashMap::new();
     while !shard.edge.is_draining() {
-        for (target, said) in shard.edge.config.link.cores.iter().zip(&mut said) {
+        let cores = shard.edge.cores();
+        said.retain(|target, _| cores.contains(target));
+        for target in &cores {
+            let said = said.entry(target.clone()).or_default();
             match reach(&shard.edge, target).await {
                 Ok((hello, stream, decoder)) => {
                     (wait_ms, *said) = (BACK_OFF_MS.0, String::new());
@@ -61,6 +66,10 @@ pub(super) async fn keep_linked(shard: Rc<Shard>) {
 
 type LinkStream = TlsStream<TcpStream>;
 
+fn certificate(stream: &LinkStream) -> CertificateDer<'static> {
+    shown(stream.get_ref().1.peer_certificates())
+}
+
 async fn reach(edge: &Edge, target: &Target) -> Result<(LinkHello, LinkStream, LinkDecoder), Ended> {
     let addresses = resolve(target).await?;
     let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable).into();
@@ -70,6 +79,7 @@ async fn reach(edge: &Edge, target: &Target) -> Result<(LinkHello, LinkStream, L
             prepare(&stream);
             let (config, name) = edge.link_tls.client();
             let mut stream = TlsConnector::from(config).connect(name, stream).await?;
+            edge.link_tls.check(&certificate(&stream))?;
             let mut decoder = LinkDecoder::default();
             let hello = greet::dial(&mut stream, &mut decoder, &edge.hello()).await?;
             Ok((hello, stream, decoder))
@@ -104,7 +114,7 @@ async fn live(shard: &Rc<Shard>, target: &Target, hello: &LinkHello, stream: Lin
     tracing::info!(core = name, address = %target, shard = shard.index, "linked with a core");
     shard.linked(link.clone());
     let (left, leaving) = oneshot::channel();
-    let core = Core { edge: shard.edge.clone(), left: Cell::new(Some(left)) };
+    let core = Core { edge: shard.edge.clone(), certificate: certificate(&stream), left: Cell::new(Some(left)) };
     let (carried, index) = (link.clone(), shard.index);
     glommio::spawn_local(async move {
         let why = carry(&carried, stream, decoder, &core).await;
@@ -118,6 +128,7 @@ async fn live(shard: &Rc<Shard>, target: &Target, hello: &LinkHello, stream: Lin
 /// What a core says beside what its sessions do.
 struct Core {
     edge: Arc<Edge>,
+    certificate: CertificateDer<'static>,
     /// Told when no new sessions can be opened any more.
     left: Cell<Option<oneshot::Sender<()>>>,
 }
@@ -136,7 +147,12 @@ impl LinkEvents for Core {
             if let Ok(secret) = directory.ticket_secret[..].try_into() {
                 self.edge.tickets.share(&secret);
             }
+            self.edge.learn(&directory.cores);
             self.edge.geo.hear(directory);
         }
+    }
+
+    fn check(&self) -> Result<(), Ended> {
+        Ok(self.edge.link_tls.check(&self.certificate)?)
     }
 }

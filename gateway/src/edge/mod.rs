@@ -35,7 +35,7 @@ use rustls::ServerConfig;
 
 use crate::{
     admin,
-    config::Config,
+    config::{Config, Target},
     geo::{self, Geo, here::Locator},
     https::{self, Host},
     limits,
@@ -44,6 +44,9 @@ use crate::{
     service::{self, Files, Signal, bind_shared, core_count, local_address, random, say, store_seed},
     tickets::Tickets,
 };
+
+/// Cores that an edge learns of, at the most.
+const LEARNED_MAX: usize = 64;
 
 /// What all shards of an edge share.
 struct Edge {
@@ -62,6 +65,8 @@ struct Edge {
     https_tls: ArcSwap<ServerConfig>,
     link_tls: Arc<LinkTls>,
     tickets: Arc<Tickets>,
+    /// Cores beside the configured ones, as cores say.
+    learned: ArcSwap<Vec<Target>>,
     /// Where clients should connect, as cores say.
     geo: Arc<Geo>,
     connections: AtomicUsize,
@@ -83,6 +88,16 @@ impl Edge {
             access_point: Some(self.access_point.clone()),
             ..LinkHello::default()
         }
+    }
+
+    /// The cores there are, the configured ones first.
+    fn cores(&self) -> Vec<Target> {
+        [&self.config.link.cores[..], &self.learned.load()[..]].concat()
+    }
+
+    /// Takes where a core says that there are cores.
+    fn learn(&self, said: &[String]) {
+        self.learned.store(Arc::new(others(&self.config.link.cores, said)));
     }
 
     fn is_draining(&self) -> bool {
@@ -152,6 +167,7 @@ pub fn run(config: Config, signals: &mpsc::Receiver<Signal>) -> anyhow::Result<(
         geo: Arc::new(Geo::open(config.geo.clone(), random()?)?),
         link_tls: LinkTls::load(link_files)?,
         tickets: files.tickets.clone(),
+        learned: ArcSwap::default(),
         connections: AtomicUsize::new(0),
         links: AtomicUsize::new(0),
         draining: AtomicBool::new(false),
@@ -172,6 +188,12 @@ pub fn run(config: Config, signals: &mpsc::Receiver<Signal>) -> anyhow::Result<(
         site.drain();
     }
     result
+}
+
+/// What is said of cores, beside those that are known, as far as it makes sense.
+fn others(known: &[Target], said: &[String]) -> Vec<Target> {
+    let targets = said.iter().filter_map(|text| text.parse().ok());
+    targets.filter(|target| !known.contains(target)).take(LEARNED_MAX).collect()
 }
 
 /// What cores tell others of this edge.
@@ -240,5 +262,22 @@ fn reload(edge: &Edge, files: &Files) {
     match edge.link_tls.reload() {
         Ok(()) => tracing::info!("certificates of links reloaded; new links use them"),
         Err(error) => tracing::error!("certificates of links not reloaded, the old ones stay in use: {error:#}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn geo_01_an_edge_learns_of_other_cores() {
+        let known: Vec<Target> = vec!["10.0.0.1:9443".parse().unwrap()];
+        let learned = |said: &[&str]| {
+            let said: Vec<String> = said.iter().map(|&text| text.to_owned()).collect();
+            others(&known, &said).iter().map(Target::to_string).collect::<Vec<_>>()
+        };
+        let said = ["10.0.0.1:9443", "10.0.0.2:9443", "nowhere", "10.0.0.3:0", "[2001:db8::1]:9443", ""];
+        assert_eq!(learned(&said), ["10.0.0.2:9443", "[2001:db8::1]:9443"]);
+        assert_eq!(learned(&["c:1"; 100]).len(), LEARNED_MAX);
     }
 }

@@ -45,6 +45,8 @@ pub trait LinkEvents {
     fn leaving(&self) {}
     /// It says something else.
     fn said(&self, frame: What);
+    /// Whether there may still be a link with it: asked now and then.
+    fn check(&self) -> Result<(), Ended>;
 }
 
 /// Sets up a socket for a link, before its TLS.
@@ -68,7 +70,7 @@ pub async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
     let silent = Cell::new(0);
     let reading = read(link, reader, decoder, &silent, events).fuse();
     let writing = write(link, writer).fuse();
-    let asking = ask(link, &silent).fuse();
+    let asking = ask(link, &silent, events).fuse();
     pin_mut!(reading, writing, asking);
     let ended = select! {
         ended = reading => ended,
@@ -183,7 +185,7 @@ async fn write_all<W: AsyncWrite + Unpin>(link: &Link, writer: &mut W, bytes: &[
     writer.flush().await
 }
 
-async fn ask(link: &Link, silent: &Cell<u32>) -> Ended {
+async fn ask(link: &Link, silent: &Cell<u32>, events: &dyn LinkEvents) -> Ended {
     let mut number = 0;
     let mut progress = Progress::default();
     loop {
@@ -193,6 +195,9 @@ async fn ask(link: &Link, silent: &Cell<u32>) -> Ended {
         }
         if silent.get() >= SILENT_INTERVALS_MAX {
             return Ended::Silent;
+        }
+        if let Err(ended) = events.check() {
+            return ended;
         }
         silent.set(silent.get() + 1);
         number += 1;

@@ -10,6 +10,8 @@ use protocol::{
     link_message::{LinkHello, LinkRefused},
 };
 
+use crate::link_tls::Listed;
+
 /// For TCP, TLS and the hellos together.
 const GREETING_MAX: Duration = Duration::from_secs(5);
 
@@ -26,6 +28,8 @@ pub enum Ended {
     Mismatch(#[from] Mismatch),
     #[error("the other side refuses: {0}")]
     Refused(String),
+    #[error(transparent)]
+    Listed(#[from] Listed),
     #[error("only edges have links here")]
     NoEdge,
     #[error("this certificate has {0} links here already, as many as link.edge_links_max allows")]

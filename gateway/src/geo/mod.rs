@@ -42,6 +42,7 @@ use arc_swap::ArcSwap;
 use backend::domain::rate::{SendBucket, SendRate};
 use ipnetwork::IpNetwork;
 
+pub use self::measured::customer;
 use self::{
     access_points::AccessPoint,
     database::{Database, Location, Whereabouts},

@@ -194,6 +194,7 @@ impl Membership {
                     return;
                 }
                 shared.geo.follow(&all);
+                shared.edges.follow(&all);
             }
             self.vouch(shared.edges.records(shared.room()));
             let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(interval) else { return };

@@ -3,13 +3,7 @@
 //! Who dials speaks first. The other side answers with its own hello once it is ready for the link, or says why there
 //! will be none. A node that was started just now may dial before the other one has heard of it: then it is let wait.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-    rc::Rc,
-    time::Duration,
-};
+use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use backend::env::Rng;
 use protocol::{
@@ -25,6 +19,10 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use super::{
     Node,
     link::{Connection, Ended},
+};
+use crate::{
+    geo::customer,
+    places::{Places, Share},
 };
 
 /// For TCP, TLS and the other's hello.
@@ -79,6 +77,7 @@ async fn reach(node: &Node, id: u64, address: SocketAddr) -> Result<(LinkHello, 
     let (config, name) = node.options.tls.client();
     let stream = TlsConnector::from(config).connect(name, socket).await?;
     let mut connection = Connection::new(TlsStream::Client(stream));
+    node.options.tls.check(&connection.certificate)?;
     connection.say(&What::Hello(node.options.hello.clone())).await?;
     let hello = hello_of(&mut connection).await?;
     match judge(node, &hello).and_then(|version| if hello.node == id { Ok(version) } else { Err(Ended::AnotherNode) }) {
@@ -89,14 +88,15 @@ async fn reach(node: &Node, id: u64, address: SocketAddr) -> Result<(LinkHello, 
 
 /// Takes connections of nodes with lower ids.
 pub async fn accept_all(node: Rc<Node>, listener: TcpListener) {
-    let places = Rc::new(Places::default());
+    let places = Places::new(HANDSHAKES_MAX);
     loop {
         let Ok((socket, from)) = listener.accept().await else {
             metrics::counter!("gateway_accept_errors_total").increment(1);
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let Some(place) = places.take(from.ip()) else { continue };
+        let share = Share { of: customer(from.ip().to_canonical()), most: HANDSHAKES_PER_ADDRESS_MAX };
+        let Some(place) = places.take(Some(share)) else { continue };
         let node = node.clone();
         tokio::task::spawn_local(async move {
             match meet(&node, socket).await {
@@ -108,7 +108,7 @@ pub async fn accept_all(node: Rc<Node>, listener: TcpListener) {
                     metrics::counter!("gateway_peer_connects_failed_total", "side" => "accepting").increment(1);
                     // Who has no certificate may be anybody, and come often.
                     match why {
-                        Ended::Mismatch(_) | Ended::WrongWay | Ended::Refused(_) => {
+                        Ended::Mismatch(_) | Ended::WrongWay | Ended::Refused(_) | Ended::Listed(_) => {
                             tracing::warn!(%from, %why, "another core is not linked with");
                         }
                         why => tracing::debug!(%from, %why, "a connection did not become a link"),
@@ -116,39 +116,6 @@ pub async fn accept_all(node: Rc<Node>, listener: TcpListener) {
                 }
             }
         });
-    }
-}
-
-/// Connections that are no links yet, by address.
-#[derive(Default)]
-struct Places(RefCell<HashMap<IpAddr, usize>>);
-
-/// Held by one of them.
-struct Taken {
-    places: Rc<Places>,
-    ip: IpAddr,
-}
-
-impl Places {
-    fn take(self: &Rc<Self>, ip: IpAddr) -> Option<Taken> {
-        let ip = ip.to_canonical();
-        let mut taken = self.0.borrow_mut();
-        let own = taken.get(&ip).copied().unwrap_or(0);
-        if own >= HANDSHAKES_PER_ADDRESS_MAX || taken.values().sum::<usize>() >= HANDSHAKES_MAX {
-            return None;
-        }
-        taken.insert(ip, own + 1);
-        Some(Taken { places: self.clone(), ip })
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        let mut taken = self.places.0.borrow_mut();
-        match taken.get_mut(&self.ip) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => _ = taken.remove(&self.ip),
-        }
     }
 }
 
@@ -161,7 +128,8 @@ async fn meet(node: &Node, socket: TcpStream) -> Result<(LinkHello, u32, Connect
         Ok::<_, Ended>((hello, connection))
     };
     let (hello, mut connection) = timeout(HANDSHAKE_MAX, greeted).await.unwrap_or(Err(Ended::Late))?;
-    let judged = match judge(node, &hello) {
+    let trusted = node.options.tls.check(&connection.certificate).map_err(Ended::from);
+    let judged = match trusted.and_then(|()| judge(node, &hello)) {
         Ok(_) if hello.node > node.options.hello.node => Err(Ended::WrongWay),
         Ok(version) => known(node, hello.node).await.map(|()| version),
         why => why,
@@ -242,21 +210,6 @@ mod tests {
     use backend::env::SeededRng;
 
     use super::*;
-
-    #[test]
-    fn geo_01_one_address_does_not_take_all_places() {
-        let places = Rc::new(Places::default());
-        let ip = |number: u8| IpAddr::from([10, 0, 0, number]);
-        let mut taken: Vec<_> = std::iter::from_fn(|| places.take(ip(1))).collect();
-        assert_eq!(taken.len(), HANDSHAKES_PER_ADDRESS_MAX);
-        assert!(places.take(ip(2)).is_some(), "another one comes in");
-        taken.pop();
-        assert!(places.take(ip(1)).is_some(), "and this one, once one has gone");
-        taken.clear();
-        assert!(places.0.borrow().is_empty());
-        let all: Vec<_> = (0..u8::MAX).filter_map(|number| places.take(ip(number))).collect();
-        assert_eq!(all.len(), HANDSHAKES_MAX);
-    }
 
     #[test]
     fn geo_01_tries_become_rarer_but_never_rare_and_are_spread() {

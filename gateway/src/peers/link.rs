@@ -8,10 +8,11 @@ use protocol::{
     link::{self, LinkDecoder, Mismatch, PEER_FRAME_BYTES_MAX, What},
     link_message::LinkPing,
 };
+use rustls_pki_types::CertificateDer;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf},
     net::TcpStream,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_rustls::TlsStream;
 
@@ -19,6 +20,7 @@ use super::{
     Registered,
     queue::{Next, PIECE_BYTES, PeerHandle},
 };
+use crate::link_tls::{Listed, shown};
 
 /// From ping to ping.
 const PING: Duration = Duration::from_secs(1);
@@ -50,6 +52,8 @@ pub enum Ended {
     Mismatch(#[from] Mismatch),
     #[error("the other side refuses: {0:?}")]
     Refused(String),
+    #[error(transparent)]
+    Listed(#[from] Listed),
     #[error("something was said that has no place there")]
     Unexpected,
     #[error("another node answers there: the one that was meant has gone")]
@@ -66,6 +70,8 @@ type Endless = Result<Infallible, Ended>;
 /// A connection of two nodes.
 pub struct Connection {
     pub incoming: Incoming,
+    /// The other side's.
+    pub certificate: CertificateDer<'static>,
     writer: WriteHalf<TlsStream<TcpStream>>,
 }
 
@@ -79,9 +85,10 @@ pub struct Incoming {
 
 impl Connection {
     pub fn new(stream: TlsStream<TcpStream>) -> Self {
+        let certificate = shown(stream.get_ref().1.peer_certificates());
         let (reader, writer) = tokio::io::split(stream);
         let incoming = Incoming { reader, decoder: LinkDecoder::default(), buffer: vec![0; PIECE_BYTES].into() };
-        Connection { incoming, writer }
+        Connection { incoming, certificate, writer }
     }
 
     /// Says one thing, for what comes before a link is up.
@@ -99,6 +106,7 @@ impl Connection {
         tokio::select! {
             Err(end) = read(self.incoming, registered, start) => end,
             Err(end) = write(self.writer, handle, start) => end,
+            Err(end) = stay_trusted(&self.certificate, registered) => end,
             () = handle.closed() => Ended::ClosedHere,
         }
     }
@@ -160,6 +168,14 @@ async fn write(mut writer: WriteHalf<TlsStream<TcpStream>>, handle: &PeerHandle,
                 return std::future::pending().await;
             }
         }
+    }
+}
+
+/// Lists of certificates that are refused are read anew now and then.
+async fn stay_trusted(certificate: &CertificateDer<'_>, registered: &Registered) -> Endless {
+    loop {
+        sleep(PING).await;
+        registered.node.options.tls.check(certificate)?;
     }
 }
 

@@ -5,8 +5,10 @@
 //! Each waits for events, with a deadline.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     net::TcpStream,
+    path::Path,
     sync::{
         Mutex,
         mpsc::{self, Receiver, Sender},
@@ -20,10 +22,12 @@ use protocol::{
     link_message::{LinkPing, LinkRefused, SessionBytes},
 };
 use rustls::{ClientConnection, ServerConnection, SideData, StreamOwned};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use super::*;
-use crate::node_certs;
+use crate::{config::LinkFiles, node_certs};
 
 /// For whatever is waited for.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -127,6 +131,17 @@ impl Certs {
         let folder = tempfile::tempdir().unwrap();
         node_certs::make(folder.path(), &["node".to_owned()], &[], NAMES).unwrap();
         Certs(folder)
+    }
+
+    fn fingerprint(&self) -> String {
+        let certificate = CertificateDer::from_pem_file(self.0.path().join("node.pem")).unwrap();
+        Sha256::digest(certificate).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// That of a node which refuses those that a file lists.
+    fn picky_tls(&self, refused: &Path) -> Arc<LinkTls> {
+        let files = node_certs::files(self.0.path(), "node", NAMES);
+        LinkTls::load(&LinkFiles { refused: Some(refused.to_path_buf()), ..files }).unwrap()
     }
 
     fn tls(&self) -> Arc<LinkTls> {
@@ -239,6 +254,41 @@ fn geo_01_frames_arrive_in_order_both_ways() {
     to_high.send_encoded(encoded.freeze()).unwrap();
     assert!(high.frame(1) == longest);
     assert_eq!(to_high.send(&frame_of(7, PEER_FRAME_BYTES_MAX)), Err(Full), "longer than is taken");
+}
+
+#[test]
+fn geo_01_a_certificate_that_is_listed_has_no_link_and_keeps_none() {
+    let certs = Certs::new();
+    let list = certs.0.path().join("refused");
+    fs::write(&list, "# nobody yet").unwrap();
+    let tls = certs.picky_tls(&list);
+    let picky = |id| TestNode::start_at(([127, 0, 0, 1], 0).into(), id, &certs, |options| options.tls = tls.clone());
+    // It dials one and is dialled by the other.
+    let (low, node, high) = (TestNode::start(1, &certs), picky(5), TestNode::start(9, &certs));
+    let both = vec![(5, node.peers.address()), (9, high.peers.address())];
+    node.peers.set(both.clone());
+    high.peers.set(both);
+    node.up(9);
+    high.up(5);
+    node.peers.set(vec![(1, low.peers.address()), (5, node.peers.address()), (9, high.peers.address())]);
+    low.peers.set(vec![(5, node.peers.address())]);
+    node.up(1);
+    low.up(5);
+
+    fs::write(&list, certs.fingerprint()).unwrap();
+    tls.reload().unwrap();
+    for peer in [&low, &high] {
+        peer.down(5);
+    }
+    for _ in 0..2 {
+        assert!(matches!(node.event(), Event::Down(1 | 9)));
+    }
+    // Both try again, in vain.
+    Stranger::dial(&node, &certs, hello_of(1)).is_refused("link.refused lists this certificate");
+    fs::write(&list, "").unwrap();
+    tls.reload().unwrap();
+    low.up(5);
+    high.up(5);
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub(super) struct Connection {
     pub(super) core: Rc<Core>,
     /// Where the client connects from.
     pub(super) ip: Option<IpAddr>,
-    /// The access point of the edge that it has come by.
+    /// The access point of the edge that it has come by, empty if that is none; `None`: it has come to this node itself.
     pub(super) via: Option<Box<str>>,
     inner: RefCell<Inner>,
 }

@@ -28,15 +28,15 @@ use crate::{
         greet::{self, Ended},
         pipe::Pipe,
     },
+    geo::regions::is_id,
+    link_tls::shown,
     mailbox::Mail,
+    places,
     shared::Shared,
 };
 
 /// How long to leave the listener alone after it failed.
 const BACK_OFF: Duration = Duration::from_millis(100);
-
-/// Links of edges that are being greeted on one core, at the most.
-const GREETINGS_MAX: usize = 64;
 
 /// Accepts links for as long as the core lives, for whichever core has the fewest: an edge has few links, and the system
 /// may well have one core accept all of them.
@@ -45,8 +45,7 @@ pub(super) async fn accept_all(core: Rc<Core>, socket: socket2::Socket) {
     loop {
         match listener.shared_accept().await {
             Ok(accepted) => {
-                let chosen = core.shared.edges.choose_core();
-                core.shared.router.mailbox(chosen).put(Mail::EdgeLink(accepted));
+                pass_on(&core.shared, accepted);
                 glommio::yield_if_needed().await;
             }
             Err(error) => {
@@ -58,13 +57,21 @@ pub(super) async fn accept_all(core: Rc<Core>, socket: socket2::Socket) {
     }
 }
 
-/// Serves a link that this core was chosen for.
-pub(super) fn start(core: &Rc<Core>, accepted: AcceptedTcpStream) {
-    let (stream, chosen) = (accepted.bind_to_executor(), Chosen(core.clone()));
-    if Rc::strong_count(&core.greetings) > GREETINGS_MAX {
-        return;
+fn pass_on(shared: &Shared, accepted: AcceptedTcpStream) {
+    // Who has none is gone, and its socket was closed in asking: to bind it would close another one's later.
+    let Ok(from) = accepted.peer_addr() else { return };
+    match shared.edges.greet(from.ip()) {
+        Some(place) => {
+            let chosen = shared.edges.choose_core();
+            shared.router.mailbox(chosen).put(Mail::EdgeLink(accepted, place));
+        }
+        None => drop(accepted.bind_to_executor()), // which closes it
     }
-    let greeting = core.greetings.clone();
+}
+
+/// Serves a link that this core was chosen for.
+pub(super) fn start(core: &Rc<Core>, accepted: AcceptedTcpStream, greeting: places::Place) {
+    let (stream, chosen) = (accepted.bind_to_executor(), Chosen(core.clone()));
     core.spawn_vital(async move { serve(&chosen.0, stream, greeting).await }).detach();
 }
 
@@ -77,7 +84,7 @@ impl Drop for Chosen {
     }
 }
 
-async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: Rc<()>) {
+async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: places::Place) {
     let from = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
     prepare(&stream);
     let Some(tls) = core.shared.link_tls.clone() else { return };
@@ -85,14 +92,14 @@ async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: Rc<()>) {
     let own = core.shared.link_hello();
     let greeted = greet::in_time(async {
         let mut stream = TlsAcceptor::from(tls.server()).accept(stream).await?;
-        let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).cloned();
+        let shown = shown(stream.get_ref().1.peer_certificates());
         let admit = |hello: &LinkHello| admit(core, hello, shown);
         let (hello, place) = greet::accept(&mut stream, &mut decoder, &own, admit).await?;
         Ok((stream, hello, place))
     });
-    let (stream, hello, _place) = match greeted.await {
+    let (stream, hello, place) = match greeted.await {
         Ok(greeted) => greeted,
-        Err(why @ (Ended::TooMany(_) | Ended::Named(_))) => {
+        Err(why @ (Ended::TooMany(_) | Ended::Named(_) | Ended::Listed(_))) => {
             return tracing::warn!(from, %why, "a link of an edge is refused");
         }
         Err(why) => return tracing::debug!(from, %why, "a connection did not become an edge's link"),
@@ -109,7 +116,7 @@ async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: Rc<()>) {
     if core.draining.get() {
         carry::say_goodbye(&link, DRAIN_RETRY_AFTER_MS);
     }
-    let why = carry(&link, stream, decoder, &Clients { core: core.clone(), edge }).await;
+    let why = carry(&link, stream, decoder, &Clients { place, edge }).await;
     links.decrement(1.0);
     core.shared.edges.left(edge);
     core.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, &link));
@@ -117,16 +124,21 @@ async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: Rc<()>) {
 }
 
 /// Takes a place for a link of the edge that has said hello and shown a certificate.
-fn admit(core: &Rc<Core>, hello: &LinkHello, shown: Option<CertificateDer<'static>>) -> Result<Place, Ended> {
+fn admit(core: &Rc<Core>, hello: &LinkHello, certificate: CertificateDer<'static>) -> Result<Place, Ended> {
+    check(core, &certificate)?;
     if hello.role() != NodeRole::Edge {
         return Err(Ended::NoEdge);
     }
     if core.draining.get() {
         return Err(Ended::Leaving);
     }
-    let certificate = shown.unwrap_or_else(|| CertificateDer::from(Vec::new())); // TLS has asked for one
     core.shared.edges.take_place(&certificate, &hello.name, core.shared.config.link.edge_links_max)?;
     Ok(Place { core: core.clone(), certificate })
+}
+
+fn check(core: &Core, certificate: &CertificateDer<'_>) -> Result<(), Ended> {
+    let Some(tls) = &core.shared.link_tls else { return Ok(()) };
+    Ok(tls.check(certificate)?)
 }
 
 /// One of the links that a certificate may have.
@@ -143,26 +155,36 @@ impl Drop for Place {
 
 /// An edge's clients become connections of this core.
 struct Clients {
-    core: Rc<Core>,
+    place: Place,
     edge: u64,
 }
 
 impl LinkEvents for Clients {
     fn opened(&self, open: SessionOpen, pipe: Pipe) {
         let ip = ip(&open.ip);
-        let via = (!open.access_point.is_empty()).then(|| open.access_point.into_boxed_str());
-        if !listener::has_room(&self.core) {
-            let (shared, code) = (&self.core.shared, ErrorCode::CONNECTION_LIMIT);
-            return pipe.last_word(&last_word(&**shared, shared.limits.clone(), code, ip, via.as_deref()));
+        let via = via(open.access_point);
+        let core = &self.place.core;
+        if !listener::has_room(core) {
+            let (shared, code) = (&core.shared, ErrorCode::CONNECTION_LIMIT);
+            return pipe.last_word(&last_word(&**shared, shared.limits.clone(), code, ip, Some(&via)));
         }
-        connection::start(&self.core, Stream::Linked(pipe), ip, via);
+        connection::start(core, Stream::Linked(pipe), ip, Some(via));
     }
 
     fn said(&self, frame: What) {
         if let What::Load(load) = frame {
-            self.core.shared.edges.fares(self.edge, &load);
+            self.place.core.shared.edges.fares(self.edge, &load);
         }
     }
+
+    fn check(&self) -> Result<(), Ended> {
+        check(&self.place.core, &self.place.certificate)
+    }
+}
+
+/// The access point that an edge says a client has come by. What can't be one, however long, is none.
+fn via(access_point: String) -> Box<str> {
+    if is_id(&access_point) { access_point.into_boxed_str() } else { Box::default() }
 }
 
 fn ip(bytes: &[u8]) -> Option<IpAddr> {
@@ -182,15 +204,15 @@ impl Core {
 const DIRECTORY_INTERVAL_MS: Millis = 1_000;
 
 impl Core {
-    /// Tells edges where clients should connect, now and then.
+    /// Looks where clients should connect, and tells edges, now and then.
     pub(super) fn tick_links(&self) {
-        let Shared { config, store, edges, geo, node, record, .. } = &*self.shared;
-        if config.link.listen.is_none() || self.now() < self.directory_told.get() + DIRECTORY_INTERVAL_MS {
+        let Shared { store, edges, geo, node, record, .. } = &*self.shared;
+        if self.now() < self.directory_told.get() + DIRECTORY_INTERVAL_MS {
             return;
         }
         self.directory_told.set(self.now());
         if self.index == 0 && store.engine_name() == "embedded" {
-            // Nobody reads rows of nodes: there is this one, and its edges.
+            // Nobody reads rows of nodes: there is this one, and its edges, if it takes any.
             let own = NodeRecord { load: self.shared.load(self.draining.get()), ..record.clone() };
             let all: Vec<_> = edges.records(self.shared.room()).into_iter().chain([(*node, own)]).collect();
             geo.follow(&all);
@@ -207,7 +229,7 @@ impl Shared {
     /// What edges are told of the deployment.
     fn directory(&self) -> What {
         let ticket_secret = self.ticket_secret.to_vec().into();
-        What::Directory(Directory { ticket_secret, ..self.geo.told(self.probe_key) })
+        What::Directory(Directory { ticket_secret, cores: self.edges.cores(), ..self.geo.told(self.probe_key) })
     }
 
     /// What this core says to edges first.
@@ -217,5 +239,20 @@ impl Shared {
             sessions_max: self.config.link.sessions_max,
             ..crate::peers::hello(self.node, &self.config.node.name, self.store_id.clone())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn geo_01_what_an_edge_says_of_a_client_is_kept_if_it_can_be_so() {
+        for (said, kept) in [("tokyo-1", "tokyo-1"), ("", ""), ("<tokyo>", "")] {
+            assert_eq!(&*via(said.into()), kept);
+        }
+        assert_eq!(&*via("x".repeat(33)), "");
+        assert_eq!(ip(&[10, 0, 0, 7]), Some(IpAddr::from([10, 0, 0, 7])));
+        assert_eq!(ip(&[0; 5]), None);
     }
 }

@@ -85,8 +85,6 @@ pub struct Core {
     members: RefCell<MemberTable>,
     /// Of edges.
     links: RefCell<Vec<Rc<Link>>>,
-    /// Held by each connection that is to become one.
-    greetings: Rc<()>,
     deadlines: RefCell<BinaryHeap<Reverse<(Millis, ConnectionId)>>>,
     /// Ciphertext as read, decrypted in place.
     read_buffer: RefCell<Vec<u8>>,
@@ -191,7 +189,6 @@ impl Core {
             followers: RefCell::default(),
             members: RefCell::default(),
             links: RefCell::default(),
-            greetings: Rc::default(),
             shared,
             connections: RefCell::default(),
             next_connection: Cell::new(1),
@@ -289,7 +286,7 @@ impl Core {
             Mail::Presence(change) => self.deliver_presence(*change),
             Mail::ApplicationGone { app } => self.end_application(app),
             Mail::Lost { home } => self.handle_loss(home),
-            Mail::EdgeLink(accepted) => links::start(self, accepted),
+            Mail::EdgeLink(accepted, place) => links::start(self, accepted, place),
             Mail::Drain => {}
         }
     }

@@ -5,17 +5,21 @@
 //! restarted one by one. Mechanics: three gateways of the feature `fdb`, linked through relays that can be cut. Skipped,
 //! with a word, where there is no FoundationDB.
 
-use std::process::Command;
+use std::{net::SocketAddr, process::Command, thread};
 
 use protocol::message::{GroupType, Message, OnlineState, Platform, group_push, group_tips::Kind};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 use tempfile::TempDir;
 use tests::{
-    Builder, Client, Gateway, MessageExt as _, Options, Process, Relay, Seed, eventually, node_certificates, program,
+    Builder, Client, Gateway, MessageExt as _, Options, Process, Relay, Seed, eventually, free_port, node_certificates,
+    program, text_body, unique_id,
 };
 
-use crate::foundationdb::{gateway_program, server::Server};
+use crate::{
+    edges::wait_linked,
+    foundationdb::{gateway_program, server::Server},
+};
 
 const NAMES: [&str; 3] = ["one", "two", "three"];
 
@@ -24,6 +28,8 @@ struct Cores {
     // Dropped before the cluster that they use.
     nodes: Vec<Option<Gateway>>,
     relays: Vec<Relay>,
+    /// Where each takes links of edges.
+    links: [SocketAddr; 3],
     certificates: TempDir,
     cluster: Server,
 }
@@ -33,8 +39,9 @@ impl Cores {
     fn start(lease_ms: u32) -> Option<Cores> {
         let program = gateway_program()?;
         let cluster = Server::start()?;
-        let (certificates, relays) = (node_certificates(&NAMES, &[]), NAMES.map(|_| Relay::start()).into());
-        let mut cores = Cores { nodes: Vec::new(), relays, certificates, cluster };
+        let (certificates, relays) = (node_certificates(&NAMES, &["edge"]), NAMES.map(|_| Relay::start()).into());
+        let links = NAMES.map(|_| SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let mut cores = Cores { nodes: Vec::new(), relays, links, certificates, cluster };
         let first = Gateway::builder().on_fdb(program, &cores.cluster.file()).more_settings(&json!({}));
         let first = cores.start_node(0, first, lease_ms);
         let others: Vec<Builder> = (1..NAMES.len()).map(|_| first.built_from().another()).collect();
@@ -48,14 +55,29 @@ impl Cores {
     }
 
     fn start_node(&self, index: usize, builder: Builder, lease_ms: u32) -> Gateway {
-        let (relay, listen) = (&self.relays[index], format!("127.0.0.1:{}", tests::free_port()));
+        let (relay, listen) = (&self.relays[index], format!("127.0.0.1:{}", free_port()));
         relay.to(listen.parse().expect("an address"));
         builder
             .node(self.certificates.path(), NAMES[index])
             .flag("link-peers-listen", listen)
             .flag("link-peers-advertise", relay.address())
+            .flag("link-listen", self.links[index])
             .flag("node-lease-ms", lease_ms)
             .start()
+    }
+
+    /// An edge that is told of one of them.
+    fn start_edge(&self, of: usize) -> Gateway {
+        let edge = self.node(of).built_from().another().node(self.certificates.path(), "edge").edge(self.links[of]);
+        let edge = edge.start();
+        wait_linked(&edge);
+        edge
+    }
+
+    /// Those with which an edge is linked.
+    fn with_edges(&self) -> Vec<usize> {
+        let has_some = |node: &Gateway| node.metrics().sum("gateway_edge_links", &[]) > 0.0;
+        (0..NAMES.len()).filter(|&index| self.nodes[index].as_ref().is_some_and(has_some)).collect()
     }
 
     fn node(&self, index: usize) -> &Gateway {
@@ -343,6 +365,51 @@ fn geo_01_all_cores_are_restarted_one_by_one_and_nothing_is_lost() {
     let all = cores.node(0).login("ben").conversation("anna");
     assert_eq!(texts(&all), (0..sent).map(|number| format!("message {number}")).collect::<Vec<_>>());
     assert!(all.iter().map(|message| message.seq).eq(1..=sent));
+}
+
+/// Sends over the edge what was not acknowledged, over connection after connection, until all of it is.
+fn send_all(edge: &Gateway, texts: &[String]) {
+    let mut unsent = texts.iter().map(|text| (unique_id(), text)).peekable();
+    eventually("all are acknowledged", || {
+        let mut anna = edge.connect("anna");
+        if anna.try_login().is_err() {
+            return false;
+        }
+        while let Some((id, text)) = unsent.peek() {
+            if anna.send_as("ben", id, text_body(text)).is_err() {
+                return false;
+            }
+            unsent.next();
+        }
+        true
+    });
+}
+
+#[test]
+fn geo_01_an_edge_goes_on_to_another_core_when_its_own_is_killed_or_ends() {
+    let Some(mut cores) = Cores::start(2_000) else { return };
+    let edge = cores.start_edge(0);
+    assert_eq!(cores.with_edges(), [0]);
+    let sent: Vec<String> = (0..600).map(|number| number.to_string()).collect();
+    for (round, texts) in sent.chunks(200).enumerate() {
+        let [own] = cores.with_edges()[..] else { panic!("one has it") };
+        let back = thread::scope(|scope| {
+            let before = cores.node(own).metrics().sum("gateway_messages_total", &[]);
+            let sending = scope.spawn(|| send_all(&edge, texts));
+            cores.node(own).wait_metric("gateway_messages_total", &[], before + 20.0);
+            let gone = cores.nodes[own].take().expect("it runs");
+            let back = if round == 1 { gone.stop().2 } else { gone.kill() };
+            sending.join().expect("no panic inside");
+            back
+        });
+        // It has heard of the others.
+        wait_linked(&edge);
+        assert_ne!(cores.with_edges(), [own]);
+        cores.nodes[own] = Some(cores.start_node(own, back, 2_000));
+        cores.wait_linked();
+    }
+    let mut ben = edge.login("ben");
+    assert_eq!(texts(&ben.conversation("anna")), sent, "each once, in order");
 }
 
 /// Pairs of users on different cores, who come back at another one when theirs is gone.

@@ -174,9 +174,12 @@ fn geo_01_a_killed_edge_takes_its_sessions_with_it_and_its_clients_come_back_ove
 
 #[test]
 fn geo_01_when_the_core_dies_clients_of_edges_are_told_and_come_back_to_the_next_one() {
-    let mut scene = Scene::start();
-    let east = scene.edge("east");
-    let (mut anna, mut ben) = (east.login("anna"), east.login("ben"));
+    let other = r#"[{ id = "other", addresses = ["other.example.com:443"], region = "france" }]"#;
+    let mut scene = Scene::start_with(|core| core.flag("geo-access-points", other).flag("geo-check-seconds", 0));
+    let east = scene.edge_builder("east").flag("node-region", "japan").start();
+    wait_linked(&east);
+    let (mut anna, mut ben, mut cleo) = (east.login("anna"), east.login("ben"), east.login("cleo"));
+    eventually("the edge knows where else there is", || asked_ids(&east).contains(&"other".to_owned()));
     let mut acknowledged = Vec::new();
     for number in 0..20 {
         anna.send("ben", &format!("{number}"));
@@ -187,10 +190,12 @@ fn geo_01_when_the_core_dies_clients_of_edges_are_told_and_come_back_to_the_next
     assert_eq!(code, ErrorCode::SERVER_DRAINING);
     assert!(retry_after_ms > 0, "spread out");
     assert!(ben.closed().is_some());
+    assert_eq!(cleo.sent_elsewhere(), [""; 0], "they come back here: another core may be linked with by then");
     eventually("it says that it serves nobody", || east.get("/readyz").expect("it answers").0 == 503);
-    // Who comes meanwhile is told the same.
+    // Who comes meanwhile is told the same, and where else to go.
     let mut early = east.connect("early");
     assert!(matches!(early.try_login(), Err(Refusal::Closed(Some((ErrorCode::SERVER_DRAINING, 1..))))));
+    assert_eq!(east.connect("early").sent_elsewhere(), ["other"]);
     scene.core = Some(builder.start());
     wait_linked(&east);
     let mut ben = east.login("ben");
@@ -321,6 +326,12 @@ fn geo_02_geo_03_edges_are_access_points_and_say_so_as_cores_do() {
     eventually("it is told no more", || told(&mut client) == ["core"]);
 }
 
+/// The access points that an edge tells by HTTPS, in order.
+fn asked_ids(edge: &Gateway) -> Vec<String> {
+    let points = asked(edge, "127.0.0.1", "").1["access_points"].as_array().cloned().unwrap_or_default();
+    points.iter().map(|point| point["id"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
 /// Of a hundred clients that are nowhere, so many are told an access point first.
 fn share(edge: &Gateway, id: &str) -> Option<u64> {
     let (_, answer, _) = asked(edge, "127.0.0.1", "");
@@ -354,12 +365,18 @@ fn geo_03_an_edge_of_a_full_core_is_full_and_nobody_is_sent_back_to_it() {
     eventually("all are known", || told(&mut ben) == ["core", "east", "other"]);
     let _anna = scene.core().login("anna");
     assert_eq!(east.connect("carl").sent_elsewhere(), ["other"]);
-    let ids = || {
-        let answer = asked(&east, "127.0.0.1", "").1;
-        let points = answer["access_points"].as_array().cloned().unwrap_or_default();
-        points.iter().map(|point| point["id"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
-    };
-    eventually("the edge says that it is full", || ids() == ["other"]);
+    eventually("the edge says that it is full", || asked_ids(&east) == ["other"]);
+}
+
+#[test]
+fn geo_03_who_comes_by_an_edge_is_not_judged_by_where_its_core_is() {
+    let points = r#"[{ id = "core", addresses = ["core.example.com:443"], region = "germany", drained = true },
+                     { id = "other", addresses = ["other.example.com:443"], region = "france" }]"#;
+    let scene = Scene::start_with(|core| core.flag("geo-access-points", points).flag("geo-check-seconds", 0));
+    let east = scene.edge("east");
+    let is_better_elsewhere = |at: &Gateway| at.connect("anna").try_login().expect("a hint is no wall").locate;
+    assert!(is_better_elsewhere(scene.core()));
+    assert!(!is_better_elsewhere(&east), "it does not say where it is");
 }
 
 #[test]

@@ -6,8 +6,8 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     sync::Arc,
 };
@@ -15,14 +15,20 @@ use std::{
 use protocol::{
     ErrorCode,
     link::{self, EDGE_FRAME_BYTES_MAX, LINK_ALPN, LINK_VERSION_MAX, LINK_VERSION_MIN, LinkDecoder, What},
-    link_message::{LinkHello, NodeRole},
+    link_message::{Directory, LinkHello, LinkPing, NodeRole, SessionOpen},
 };
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustix::process::Signal;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use sha2::{Digest as _, Sha256};
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 use tests::{Builder, Gateway, PATIENCE, Refusal, eventually, free_port, node_certificates};
 
-use crate::{edges::wait_linked, production::production};
+use crate::{
+    edges::{told, wait_linked},
+    production::production,
+};
 
 /// A core that takes edges, where it does, and the certificates of the nodes.
 fn core_with(more: impl FnOnce(Builder) -> Builder) -> (Gateway, SocketAddr, TempDir) {
@@ -32,29 +38,55 @@ fn core_with(more: impl FnOnce(Builder) -> Builder) -> (Gateway, SocketAddr, Tem
     (more(builder).start(), listen, certificates)
 }
 
-/// Somebody with an edge's certificate who says what it likes.
+/// Somebody with a node's certificate who says what it likes.
 struct Stranger {
-    stream: StreamOwned<ClientConnection, TcpStream>,
+    stream: Box<dyn ReadAndWrite>,
     decoder: LinkDecoder,
+}
+
+trait ReadAndWrite: Read + Write {}
+
+impl<T: Read + Write> ReadAndWrite for T {}
+
+/// The certificate and the key of a node.
+fn identity(certificates: &Path, node: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    let file = |ending: &str| certificates.join(format!("{node}.{ending}"));
+    let certificate = CertificateDer::from_pem_file(file("pem")).expect("a certificate");
+    (vec![certificate], PrivateKeyDer::from_pem_file(file("key")).expect("a key"))
 }
 
 impl Stranger {
     fn connect(core: SocketAddr, certificates: &Path, node: &str) -> Stranger {
-        let file = |name: &str| certificates.join(name);
-        let read = |name: &str| CertificateDer::from_pem_file(file(name)).expect("a certificate");
+        Stranger::over(TcpStream::connect(core).expect("it listens"), certificates, node)
+    }
+
+    fn over(socket: TcpStream, certificates: &Path, node: &str) -> Stranger {
         let mut authorities = RootCertStore::empty();
-        authorities.add(read("ca.pem")).expect("an authority");
-        let key = PrivateKeyDer::from_pem_file(file(&format!("{node}.key"))).expect("a key");
+        let authority = CertificateDer::from_pem_file(certificates.join("ca.pem")).expect("a certificate");
+        authorities.add(authority).expect("an authority");
+        let (chain, key) = identity(certificates, node);
         let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
         let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).expect("a version");
         let builder = builder.with_root_certificates(authorities);
-        let mut config = builder.with_client_auth_cert(vec![read(&format!("{node}.pem"))], key).expect("they fit");
+        let mut config = builder.with_client_auth_cert(chain, key).expect("they fit");
         config.alpn_protocols = vec![LINK_ALPN.to_vec()];
         let name = ServerName::try_from("im-core").expect("a name");
         let tls = ClientConnection::new(Arc::new(config), name).expect("a client");
-        let socket = TcpStream::connect(core).expect("it listens");
         socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
-        Stranger { stream: StreamOwned::new(tls, socket), decoder: LinkDecoder::default() }
+        Stranger { stream: Box::new(StreamOwned::new(tls, socket)), decoder: LinkDecoder::default() }
+    }
+
+    /// The same as a core that an edge has dialled.
+    fn accept(listener: &TcpListener, certificates: &Path, node: &str) -> Stranger {
+        let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+        let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).expect("a version");
+        let (chain, key) = identity(certificates, node);
+        let mut config = builder.with_no_client_auth().with_single_cert(chain, key).expect("they fit");
+        config.alpn_protocols = vec![LINK_ALPN.to_vec()];
+        let tls = ServerConnection::new(Arc::new(config)).expect("a server");
+        let socket = listener.accept().expect("it dials").0;
+        socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+        Stranger { stream: Box::new(StreamOwned::new(tls, socket)), decoder: LinkDecoder::default() }
     }
 
     /// Says hello, changed in some way; what the core answers.
@@ -175,6 +207,53 @@ fn geo_01_clients_of_edges_are_told_that_the_core_or_the_link_is_full() {
 }
 
 #[test]
+fn geo_03_an_edge_whose_links_carry_no_more_is_told_to_nobody() {
+    let located = |node: Builder, region: &str| node.flag("node-region", region).flag("geo-locates-per-second", 0);
+    let (core, listen, certificates) = core_with(|core| located(core, "germany").flag("link-sessions-max", 2));
+    let edge = core.built_from().another().node(certificates.path(), "east").edge(listen).flag("cores", 1);
+    let edge = located(edge, "japan").start();
+    edge.wait_metric("gateway_links", &[], 1.0);
+    let mut ben = core.login("ben");
+    eventually("both are known", || told(&mut ben) == ["core", "east"]);
+    // By its descriptors it has room for thousands.
+    let kept = [edge.login("anna"), edge.login("dan")];
+    eventually("it is told no more", || told(&mut ben) == ["core"]);
+    drop(kept);
+    eventually("it has room again", || told(&mut ben) == ["core", "east"]);
+}
+
+#[test]
+fn geo_01_strangers_of_one_address_keep_no_edge_of_another_from_linking() {
+    let (core, listen, certificates) = core_with(|core| core.flag("cores", 1));
+    let from = |last: u8| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).expect("all of 127.0.0.0/8 is here");
+        socket.connect(&listen.into()).expect("it listens");
+        TcpStream::from(socket)
+    };
+    // They say nothing, for as long as they may.
+    let mut strangers: Vec<TcpStream> = (0..200).map(|_| from(2)).collect();
+    let last = strangers.last_mut().expect("one");
+    last.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+    assert_eq!(last.read(&mut [0]).expect("closed"), 0, "more than one address may have");
+    let mut edge = Stranger::over(from(3), certificates.path(), "east");
+    assert!(matches!(edge.greet(|_| {}), Some(What::Hello(_))));
+    core.wait_metric("gateway_edge_links", &[], 1.0);
+}
+
+#[test]
+fn geo_01_a_session_of_an_access_point_that_can_be_none_is_served() {
+    let (core, listen, certificates) = core_with(|core| core);
+    let mut edge = Stranger::connect(listen, certificates.path(), "east");
+    assert!(matches!(edge.greet(|_| {}), Some(What::Hello(_))));
+    for (session, access_point) in (1..).zip(["", "east", "<east>", &"long".repeat(50_000)]) {
+        let ip = [198, 51, 100, 7].to_vec().into();
+        edge.say(&What::Open(SessionOpen { session, ip, access_point: access_point.to_owned() }));
+    }
+    core.wait_metric("gateway_connections", &[], 4.0);
+}
+
+#[test]
 fn geo_01_an_edge_has_so_many_links_and_no_more() {
     let (core, listen, certificates) = core_with(|core| core.flag("link-edge-links-max", 2));
     let connect = |node| Stranger::connect(listen, certificates.path(), node);
@@ -221,4 +300,93 @@ fn geo_01_links_of_an_edge_are_spread_over_the_processors_of_a_core() {
     let edge = core.built_from().another().node(certificates.path(), "west").edge(listen).flag("cores", 3).start();
     eventually("one each", || links() == [1.0; 3]);
     edge.login("anna").ping();
+}
+
+#[test]
+fn geo_01_an_edge_goes_on_to_the_next_core_that_it_names() {
+    let (core, listen, certificates) = core_with(|core| core);
+    let cores = format!("127.0.0.1:{},{listen}", free_port());
+    let edge = core.built_from().another().node(certificates.path(), "east").edge(listen).flag("link-cores", cores);
+    let edge = edge.start();
+    wait_linked(&edge);
+    edge.login("anna").ping();
+    assert!(edge.process().output().contains("a core can't be linked with"), "nobody is at the first");
+}
+
+#[test]
+fn geo_01_an_edge_goes_on_to_a_core_that_it_has_heard_of() {
+    let (core, listen, certificates) = core_with(|core| core);
+    let first = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = first.local_addr().expect("its address");
+    let edge = core.built_from().another().node(certificates.path(), "east").edge(address).flag("cores", 1).start();
+    let mut known = Stranger::accept(&first, certificates.path(), "core");
+    assert!(matches!(known.hear(), Some(What::Hello(hello)) if hello.role() == NodeRole::Edge));
+    known.say(&What::Hello(LinkHello {
+        version_min: LINK_VERSION_MIN,
+        version_max: LINK_VERSION_MAX,
+        node: rand::random(),
+        name: "first".into(),
+        role: NodeRole::Core.into(),
+        store: b"a store".to_vec().into(),
+        session_window_bytes: 65_536,
+        sessions_max: 10,
+        ..LinkHello::default()
+    }));
+    known.say(&What::Directory(Directory {
+        cores: vec!["no address".into(), listen.to_string(), address.to_string()],
+        ..Directory::default()
+    }));
+    known.say(&What::Ping(LinkPing { number: 7 }));
+    while !matches!(known.hear().expect("it stays up"), What::Pong(LinkPing { number: 7 })) {}
+    assert_eq!(core.metrics().sum("gateway_edge_links", &[]), 0.0, "it has one that takes it");
+    drop((known, first));
+    core.wait_metric("gateway_edge_links", &[], 1.0);
+    eventually("its clients are served", || edge.connect("anna").try_login().is_ok());
+}
+
+/// Lists the certificates of nodes as refused, and has a gateway read that.
+fn refuse(gateway: &Gateway, list: &Path, certificates: &Path, nodes: &[&str]) {
+    let fingerprint = |node: &&str| {
+        let bytes = Sha256::digest(&identity(certificates, node).0[0]);
+        bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
+    };
+    let lines: Vec<String> = nodes.iter().map(|node| format!("sha256 Fingerprint={}\n", fingerprint(node))).collect();
+    fs::write(list, lines.concat()).expect("written");
+    gateway.process().signal(Signal::HUP);
+}
+
+#[test]
+fn geo_01_a_certificate_that_is_lost_has_no_link_and_keeps_none() {
+    let certificates = node_certificates(&["core"], &["east", "west"]);
+    let [of_core, of_west] = ["of-core", "of-west"].map(|name| certificates.path().join(name));
+    [&of_core, &of_west].into_iter().for_each(|list| fs::write(list, "# nobody yet\n").expect("written"));
+    let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let core = Gateway::builder().node(certificates.path(), "core").flag("link-listen", listen);
+    let core = core.flag("link-refused", of_core.display()).start();
+    let edge = |name| core.built_from().another().node(certificates.path(), name).edge(listen).flag("cores", 1);
+    let (east, west) = (edge("east").start(), edge("west").flag("link-refused", of_west.display()).start());
+    let is_linked = |edge: &Gateway| edge.metrics().sum("gateway_links", &[]) == 1.0;
+    [&east, &west].into_iter().for_each(|edge| eventually("it is linked", || is_linked(edge)));
+    let (mut anna, mut ben) = (east.login("anna"), west.login("ben"));
+    // A core has lost an edge: it ends the link that there is, and takes no other.
+    refuse(&core, &of_core, certificates.path(), &["east"]);
+    assert_eq!(anna.closed().map(|(code, _)| code), Some(ErrorCode::SERVER_DRAINING));
+    let said = |node: &Gateway, what: &str| eventually(what, || node.process().output().contains(what));
+    said(&core, "a link of an edge is refused");
+    said(&core, "link.refused lists this certificate");
+    said(&east, "the other side refuses: link.refused lists this certificate");
+    ben.ping();
+    // It was a mistake.
+    refuse(&core, &of_core, certificates.path(), &[]);
+    eventually("it is linked", || is_linked(&east));
+    // An edge has nothing to do with a core that is lost, likewise.
+    refuse(&west, &of_west, certificates.path(), &["core", "east"]);
+    assert_eq!(ben.closed().map(|(code, _)| code), Some(ErrorCode::SERVER_DRAINING));
+    said(&west, "a core can't be linked with");
+    assert!(!is_linked(&west));
+    // What can't be read changes nothing.
+    fs::write(&of_west, "west").expect("written");
+    west.process().signal(Signal::HUP);
+    said(&west, "line 1 is no SHA-256 fingerprint");
+    assert!(!is_linked(&west) && is_linked(&east));
 }

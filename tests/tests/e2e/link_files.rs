@@ -45,6 +45,10 @@ fn geo_01_a_start_with_links_that_can_not_work_says_why() {
     let certs = builder.folder().join("certs");
     let builder = builder.flag("link-key", certs.join("two.key").display());
     refused(&builder, "do not fit together");
+    let listed = certs.join("refused");
+    fs::write(&listed, "one.pem").expect("written");
+    let unlisted = with_links(Gateway::builder(), "one").flag("link-refused", listed.display());
+    refused(&unlisted, "line 1 is no SHA-256 fingerprint");
     chmod(&certs.join("two.key"), 0o604);
     refused(&builder, "so others can read the secret: chmod 600");
 }

@@ -332,6 +332,12 @@ fn geo_03_this_gateway_is_told_as_full_when_it_is_and_hints_where_it_is_better()
 }
 
 #[test]
+fn geo_03_a_node_alone_that_says_where_it_is_is_an_access_point() {
+    let gateway = Gateway::builder().flag("node-region", "germany").flag("geo-locates-per-second", 0).start();
+    eventually("it is told", || told(&gateway, GERMANY) == ["node"]);
+}
+
+#[test]
 fn geo_03_gateway_locate_explains_a_decision() {
     let builder = builder();
     let explained = builder.locate(&["--ip", GERMANY, "--current", "par", "--failed", "tyo"]).expect("an explanation");

@@ -1,4 +1,7 @@
 //! Places for connections: so many in all, and so many for each who comes.
+//!
+//! Of requests to a site, and of connections that are to become links between nodes: who has no certificate, and comes
+//! often, keeps none of those out that have one.
 
 use std::{
     net::IpAddr,
@@ -7,7 +10,7 @@ use std::{
 
 use ahash::AHashMap;
 
-/// The places of a site.
+/// The places that there are.
 pub struct Places {
     most: usize,
     taken: Mutex<Taken>,
