@@ -7,16 +7,19 @@ use std::{
 };
 
 use backend::domain::nodes::NodeRecord;
+use bytes::Bytes;
 use futures_rustls::TlsAcceptor;
 use glommio::{
     net::{AcceptedTcpStream, TcpStream},
     timer::Timer,
 };
+use prost::Message as _;
 use protocol::{
     ErrorCode,
     connection::Millis,
     link::{LinkDecoder, What},
-    link_message::{Directory, LinkHello, NodeRole, SessionOpen},
+    link_message::{Directory, LinkHello, LocateAnswer, LocateAsk, NodeRole, SessionOpen},
+    message::LocateReply,
 };
 use rustls_pki_types::CertificateDer;
 
@@ -28,6 +31,7 @@ use crate::{
         greet::{self, Ended},
         pipe::Pipe,
     },
+    geo::here::Locator as _,
     mailbox::Mail,
     shared::Shared,
 };
@@ -109,7 +113,7 @@ async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: Rc<()>) {
     if core.draining.get() {
         carry::say_goodbye(&link, DRAIN_RETRY_AFTER_MS);
     }
-    let why = carry(&link, stream, decoder, &Clients { core: core.clone(), edge }).await;
+    let why = carry(&link, stream, decoder, &Clients { core: core.clone(), edge, link: link.clone() }).await;
     links.decrement(1.0);
     core.shared.edges.left(edge);
     core.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, &link));
@@ -145,6 +149,7 @@ impl Drop for Place {
 struct Clients {
     core: Rc<Core>,
     edge: u64,
+    link: Rc<Link>,
 }
 
 impl LinkEvents for Clients {
@@ -159,8 +164,14 @@ impl LinkEvents for Clients {
     }
 
     fn said(&self, frame: What) {
-        if let What::Load(load) = frame {
-            self.core.shared.edges.fares(self.edge, &load);
+        match frame {
+            What::Load(load) => self.core.shared.edges.fares(self.edge, &load),
+            What::LocateAsk(asked) => {
+                if let Some(answer) = self.core.shared.tell_where(&asked) {
+                    self.link.say(&What::LocateAnswer(answer));
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -208,6 +219,15 @@ impl Shared {
     fn directory(&self) -> What {
         let ticket_secret = self.ticket_secret.to_vec().into();
         What::Directory(Directory { ticket_secret, ..self.geo.told(self.probe_key) })
+    }
+
+    /// Answers an edge that asks for one of its clients, which may not ask more often than if it had come here.
+    fn tell_where(&self, LocateAsk { question, ip: from, current }: &LocateAsk) -> Option<LocateAnswer> {
+        let (reply, retry_after_ms) = match self.locate(ip(from)?, current, "edge") {
+            Ok(located) => (LocateReply::from(located).encode_to_vec().into(), 0),
+            Err(wait_ms) => (Bytes::new(), wait_ms.max(1)),
+        };
+        Some(LocateAnswer { question: *question, reply, retry_after_ms })
     }
 
     /// What this core says to edges first.
