@@ -29,7 +29,10 @@ pub use crate::link_message::link_frame::What;
 /// Oldest version of the links' messages that this crate speaks.
 pub const LINK_VERSION_MIN: u32 = 1;
 /// Newest version of the links' messages that this crate speaks.
-pub const LINK_VERSION_MAX: u32 = 1;
+pub const LINK_VERSION_MAX: u32 = 2;
+/// From this version on nodes answer each other's questions. One that speaks only older ones would skip them, and whoever
+/// has asked would wait for nothing.
+pub const LINK_VERSION_ANSWERS: u32 = 2;
 /// The ALPN protocol name of links inside TLS.
 pub const LINK_ALPN: &[u8] = b"im-link";
 

@@ -2,7 +2,7 @@
 //!
 //! - [`commits`]: what a node commits with.
 //! - [`sequencer`]: in which order batches of several nodes are told.
-//! - [`frames`]: what cores say to each other.
+//! - [`frames`]: what cores say to each other. [`recent`]: what they ask each other about live rooms.
 //!
 //! Every core sends every other one each batch once; it is passed on to the devices there as the own ones are. Sessions
 //! are told of, too, so that each core can say who is online and apply the policy for logins. All of it is hints: the
@@ -12,6 +12,7 @@
 
 mod commits;
 mod frames;
+mod recent;
 mod sequencer;
 
 use std::{
@@ -95,6 +96,8 @@ struct Inner {
     /// The version that it has come to.
     reached: u64,
     is_barrier_set: bool,
+    /// How often a link has come up.
+    links_up: u64,
     /// Clients are served here, or about to be.
     serves: bool,
     /// Everything was told in order when it was looked at last.
@@ -103,6 +106,8 @@ struct Inner {
 
 struct Link {
     to: Box<dyn Outgoing>,
+    /// The version of the links' messages that is spoken on it.
+    version: u32,
     /// It was full: nothing more is said on it.
     is_broken: bool,
     /// The node has said all that it will ever say.
@@ -124,6 +129,7 @@ impl Cluster {
             wanted: 0,
             reached: 0,
             is_barrier_set: false,
+            links_up: 0,
             serves: false,
             was_sure: true,
         };
@@ -289,10 +295,11 @@ impl Cluster {
 /// What links say.
 impl Cluster {
     /// A link to another core is up.
-    pub fn up(self: &Arc<Self>, peer: NodeId, to: Box<dyn Outgoing>) {
+    pub fn up(self: &Arc<Self>, peer: NodeId, version: u32, to: Box<dyn Outgoing>) {
         let mut inner = self.inner();
         let node = inner.index(peer);
-        inner.links.insert(peer, Link { to, is_broken: false, has_ended: false });
+        inner.links.insert(peer, Link { to, version, is_broken: false, has_ended: false });
+        inner.links_up += 1;
         let scratch = PeerSessions { from_scratch: true, serves: inner.serves, ..PeerSessions::default() };
         inner.send(node, &What::Sessions(scratch));
         inner.send(node, &What::Rooms(PeerRooms { from_scratch: true, rooms: Vec::new() }));
@@ -342,6 +349,8 @@ impl Cluster {
                 }
             }
             What::Rooms(rooms) => self.router.rooms().heard(node, rooms),
+            What::RecentAsk(asked) => self.tell_recent(node, asked),
+            What::Recent(said) => self.heard_recent(&said),
             // Of edges, or of the link itself.
             _ => {}
         }

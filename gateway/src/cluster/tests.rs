@@ -8,11 +8,16 @@ use std::{
 };
 
 use backend::{
-    domain::act::Audience,
+    domain::{GroupId, act::Audience},
     env::{Clock, Rng, SeededRng},
     store::Versionstamp,
 };
-use protocol::{EncodedEvent, message::event};
+use futures::channel::oneshot;
+use protocol::{
+    EncodedEvent, EncodedPush,
+    link::{LINK_VERSION_ANSWERS, LINK_VERSION_MAX},
+    message::{Message, event},
+};
 
 use super::*;
 use crate::figures::Figures;
@@ -132,6 +137,7 @@ struct World {
     committed: BTreeSet<Place>,
     version: u64,
     link_room: usize,
+    link_version: u32,
 }
 
 impl World {
@@ -143,7 +149,8 @@ impl World {
         let closed = Arc::default();
         let rng = SeededRng::new(seed);
         let (last_link, committed) = (0, BTreeSet::new());
-        World { rng, clock, nodes, ways, linked, known, last_link, closed, committed, version: 100, link_room }
+        let (version, link_version) = (100, LINK_VERSION_MAX);
+        World { rng, clock, nodes, ways, linked, known, last_link, closed, committed, version, link_room, link_version }
     }
 
     fn below(&self, bound: usize) -> usize {
@@ -193,7 +200,7 @@ impl World {
                 self.known[from][to] = number;
                 let (way, room) = (self.ways[to][from].clone(), self.link_room);
                 let end = End { number, way, room, between: (to, from), closed: self.closed.clone() };
-                cluster.up(peer, Box::new(end));
+                cluster.up(peer, self.link_version, Box::new(end));
             }
             OnWay::Frame(number, _) if number != self.known[from][to] => {}
             OnWay::Frame(_, bytes) => {
@@ -478,4 +485,76 @@ fn geo_01_what_a_later_release_says_makes_all_read() {
     assert!(!world.nodes[0].cluster.is_sure());
     world.come_to_rest();
     assert!(world.nodes[0].cluster.is_sure());
+}
+
+/// Something is said in a live room, and heard on one node.
+fn say_in_room(world: &World, index: usize, seq: u64) {
+    let message = Message { seq, ..Message::default() };
+    let push = EncodedPush::message(message.encode_to_vec().into());
+    let room = GroupId::new("room").unwrap();
+    world.nodes[index].router.recent().note(1, &room, &News::Push(push));
+}
+
+/// A node asks the others what was said in the room last, and waits.
+fn ask_recent(world: &World, index: usize) -> Option<oneshot::Receiver<()>> {
+    let (node, room) = (&world.nodes[index], GroupId::new("room").unwrap());
+    node.cluster.ask_recent(1, &room);
+    node.router.recent().wait(1, &room)
+}
+
+fn recent(world: &World, index: usize) -> Vec<u64> {
+    let room = GroupId::new("room").unwrap();
+    world.nodes[index].router.recent().of(1, &room, 0).iter().map(|message| message.seq).collect()
+}
+
+#[test]
+fn geo_01_a_core_that_has_just_come_asks_what_was_said_last_in_a_room() {
+    let mut world = World::new(1, usize::MAX);
+    assert!(ask_recent(&world, 0).is_none(), "there is nobody to ask");
+    [(0, 1), (0, 2)].into_iter().for_each(|(a, b)| world.link(a, b));
+    deliver_all(&mut world);
+    // One has heard it all, one has come in between.
+    (1..=30).for_each(|seq| say_in_room(&world, 1, seq));
+    (28..=30).for_each(|seq| say_in_room(&world, 2, seq));
+    let mut waiting = ask_recent(&world, 0).unwrap();
+    say_in_room(&world, 0, 31);
+    assert_eq!(waiting.try_recv(), Ok(None), "nobody has answered");
+    deliver_all(&mut world);
+    assert!(waiting.try_recv().is_err(), "both have");
+    assert_eq!(recent(&world, 0), (12..=31).collect::<Vec<_>>());
+    assert!(ask_recent(&world, 0).is_none(), "once is enough");
+    // Until somebody comes who may know more.
+    world.cut(0, 1);
+    deliver_all(&mut world);
+    world.link(0, 1);
+    deliver_all(&mut world);
+    say_in_room(&world, 1, 33);
+    assert!(ask_recent(&world, 0).is_some());
+    deliver_all(&mut world);
+    assert_eq!(recent(&world, 0).last(), Some(&33));
+}
+
+#[test]
+fn geo_01_a_core_of_the_release_before_and_one_that_is_busy_are_not_asked() {
+    let mut world = World::new(1, usize::MAX);
+    world.link_version = LINK_VERSION_ANSWERS - 1;
+    world.link(0, 1);
+    deliver_all(&mut world);
+    say_in_room(&world, 1, 1);
+    assert!(ask_recent(&world, 0).is_none(), "it would not answer");
+    world.link_version = LINK_VERSION_ANSWERS;
+    world.link_room = 8;
+    world.link(0, 2);
+    deliver_all(&mut world);
+    // What waits for it takes more than half of its link.
+    (0..5).for_each(|_| tell_session(&world, 0));
+    assert!(ask_recent(&world, 0).is_none());
+    deliver_all(&mut world);
+    let mut waiting = ask_recent(&world, 0).unwrap();
+    // Nor does it answer with much while this side takes nothing, but it answers.
+    say_in_room(&world, 2, 1);
+    (0..4).for_each(|_| tell_session(&world, 2));
+    deliver_all(&mut world);
+    assert!(waiting.try_recv().is_err());
+    assert!(recent(&world, 0).is_empty());
 }

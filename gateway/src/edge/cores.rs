@@ -4,16 +4,16 @@
 use std::{cell::Cell, collections::HashMap, net::ToSocketAddrs as _, rc::Rc, sync::Arc, time::Duration};
 
 use backend::env::Rng as _;
-use futures::channel::oneshot;
+use futures::{StreamExt as _, channel::oneshot};
 use futures_rustls::{TlsConnector, client::TlsStream};
 use glommio::{net::TcpStream, timer::Timer};
 use protocol::{
-    link::{LinkDecoder, What},
+    link::{LINK_VERSION_ANSWERS, LinkDecoder, What},
     link_message::{LinkHello, SessionOpen},
 };
 use rustls_pki_types::CertificateDer;
 
-use super::{Edge, shard::Shard};
+use super::{Edge, asking::Carrier, shard::Shard};
 use crate::{
     config::Target,
     edge_link::{
@@ -39,9 +39,9 @@ pub(super) async fn keep_linked(shard: Rc<Shard>) {
         for target in &cores {
             let said = said.entry(target.clone()).or_default();
             match reach(&shard.edge, target).await {
-                Ok((hello, stream, decoder)) => {
+                Ok(reached) => {
                     (wait_ms, *said) = (BACK_OFF_MS.0, String::new());
-                    live(&shard, target, &hello, stream, decoder).await;
+                    live(&shard, target, reached).await;
                 }
                 Err(why) => {
                     metrics::counter!("gateway_link_connects_failed_total").increment(1);
@@ -64,13 +64,20 @@ pub(super) async fn keep_linked(shard: Rc<Shard>) {
     }
 }
 
-type LinkStream = TlsStream<TcpStream>;
+/// A core that has greeted.
+struct Reached {
+    hello: LinkHello,
+    /// Of the links' messages.
+    version: u32,
+    stream: TlsStream<TcpStream>,
+    decoder: LinkDecoder,
+}
 
-fn certificate(stream: &LinkStream) -> CertificateDer<'static> {
+fn certificate(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     shown(stream.get_ref().1.peer_certificates())
 }
 
-async fn reach(edge: &Edge, target: &Target) -> Result<(LinkHello, LinkStream, LinkDecoder), Ended> {
+async fn reach(edge: &Edge, target: &Target) -> Result<Reached, Ended> {
     let addresses = resolve(target).await?;
     let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable).into();
     for address in addresses {
@@ -81,8 +88,8 @@ async fn reach(edge: &Edge, target: &Target) -> Result<(LinkHello, LinkStream, L
             let mut stream = TlsConnector::from(config).connect(name, stream).await?;
             edge.link_tls.check(&certificate(&stream))?;
             let mut decoder = LinkDecoder::default();
-            let hello = greet::dial(&mut stream, &mut decoder, &edge.hello()).await?;
-            Ok((hello, stream, decoder))
+            let (hello, version) = greet::dial(&mut stream, &mut decoder, &edge.hello()).await?;
+            Ok(Reached { hello, version, stream, decoder })
         });
         match greeted.await {
             Ok(linked) => return Ok(linked),
@@ -106,7 +113,7 @@ async fn resolve(target: &Target) -> Result<Vec<std::net::SocketAddr>, Ended> {
 }
 
 /// Carries a link for as long as sessions can be opened on it; those that it has it carries on by itself.
-async fn live(shard: &Rc<Shard>, target: &Target, hello: &LinkHello, stream: LinkStream, decoder: LinkDecoder) {
+async fn live(shard: &Rc<Shard>, target: &Target, Reached { hello, version, stream, decoder }: Reached) {
     let config = &shard.edge.config.link;
     let sessions_max = config.sessions_max.min(hello.sessions_max) as usize;
     let link = Link::new(config.session_window_bytes, hello.session_window_bytes, sessions_max);
@@ -121,8 +128,22 @@ async fn live(shard: &Rc<Shard>, target: &Target, hello: &LinkHello, stream: Lin
         tracing::warn!(core = name, %why, shard = index, "the link to a core has ended; its clients come again");
     })
     .detach();
+    let carrier = (version >= LINK_VERSION_ANSWERS).then(|| carry_questions(&shard.edge, link));
     let _ = leaving.await; // dropped: it has ended
+    drop(carrier);
     shard.unlinked();
+}
+
+/// Sends questions by this link, until what is returned is dropped.
+fn carry_questions(edge: &Edge, link: Rc<Link>) -> Carrier {
+    let (carrier, mut asked) = edge.asking.linked();
+    glommio::spawn_local(async move {
+        while let Some(question) = asked.next().await {
+            link.say(&What::LocateAsk(question));
+        }
+    })
+    .detach();
+    carrier
 }
 
 /// What a core says beside what its sessions do.
@@ -143,12 +164,16 @@ impl LinkEvents for Core {
     }
 
     fn said(&self, frame: What) {
-        if let What::Directory(directory) = frame {
-            if let Ok(secret) = directory.ticket_secret[..].try_into() {
-                self.edge.tickets.share(&secret);
+        match frame {
+            What::Directory(directory) => {
+                if let Ok(secret) = directory.ticket_secret[..].try_into() {
+                    self.edge.tickets.share(&secret);
+                }
+                self.edge.learn(&directory.cores);
+                self.edge.geo.hear(directory);
             }
-            self.edge.learn(&directory.cores);
-            self.edge.geo.hear(directory);
+            What::LocateAnswer(answer) => self.edge.asking.answered(answer),
+            _ => {}
         }
     }
 

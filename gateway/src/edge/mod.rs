@@ -2,16 +2,17 @@
 //! knows nothing of what clients say.
 //!
 //! - [`shard`]: one thread, its listening socket, its clients and its link. [`client`]: one client.
-//! - [`cores`]: to which core a shard is linked.
+//! - [`cores`]: to which core a shard is linked. [`asking`]: what the core is asked.
 //!
 //! What may not live here: anything of the client protocol but its last word.
 
+mod asking;
 mod client;
 mod cores;
 mod shard;
 
 use std::{
-    net::TcpListener,
+    net::{IpAddr, TcpListener},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -30,9 +31,11 @@ use protocol::{
     connection::ServerLimits,
     link::{LINK_VERSION_MAX, LINK_VERSION_MIN},
     link_message::{DirectoryEntry, LinkHello, NodeRole},
+    message::LocateReply,
 };
 use rustls::ServerConfig;
 
+use self::asking::Asking;
 use crate::{
     admin,
     config::{Config, Target},
@@ -69,6 +72,7 @@ struct Edge {
     learned: ArcSwap<Vec<Target>>,
     /// Where clients should connect, as cores say.
     geo: Arc<Geo>,
+    asking: Arc<Asking>,
     connections: AtomicUsize,
     /// Shards that have a link.
     links: AtomicUsize,
@@ -121,6 +125,18 @@ impl Locator for Edge {
     fn own_state(&self) -> (bool, Option<(usize, usize)>) {
         (admin::Subject::is_ready(self), None)
     }
+
+    /// What clients have measured the core knows; this node's own view is for when it does not say.
+    async fn locate_by_https(&self, ip: IpAddr, current: &str) -> Result<LocateReply, u32> {
+        self.take(ip, "https")?;
+        ::metrics::counter!("gateway_locates_total", "way" => "https").increment(1);
+        match self.asking.ask(ip.to_canonical(), current).await {
+            Some(answer) => answer.inspect_err(|_| {
+                ::metrics::counter!("gateway_locates_refused_total", "way" => "https").increment(1);
+            }),
+            None => Ok(self.locate_now(ip, current).into()),
+        }
+    }
 }
 
 impl Host for Edge {
@@ -168,6 +184,7 @@ pub fn run(config: Config, signals: &mpsc::Receiver<Signal>) -> anyhow::Result<(
         link_tls: LinkTls::load(link_files)?,
         tickets: files.tickets.clone(),
         learned: ArcSwap::default(),
+        asking: Arc::default(),
         connections: AtomicUsize::new(0),
         links: AtomicUsize::new(0),
         draining: AtomicBool::new(false),

@@ -60,16 +60,16 @@ pub async fn in_time<T>(greeting: impl Future<Output = Result<T, Ended>>) -> Res
     }
 }
 
-/// Says hello first, and hears the other's.
+/// Says hello first, and hears the other's; with it, which version holds.
 pub async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     decoder: &mut LinkDecoder,
     own: &LinkHello,
-) -> Result<LinkHello, Ended> {
+) -> Result<(LinkHello, u32), Ended> {
     say(stream, &What::Hello(own.clone())).await?;
     let peer = hear(stream, decoder).await?;
-    link::agree(own, &peer)?;
-    Ok(peer)
+    let version = link::agree(own, &peer)?;
+    Ok((peer, version))
 }
 
 /// Hears the other's hello, and answers with the own one if it is admitted, or with why not.

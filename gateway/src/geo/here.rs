@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use backend::env::{Clock, Rng};
+use protocol::message::LocateReply;
 
 use super::{Geo, Located, Now, RoundTrip, TokenInvalid};
 
@@ -23,6 +24,11 @@ pub trait Locator: Send + Sync + 'static {
         self.take(ip, way)?;
         metrics::counter!("gateway_locates_total", "way" => way).increment(1);
         Ok(self.locate_now(ip, current))
+    }
+
+    /// The same for a client that asks by HTTPS. A node that knows less than others asks one of them.
+    fn locate_by_https(&self, ip: IpAddr, current: &str) -> impl Future<Output = Result<LocateReply, u32>> + Send {
+        std::future::ready(self.locate(ip, current, "https").map(LocateReply::from))
     }
 
     /// Takes a question, or a report, out of what an address may ask. With too many: in how many milliseconds there is

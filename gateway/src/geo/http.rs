@@ -17,9 +17,10 @@ use hyper::{
     header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
 };
 use ipnetwork::IpNetwork;
+use protocol::message::{AccessPoint, LocateReply};
 use serde_json::{Value, json};
 
-use super::{Located, Told, here::Locator, measured::customer};
+use super::{here::Locator, measured::customer};
 use crate::{
     api::call::Query,
     config::Config,
@@ -58,7 +59,7 @@ impl<L: Locator> Site for Locating<L> {
     }
 
     async fn answer(self: Arc<Self>, ends: Ends, request: Request<Incoming>) -> Reply {
-        let (status, value, retry_after_s) = locate(&*self.0, ends, &request);
+        let (status, value, retry_after_s) = locate(&*self.0, ends, &request).await;
         let mut reply = Response::new(Full::new(Bytes::from(value.to_string())).boxed_unsync());
         *reply.status_mut() = status;
         let headers = reply.headers_mut();
@@ -74,7 +75,7 @@ impl<L: Locator> Site for Locating<L> {
 }
 
 /// Status, content, and when to ask again.
-fn locate(locator: &impl Locator, ends: Ends, request: &Request<Incoming>) -> (StatusCode, Value, u32) {
+async fn locate(locator: &impl Locator, ends: Ends, request: &Request<Incoming>) -> (StatusCode, Value, u32) {
     let wrong = |status, what: &str| (status, json!({ "error": what }), 0);
     if request.uri().path() != PATH {
         return wrong(StatusCode::NOT_FOUND, "no such path: ask /v1/locate");
@@ -86,8 +87,8 @@ fn locate(locator: &impl Locator, ends: Ends, request: &Request<Incoming>) -> (S
         return wrong(StatusCode::BAD_REQUEST, "an escape in the query is none");
     };
     let ip = asker(ends.remote.ip(), request.headers(), locator.geo().trusted_proxies());
-    match locator.locate(ip, query.get("current").unwrap_or_default(), "https") {
-        Ok(located) => (StatusCode::OK, content(&located), 0),
+    match locator.locate_by_https(ip, query.get("current").unwrap_or_default()).await {
+        Ok(reply) => (StatusCode::OK, content(&reply), 0),
         Err(wait_ms) => {
             let content = json!({ "error": "too many questions from this address" });
             (StatusCode::TOO_MANY_REQUESTS, content, wait_ms.div_ceil(1_000))
@@ -95,15 +96,15 @@ fn locate(locator: &impl Locator, ends: Ends, request: &Request<Incoming>) -> (S
     }
 }
 
-fn content(located: &Located) -> Value {
-    let points = located.access_points.iter().map(|told| {
-        let Told { id, region, addresses, weight, expected_ms } = told;
+fn content(reply: &LocateReply) -> Value {
+    let points = reply.access_points.iter().map(|point| {
+        let AccessPoint { id, region, addresses, weight, expected_ms } = point;
         json!({ "id": id, "region": region, "addresses": addresses, "weight": weight, "expected_ms": expected_ms })
     });
     json!({
         "access_points": points.collect::<Vec<_>>(),
-        "expires_s": located.expires_s,
-        "token": URL_SAFE_NO_PAD.encode(located.token),
+        "expires_s": reply.expires_s,
+        "token": URL_SAFE_NO_PAD.encode(&reply.token),
     })
 }
 

@@ -41,6 +41,7 @@ use std::{
 use arc_swap::ArcSwap;
 use backend::domain::rate::{SendBucket, SendRate};
 use ipnetwork::IpNetwork;
+use protocol::message::{self, LocateReply};
 
 pub use self::measured::customer;
 use self::{
@@ -128,6 +129,19 @@ pub struct Located {
     pub expires_s: u32,
     /// With which it reports what it measured.
     pub token: [u8; TOKEN_BYTES],
+}
+
+impl From<Located> for LocateReply {
+    fn from(Located { access_points, expires_s, token, .. }: Located) -> Self {
+        let access_points = access_points.into_iter().map(message::AccessPoint::from).collect();
+        LocateReply { access_points, expires_s, token: token.to_vec().into() }
+    }
+}
+
+impl From<Told> for message::AccessPoint {
+    fn from(Told { id, region, addresses, weight, expected_ms }: Told) -> Self {
+        message::AccessPoint { id, addresses, region, weight, expected_ms }
+    }
 }
 
 /// The token is not one of ours, or not good any more.

@@ -359,7 +359,7 @@ struct Links(Arc<Cluster>);
 
 impl PeerEvents for Links {
     fn up(&self, peer: &Peer) {
-        self.0.up(peer.id, Box::new(peer.handle.clone()));
+        self.0.up(peer.id, peer.version, Box::new(peer.handle.clone()));
     }
 
     fn frame(&self, peer: &Peer, frame: What) {

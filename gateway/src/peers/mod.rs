@@ -80,7 +80,6 @@ pub struct Peer {
     pub id: u64,
     pub name: String,
     /// The version of the links' messages that is spoken with it.
-    #[allow(dead_code, reason = "there is one only")]
     pub version: u32,
     pub handle: PeerHandle,
 }

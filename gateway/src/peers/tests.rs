@@ -18,7 +18,7 @@ use std::{
 use backend::env::SeededRng;
 use bytes::BytesMut;
 use protocol::{
-    link::{HELLO_BYTES_MAX, LinkDecoder, PEER_FRAME_BYTES_MAX, encode},
+    link::{HELLO_BYTES_MAX, LINK_VERSION_MAX, LINK_VERSION_MIN, LinkDecoder, PEER_FRAME_BYTES_MAX, encode},
     link_message::{LinkPing, LinkRefused, SessionBytes},
 };
 use rustls::{ClientConnection, ServerConnection, SideData, StreamOwned};
@@ -33,7 +33,7 @@ use crate::{config::LinkFiles, node_certs};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 enum Event {
-    Up(u64, PeerHandle),
+    Up(u64, u32, PeerHandle),
     Frame(u64, Box<What>),
     Down(u64),
 }
@@ -46,8 +46,8 @@ struct Events {
 
 impl PeerEvents for Events {
     fn up(&self, peer: &Peer) {
-        assert_eq!((peer.version, &*peer.name), (1, &*format!("node-{}", peer.id)));
-        let _ = self.tell.send(Event::Up(peer.id, peer.handle.clone()));
+        assert_eq!(peer.name, format!("node-{}", peer.id));
+        let _ = self.tell.send(Event::Up(peer.id, peer.version, peer.handle.clone()));
     }
 
     fn frame(&self, peer: &Peer, frame: What) {
@@ -90,8 +90,13 @@ impl TestNode {
     }
 
     fn up(&self, id: u64) -> PeerHandle {
+        self.up_with(id, LINK_VERSION_MAX)
+    }
+
+    /// A link is up on which this version is spoken.
+    fn up_with(&self, id: u64, expected: u32) -> PeerHandle {
         match self.event() {
-            Event::Up(peer, handle) if peer == id => handle,
+            Event::Up(peer, version, handle) if (peer, version) == (id, expected) => handle,
             other => panic!("not {id} up, but {}", other.name()),
         }
     }
@@ -114,7 +119,7 @@ impl TestNode {
 impl Event {
     fn name(&self) -> String {
         match self {
-            Event::Up(id, _) => format!("{id} up"),
+            Event::Up(id, ..) => format!("{id} up"),
             Event::Frame(id, _) => format!("a frame of {id}"),
             Event::Down(id) => format!("{id} down"),
         }
@@ -330,14 +335,15 @@ fn geo_01_hellos_that_do_not_go_together_are_refused_in_words() {
     let certs = Certs::new();
     let node = TestNode::start(5, &certs);
     let address = node.peers.address();
-    node.peers.set(vec![(1, address), (5, address), (9, address)]);
+    node.peers.set(vec![(1, address), (3, address), (5, address), (9, address)]);
     let with = |id: u64, change: fn(&mut LinkHello)| {
         let mut hello = hello_of(id);
         change(&mut hello);
         Stranger::dial(&node, &certs, hello)
     };
     with(1, |hello| hello.store = Bytes::from_static(b"another")).is_refused("different stores");
-    with(1, |hello| (hello.version_min, hello.version_max) = (2, 3)).is_refused("1 to 1 are spoken here, 2 to 3 there");
+    let versions = format!("{LINK_VERSION_MIN} to {LINK_VERSION_MAX} are spoken here, 98 to 99 there");
+    with(1, |hello| (hello.version_min, hello.version_max) = (98, 99)).is_refused(&versions);
     with(1, |hello| hello.name = String::new()).is_refused("name is invalid");
     with(1, |hello| (hello.role, hello.session_window_bytes) = (NodeRole::Edge.into(), 1)).is_refused("no place");
     with(5, |_| {}).is_refused("no link with itself");
@@ -347,9 +353,13 @@ fn geo_01_hellos_that_do_not_go_together_are_refused_in_words() {
     let mut stranger = with(1, |hello| hello.name = "n".repeat(HELLO_BYTES_MAX));
     assert!(stranger.hear().is_err());
     // The next release still speaks this one's version.
-    let mut next = with(1, |hello| hello.version_max = 2);
+    let mut next = with(1, |hello| hello.version_max = LINK_VERSION_MAX + 1);
     assert!(matches!(next.hear().unwrap(), What::Hello(hello) if hello == hello_of(5)));
     let _ = node.up(1);
+    // And this one that of the release before.
+    let mut before = with(3, |hello| hello.version_max = LINK_VERSION_MAX - 1);
+    assert!(matches!(before.hear().unwrap(), What::Hello(hello) if hello == hello_of(5)));
+    let _ = node.up_with(3, LINK_VERSION_MAX - 1);
 }
 
 #[test]
@@ -368,7 +378,7 @@ fn geo_01_who_dials_looks_at_the_answer() {
     };
     // It comes again each time.
     answer(|hello| hello.store = Bytes::from_static(b"another")).is_refused("different stores");
-    answer(|hello| (hello.version_min, hello.version_max) = (2, 3)).is_refused("no common version");
+    answer(|hello| (hello.version_min, hello.version_max) = (98, 99)).is_refused("no common version");
     // A node that has restarted at the same address is another one.
     answer(|hello| (hello.node, hello.name) = (3, "node-3".into())).is_refused("another node answers");
     let mut stranger = Stranger::accept(&listener, &certs);
@@ -431,7 +441,7 @@ fn geo_01_a_link_that_is_full_can_be_closed_and_begins_anew() {
         match high.event() {
             Event::Frame(1, frame) if *frame == frame_of(2, 10) => break,
             Event::Frame(1, frame) => assert!(*frame == frame_of(1, 1 << 20)),
-            Event::Up(1, _) | Event::Down(1) => {}
+            Event::Up(1, ..) | Event::Down(1) => {}
             other => panic!("{}", other.name()),
         }
     }

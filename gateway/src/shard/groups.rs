@@ -1,7 +1,7 @@
 //! Groups: what is asked for becomes a change, or a page that is read; and live rooms, which a connection comes into
 //! and goes out of by itself.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 use backend::domain::{
     GroupId, UserId,
@@ -17,6 +17,8 @@ use backend::domain::{
     hooks::Hooks as _,
 };
 use bytes::Bytes;
+use futures::{FutureExt as _, select};
+use glommio::timer::Timer;
 use protocol::{
     ErrorCode,
     message::{
@@ -41,6 +43,8 @@ use super::{
 use crate::{
     errors::{Refusal, group_code},
     present::{self, Present},
+    recent::Span,
+    shared::Shared,
 };
 
 /// Groups read in one request, at the most.
@@ -51,6 +55,8 @@ const MEMBERS_MAX: usize = 100;
 const SEARCH_BYTES_MAX: usize = 100;
 /// Live rooms that one connection may be in.
 const ROOMS_MAX: usize = 10;
+/// For how long other cores are asked what was said last in a live room: they are near.
+const RECENT_MAX: Duration = Duration::from_millis(300);
 
 /// What became of each user, as the reply says it.
 pub(super) fn results(outcomes: Vec<(UserId, Result<(), groups::Refusal>)>) -> GroupResults {
@@ -359,8 +365,8 @@ pub(super) fn join(connection: &Rc<Connection>, request: u32, asked: JoinGroup) 
         let now_ms = connection.core.shared.clock.unix_ms();
         match read::room(store, app, asker.clone(), &group, now_ms).await {
             Err(error) => connection.refuse(request, error),
-            Ok(Some(_)) => {
-                if let Err(refusal) = come_in(&connection, request, app, asker, &group).await {
+            Ok(Some(room)) => {
+                if let Err(refusal) = come_in(&connection, request, app, asker, &group, &room).await {
                     connection.refuse(request, refusal);
                 }
             }
@@ -376,34 +382,52 @@ pub(super) fn join(connection: &Rc<Connection>, request: u32, asked: JoinGroup) 
     Ok(())
 }
 
-/// Has a connection come into a live room that it may be in.
+/// Has a connection come into a live room that it may be in, as it was found.
 async fn come_in(
     connection: &Rc<Connection>,
     request: u32,
     app: u32,
     asker: Asker,
     group: &GroupId,
+    found: &read::Room,
 ) -> Result<(), Refusal> {
     ensure_not_crowded(connection, group)?;
     // Coming and going is told to everybody there: as often as one may write.
     acts::check_send_limit(connection)?;
     ask_application(connection, app, &asker, group).await?;
+    let shared = &connection.core.shared;
+    hear_recent(shared, app, group, found).await;
     // Others that were asked for meanwhile may have taken the last place.
     ensure_not_crowded(connection, group)?;
     members::enter_room(connection, group, true);
-    let shared = &connection.core.shared;
     // Asked once more: whoever was put out between the question and the entry was not there to be put out.
-    let info = match read::room(&shared.store, app, asker, group, shared.clock.unix_ms()).await {
-        Ok(Some(info)) => info,
+    let room = match read::room(&shared.store, app, asker, group, shared.clock.unix_ms()).await {
+        Ok(Some(room)) => room,
         refused => {
             members::enter_room(connection, group, false);
             return Err(refused.err().map_or_else(|| ErrorCode::GROUP_UNKNOWN.into(), Refusal::from));
         }
     };
-    let recent = shared.router.recent().of(app, group);
-    let reply = JoinGroupReply { applied: false, recent, info: Some(info) };
+    let recent = shared.router.recent().of(app, group, room.first_seq);
+    let reply = JoinGroupReply { applied: false, recent, info: Some(room.shown) };
     connection.with_protocol(|protocol| protocol.respond(request, &reply));
     Ok(())
+}
+
+/// Asks the other cores for what was said last in a room, if something is missing here: for so long and no longer.
+async fn hear_recent(shared: &Shared, app: u32, group: &GroupId, room: &read::Room) {
+    let (Some(cluster), recent) = (shared.router.cluster(), shared.router.recent()) else { return };
+    let span = Span { first_seq: room.first_seq, head_seq: room.shown.head_seq };
+    if recent.is_whole(app, group, span) {
+        return;
+    }
+    cluster.ask_recent(app, group);
+    let Some(mut answered) = recent.wait(app, group) else { return };
+    let mut late = Timer::new(RECENT_MAX).fuse();
+    select! {
+        _ = answered => {}
+        _ = late => recent.stop_waiting(app, group),
+    }
 }
 
 /// Refuses one more live room to a connection that is in as many as it may be.

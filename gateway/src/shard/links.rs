@@ -7,16 +7,19 @@ use std::{
 };
 
 use backend::domain::nodes::NodeRecord;
+use bytes::Bytes;
 use futures_rustls::TlsAcceptor;
 use glommio::{
     net::{AcceptedTcpStream, TcpStream},
     timer::Timer,
 };
+use prost::Message as _;
 use protocol::{
     ErrorCode,
     connection::Millis,
     link::{LinkDecoder, What},
-    link_message::{Directory, LinkHello, NodeRole, SessionOpen},
+    link_message::{Directory, LinkHello, LocateAnswer, LocateAsk, NodeRole, SessionOpen},
+    message::LocateReply,
 };
 use rustls_pki_types::CertificateDer;
 
@@ -28,6 +31,7 @@ use crate::{
         greet::{self, Ended},
         pipe::Pipe,
     },
+    geo::here::Locator as _,
     geo::regions::is_id,
     link_tls::shown,
     mailbox::Mail,
@@ -116,7 +120,7 @@ async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: places::Place) {
     if core.draining.get() {
         carry::say_goodbye(&link, DRAIN_RETRY_AFTER_MS);
     }
-    let why = carry(&link, stream, decoder, &Clients { place, edge }).await;
+    let why = carry(&link, stream, decoder, &Clients { place, edge, link: link.clone() }).await;
     links.decrement(1.0);
     core.shared.edges.left(edge);
     core.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, &link));
@@ -157,6 +161,7 @@ impl Drop for Place {
 struct Clients {
     place: Place,
     edge: u64,
+    link: Rc<Link>,
 }
 
 impl LinkEvents for Clients {
@@ -172,8 +177,14 @@ impl LinkEvents for Clients {
     }
 
     fn said(&self, frame: What) {
-        if let What::Load(load) = frame {
-            self.place.core.shared.edges.fares(self.edge, &load);
+        match frame {
+            What::Load(load) => self.place.core.shared.edges.fares(self.edge, &load),
+            What::LocateAsk(asked) => {
+                if let Some(answer) = self.place.core.shared.tell_where(&asked) {
+                    self.link.say(&What::LocateAnswer(answer));
+                }
+            }
+            _ => {}
         }
     }
 
@@ -230,6 +241,15 @@ impl Shared {
     fn directory(&self) -> What {
         let ticket_secret = self.ticket_secret.to_vec().into();
         What::Directory(Directory { ticket_secret, cores: self.edges.cores(), ..self.geo.told(self.probe_key) })
+    }
+
+    /// Answers an edge that asks for one of its clients, which may not ask more often than if it had come here.
+    fn tell_where(&self, LocateAsk { question, ip: from, current }: &LocateAsk) -> Option<LocateAnswer> {
+        let (reply, retry_after_ms) = match self.locate(ip(from)?, current, "edge") {
+            Ok(located) => (LocateReply::from(located).encode_to_vec().into(), 0),
+            Err(wait_ms) => (Bytes::new(), wait_ms.max(1)),
+        };
+        Some(LocateAnswer { question: *question, reply, retry_after_ms })
     }
 
     /// What this core says to edges first.

@@ -12,7 +12,7 @@ use protocol::{
 use super::{connection::Connection, requests::invalid};
 use crate::{
     errors::Refusal,
-    geo::{ROUND_TRIPS_MAX, RoundTrip, Told, here::Locator},
+    geo::{ROUND_TRIPS_MAX, RoundTrip, here::Locator},
 };
 
 /// Answers where to connect.
@@ -20,12 +20,7 @@ pub(super) fn locate(connection: &Rc<Connection>, request: u32, asked: &Locate) 
     // Without an address it is gone already.
     let ip = connection.ip.ok_or(ErrorCode::UNAVAILABLE)?;
     let located = connection.core.shared.locate(ip, &asked.current, "protocol").map_err(too_many)?;
-    let reply = LocateReply {
-        access_points: located.access_points.into_iter().map(access_point).collect(),
-        expires_s: located.expires_s,
-        token: located.token.to_vec().into(),
-    };
-    connection.with_protocol(|protocol| protocol.respond(request, &reply));
+    connection.with_protocol(|protocol| protocol.respond(request, &LocateReply::from(located)));
     Ok(())
 }
 
@@ -89,10 +84,5 @@ pub(super) fn elsewhere(locator: &impl Locator, ip: IpAddr, via: Option<&str>) -
     let located = locator.locate_now(ip, "");
     let is_other = |id: &str| id != here && Some(id) != via;
     let others = located.access_points.into_iter().filter(|told| !located.are_full && is_other(&told.id));
-    others.take(ELSEWHERE_MAX).map(access_point).collect()
-}
-
-fn access_point(told: Told) -> AccessPoint {
-    let Told { id, region, addresses, weight, expected_ms } = told;
-    AccessPoint { id, addresses, region, weight, expected_ms }
+    others.take(ELSEWHERE_MAX).map(AccessPoint::from).collect()
 }

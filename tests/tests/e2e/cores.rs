@@ -253,6 +253,48 @@ fn geo_01_grp_16_a_live_room_is_one_room_on_all_cores() {
 }
 
 #[test]
+fn geo_01_grp_17_a_core_that_has_just_started_has_the_last_messages_of_live_rooms_from_others() {
+    let Some(mut cores) = Cores::start(2_000) else { return };
+    let mut host = cores.node(0).login("host");
+    let rooms: Vec<String> = (0..3).map(|_| host.create_group(GroupType::Avchatroom, &[])).collect();
+    rooms.iter().for_each(|room| _ = host.join_group(room).expect("in"));
+    let mut say = |room: &str, numbers: std::ops::Range<u64>| {
+        numbers.for_each(|number| _ = host.send_to_group(room, &number.to_string()).expect("sent"));
+    };
+    let seqs = |messages: &[Message]| messages.iter().map(|message| message.seq).collect::<Vec<_>>();
+    say(&rooms[0], 0..30);
+    say(&rooms[1], 0..3);
+    let (_, _, builder) = cores.take(2).stop();
+    say(&rooms[0], 30..40);
+    let restarted = cores.start_node(2, builder, 2_000);
+    cores.nodes[2] = Some(restarted);
+    cores.wait_linked();
+    // It has heard some of one room before anybody asks for the rest, and nothing of another.
+    say(&rooms[0], 40..45);
+    let mut late = cores.node(2).login("late");
+    eventually("all is there, each once and in order", || {
+        late.leave_group(&rooms[0]).ok();
+        seqs(&late.join_group(&rooms[0]).expect("in").recent) == (26..=45).collect::<Vec<_>>()
+    });
+    assert_eq!(seqs(&late.join_group(&rooms[1]).expect("in").recent), [1, 2, 3]);
+    assert!(late.join_group(&rooms[2]).expect("in").recent.is_empty(), "nothing was said there");
+    // Who does not answer, or is not there, keeps nobody out.
+    cores.relays.iter().for_each(Relay::silence);
+    say(&rooms[2], 0..1);
+    assert!(late.join_group(&rooms[2]).expect("in").recent.is_empty(), "nobody has heard the question");
+    cores.relays.iter().for_each(Relay::mend);
+    eventually("others are asked again over another link", || {
+        late.leave_group(&rooms[2]).ok();
+        seqs(&late.join_group(&rooms[2]).expect("in").recent) == [1]
+    });
+    cores.take(0).kill();
+    cores.take(1).kill();
+    let alone = cores.take(2).restart();
+    let mut last = alone.login("last");
+    assert!(last.join_group(&rooms[0]).expect("in").recent.is_empty());
+}
+
+#[test]
 fn geo_01_a_killed_core_is_noticed_by_its_lease_and_nothing_is_lost() {
     let Some(mut cores) = Cores::start(2_000) else { return };
     let (mut anna, mut ben) = (cores.node(0).login("anna"), cores.node(1).login("ben"));

@@ -379,17 +379,84 @@ fn geo_03_who_comes_by_an_edge_is_not_judged_by_where_its_core_is() {
     assert!(!is_better_elsewhere(&east), "it does not say where it is");
 }
 
+/// What a client at this edge's host is told by HTTPS to expect of an access point, in milliseconds.
+fn expected_ms(edge: &Gateway, id: &str) -> Option<u64> {
+    let (_, answer, _) = asked(edge, "127.0.0.1", "");
+    let point = answer["access_points"].as_array()?.iter().find(|point| point["id"] == id)?;
+    point["expected_ms"].as_u64()
+}
+
 #[test]
-fn geo_03_an_edge_reads_a_replaced_database_without_a_restart() {
-    let scene = Scene::start_with(|core| core.flag("node-region", "germany"));
-    let builder = scene.edge_builder("east").flag("node-region", "japan").flag("geo-trusted-proxies", "127.0.0.1");
+fn geo_03_an_edge_that_is_asked_says_what_its_core_would() {
+    let scene = Scene::start_with(|core| core.flag("node-region", "germany").flag("geo-locates-per-second", 0));
+    let east = scene.edge_builder("east").flag("node-region", "japan").flag("geo-locates-per-second", 0).start();
+    wait_linked(&east);
+    let mut anna = scene.core().login("anna");
+    eventually("both are known", || told(&mut anna) == ["core", "east"]);
+    eventually("nothing was measured", || expected_ms(&east, "east") == Some(150));
+    // What a client reports at the core, the edge's own answer knows.
+    let token = anna.call::<LocateReply>(Command::Locate, &Locate::default()).expect("told").token;
+    let measured = |id: &str, connect_ms| RoundTrip { access_point: id.into(), connect_ms, ..RoundTrip::default() };
+    let round_trips = vec![measured("east", 30), measured("core", 240)];
+    anna.call::<Done>(Command::ReportRoundTrips, &ReportRoundTrips { token, round_trips }).expect("taken");
+    assert_eq!((expected_ms(&east, "east"), expected_ms(&east, "core")), (Some(30), Some(240)));
+    let relayed = || scene.core().metrics().sum("gateway_locates_total", &[("way", "edge")]);
+    assert!(relayed() >= 3.0);
+    // A core that does not answer keeps nobody waiting for long, nor does one that is not there.
+    scene.relay.silence();
+    assert_eq!(expected_ms(&east, "core"), Some(150));
+    eventually("it is noticed", || east.get("/readyz").expect("it answers").0 == 503);
+    assert_eq!(expected_ms(&east, "core"), Some(150));
+    scene.relay.mend();
+    wait_linked(&east);
+    eventually("the core is asked again", || expected_ms(&east, "core") == Some(240));
+}
+
+#[test]
+fn geo_02_who_asks_an_edge_too_often_is_refused_by_it_and_by_its_core() {
+    let scene = Scene::start_with(|core| core.flag("node-region", "germany").flag("geo-locates-per-second", 1));
+    let refused = |node: &Gateway, way| node.metrics().sum("gateway_locates_refused_total", &[("way", way)]);
+    let ask_often = |edge: &Gateway| {
+        let answers: Vec<_> = (0..40).map(|_| asked(edge, "127.0.0.1", "")).collect();
+        let (_, content, retry_after) = answers.into_iter().find(|(status, ..)| *status == 429).expect("one of them");
+        assert_eq!((content["error"].is_string(), retry_after.as_deref()), (true, Some("1")));
+    };
+    // The core counts those that come over an edge, as if they had come to it.
+    let east = scene.edge_builder("east").flag("geo-locates-per-second", 0).start();
+    wait_linked(&east);
+    ask_often(&east);
+    let by_core = refused(scene.core(), "edge");
+    assert!(by_core > 0.0 && refused(&east, "https") == by_core);
+    // What an edge refuses itself does not come to the core.
+    let west = scene.edge_builder("west").flag("geo-locates-per-second", 1).start();
+    wait_linked(&west);
+    eventually("the core has forgotten it", || asked(&east, "127.0.0.1", "").0 == 200);
+    let asked_before = scene.core().metrics().sum("gateway_locates_total", &[]);
+    ask_often(&west);
+    assert!(refused(&west, "https") > 0.0);
+    assert!(scene.core().metrics().sum("gateway_locates_total", &[]) - asked_before < 40.0);
+}
+
+#[test]
+fn geo_03_an_edge_without_its_core_reads_a_replaced_database_without_a_restart() {
+    let other = r#"[{ id = "other", addresses = ["other.example.com:443"], region = "japan" }]"#;
+    let scene = Scene::start_with(|core| {
+        core.flag("node-region", "germany").flag("geo-access-points", other).flag("geo-check-seconds", 0)
+    });
+    let builder = scene.edge_builder("east").flag("geo-trusted-proxies", "127.0.0.1");
     let put = |country| put_database(scene.certificates.path(), &[("198.51.100.0/24", mmdb::country(country))]);
     let east = builder.flag("geo-database", put("DE")).flag("geo-locates-per-second", 0).start();
     wait_linked(&east);
-    let first = || asked(&east, GERMANY, "").1["access_points"][0]["id"].as_str().unwrap_or_default().to_owned();
-    eventually("the core is near", || first() == "core");
+    let ids = || {
+        let points = asked(&east, GERMANY, "").1["access_points"].as_array().cloned().unwrap_or_default();
+        points.iter().map(|point| point["id"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    eventually("all are known", || ids().len() == 2);
+    scene.relay.cut();
+    eventually("it is noticed", || east.get("/readyz").expect("it answers").0 == 503);
+    eventually("the core is near", || ids() == ["core", "other"]);
     put("JP");
-    eventually("the edge is nearer", || first() == "east");
+    eventually("the other one is nearer", || ids() == ["other", "core"]);
 }
 
 #[test]

@@ -12,10 +12,12 @@ use std::{
     sync::Arc,
 };
 
+use prost::Message as _;
 use protocol::{
     ErrorCode,
     link::{self, EDGE_FRAME_BYTES_MAX, LINK_ALPN, LINK_VERSION_MAX, LINK_VERSION_MIN, LinkDecoder, What},
-    link_message::{Directory, LinkHello, LinkPing, NodeRole, SessionOpen},
+    link_message::{Directory, LinkHello, LinkPing, LocateAsk, NodeRole, SessionOpen},
+    message::LocateReply,
 };
 use rustix::process::Signal;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
@@ -276,6 +278,56 @@ fn geo_01_an_edge_has_so_many_links_and_no_more() {
     let _west = taken("west");
     drop(one);
     eventually("there is room again", || matches!(connect("east").greet(|_| {}), Some(What::Hello(_))));
+}
+
+#[test]
+fn geo_03_a_core_answers_an_edge_that_asks_for_a_client_and_counts_the_client() {
+    let (core, listen, certificates) =
+        core_with(|core| core.flag("node-region", "germany").flag("geo-locates-per-second", 1));
+    let mut edge = Stranger::connect(listen, certificates.path(), "east");
+    assert!(matches!(edge.greet(|_| {}), Some(What::Hello(_))));
+    let mut ask = |question, ip: &[u8]| {
+        let ask = LocateAsk { question, ip: ip.to_vec().into(), current: "x".repeat(1_000) };
+        edge.say(&What::LocateAsk(ask));
+        loop {
+            match edge.hear().expect("the link goes on") {
+                What::LocateAnswer(answer) => break answer,
+                What::Directory(_) | What::Ping(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let answer = ask(7, &[198, 51, 100, 7]);
+    let reply = LocateReply::decode(answer.reply).expect("a reply");
+    assert_eq!((answer.question, answer.retry_after_ms), (7, 0));
+    assert!(reply.expires_s > 0 && reply.token.len() == 41, "{reply:?}");
+    // Too often for this client, and not for another one.
+    let refused = (8..60).map(|question| ask(question, &[198, 51, 100, 7])).find(|answer| answer.retry_after_ms > 0);
+    assert!(refused.is_some_and(|answer| answer.reply.is_empty()));
+    assert_eq!(ask(60, &[203, 0, 113, 7]).retry_after_ms, 0);
+    // What is no address gets no answer, and does no harm.
+    edge.say(&What::LocateAsk(LocateAsk { question: 61, ip: vec![1, 2, 3].into(), ..LocateAsk::default() }));
+    let next = LocateAsk { question: 62, ip: [0x20; 16].to_vec().into(), ..LocateAsk::default() };
+    edge.say(&What::LocateAsk(next));
+    let answer = std::iter::from_fn(|| edge.hear()).find_map(|frame| match frame {
+        What::LocateAnswer(answer) => Some(answer.question),
+        _ => None,
+    });
+    assert_eq!(answer, Some(62));
+    core.wait_metric("gateway_locates_refused_total", &[("way", "edge")], 1.0);
+}
+
+/// An edge of the release before is served as ever: it asks nothing, and is told nothing that it does not know.
+#[test]
+fn geo_01_an_edge_of_the_release_before_is_taken() {
+    let (core, listen, certificates) = core_with(|core| core);
+    let mut edge = Stranger::connect(listen, certificates.path(), "east");
+    let answer = edge.greet(|hello| hello.version_max = LINK_VERSION_MAX - 1);
+    assert!(matches!(answer, Some(What::Hello(hello)) if hello.version_max == LINK_VERSION_MAX));
+    core.wait_metric("gateway_edge_links", &[], 1.0);
+    for _ in 0..4 {
+        assert!(matches!(edge.hear(), Some(What::Directory(_) | What::Ping(_))));
+    }
 }
 
 #[test]

@@ -158,6 +158,14 @@ async fn found(tx: &Tx, app: AppId, asker: &Asker, group: &GroupId, settings: &S
     Ok(Ok((shown, own)))
 }
 
+/// A live room, as somebody finds it who comes in.
+pub struct Room {
+    /// As everybody in it is shown it.
+    pub shown: Group,
+    /// Its first message's sequence: what is before it was said in another one of the same id.
+    pub first_seq: u64,
+}
+
 /// A live room, for somebody who is about to come in; `None`: the group is none. Refuses who may not.
 pub async fn room(
     store: &Store,
@@ -165,9 +173,9 @@ pub async fn room(
     asker: Asker,
     group: &GroupId,
     now_ms: u64,
-) -> Result<Option<Group>, Error> {
+) -> Result<Option<Room>, Error> {
     let group = group.clone();
-    let read = async move |tx: &Tx| -> Result<Option<Group>, Error> {
+    let read = async move |tx: &Tx| -> Result<Option<Room>, Error> {
         let settings = crate::domain::applications::settings(tx, app).await?;
         let seen = Seen::open(tx, app, &asker, &group).await?;
         let rules = seen.record.rules()?;
@@ -184,7 +192,8 @@ pub async fn room(
         {
             return Err(Refusal::Banned.into());
         }
-        seen.shown(tx, app, &asker, &group, &settings).await.map(Some)
+        let shown = seen.shown(tx, app, &asker, &group, &settings).await?;
+        Ok(Some(Room { shown, first_seq: seen.record.first_seq }))
     };
     Ok(store.run(Lane::Read, "room", read).await?.0)
 }
