@@ -171,7 +171,14 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         StoreEngine::Embedded => Some(control::serve(&shared.config.store_path, shared.clone())?),
         StoreEngine::Fdb { .. } => None,
     };
-    let membership = if is_alone { None } else { Some(Membership::join(node, &shared, peers_listener)?) };
+    let should_stop = || matches!(signals.try_recv(), Ok(Signal::Stop) | Err(mpsc::TryRecvError::Disconnected));
+    let membership = match is_alone {
+        true => None,
+        false => match Membership::join(node, &shared, peers_listener, should_stop)? {
+            None => return Ok(()),
+            joined => joined,
+        },
+    };
     let sockets = listeners.into_iter().map(|clients| Sockets { clients, links: links.next() }).collect();
     let ended = start_cores(&shared, sockets)?;
     let mut sites = vec![api::server::serve(api_listener, shared.clone())?];

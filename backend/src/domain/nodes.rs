@@ -3,7 +3,7 @@
 //! Whether a row is renewed in time is judged by those who look, each with its own clock: the number of renewals must
 //! rise. Clocks of machines are never compared. Who finds one that has not risen for the row's lease takes the node for
 //! dead: row and fence are cleared in one transaction. Each batch of acts reads the fence of its node
-//! ([`super::send_queue`]), so that a node which was taken for dead, and is not, changes nothing any more.
+//! ([`super::send_queue`]), so that a node which was taken for dead, and is not, carries out no acts any more.
 //!
 //! What may not live here: when to look and whom to be linked with.
 
@@ -143,10 +143,14 @@ pub async fn list(store: &Store) -> Result<Vec<(NodeId, NodeRecord)>, Error> {
         let query = RangeQuery { begin, end, limit: NODES_MAX, reverse: false, mode: ReadMode::Snapshot };
         let pairs = tx.range(query).await?.pairs;
         let decoded = pairs.into_iter().filter_map(|(key, stored)| {
-            let id = keys::node_of(&key)?;
-            Some(NodeRecord::decode(stored).map(|record| (id, record)).map_err(|_| damaged("a node")))
+            let record = NodeRecord::decode(stored);
+            if record.is_err() {
+                // Others are not to be taken for dead because of it.
+                tracing::warn!(?key, "what is stored of a node does not decode: it is left out");
+            }
+            Some((keys::node_of(&key)?, record.ok()?))
         });
-        decoded.collect()
+        Ok(decoded.collect())
     };
     Ok(store.run(Lane::Read, "nodes", look).await?.0)
 }

@@ -88,7 +88,7 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin, T>(
         }
         Err(why) => {
             // Who is gone already need not hear it.
-            let _ = say(stream, &What::Refused(LinkRefused { reason: why.to_string() })).await;
+            let _ = say(stream, &What::Refused(LinkRefused { reason: why.to_string(), not_alive: false })).await;
             let _ = stream.close().await;
             Err(why)
         }
@@ -108,7 +108,7 @@ async fn hear<S: AsyncRead + Unpin>(stream: &mut S, decoder: &mut LinkDecoder) -
     loop {
         match decoder.next_frame(HELLO_BYTES_MAX)? {
             Some(What::Hello(hello)) => return Ok(hello),
-            Some(What::Refused(LinkRefused { reason })) => {
+            Some(What::Refused(LinkRefused { reason, .. })) => {
                 return Err(Ended::Refused(reason.chars().filter(|c| !c.is_control()).take(200).collect()));
             }
             Some(_) => return Err(Ended::NoHello),

@@ -1,8 +1,9 @@
 //! This node among those that share its store: it says that it lives, sees who else does, and is linked with them.
 //!
 //! A node that can't be linked with all others serves all the same, also one that has no links at all, once they have seen
-//! that it will: what one may miss of another its clients read ([`crate::cluster`]). One that was taken for dead ends: others have told its users that they are offline, and it
-//! could change nothing any more.
+//! that it will: what one may miss of another its clients read ([`crate::cluster`]). One that was taken for dead ends:
+//! others have told its users that they are offline, and it could carry out nothing any more. It learns of it from the
+//! store, or, if that is out of its reach alone, from a core that it was linked with.
 //!
 //! - [`seen`]: what rows of others mean.
 //!
@@ -14,7 +15,7 @@ use std::{
     net::{SocketAddr, TcpListener, ToSocketAddrs as _},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
     thread::JoinHandle,
@@ -45,11 +46,21 @@ use crate::{
 /// A node says so many times in a lease that it lives, and looks who else does.
 const RENEWALS_PER_LEASE: u64 = 5;
 
+/// Nodes that are taken for dead at a time, at the most: this node's own lease waits for it.
+const BURIED_MAX: usize = 50;
+
 /// How often a core that starts looks whether it is linked with all others.
 const JOINING_LOOK: Duration = Duration::from_millis(20);
 
 /// For how long a node that ends waits for what is under way in the store, or in doubt.
 const SETTLE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Why a node ends, for its operator.
+const TAKEN_FOR_DEAD: &str = "this node was taken for dead by others, which have not heard of it for its lease \
+                              (node.lease_ms): it ends, and can be started again";
+const CUT_OFF: &str = "this node does not reach the store, and others do, which have taken it for dead: it ends, so that \
+                       its clients go to them, and can be started again once the store is in reach";
+const THREAD_DIED: &str = "a thread has died that keeps this node among the others (the log says why)";
 
 /// Bits of a session's number that say which session of its node it is: numbers stay within what all clients can count.
 const SESSION_BITS: u32 = 32;
@@ -66,7 +77,9 @@ pub struct Membership {
     peers: Option<Peers>,
     is_joining: AtomicBool,
     is_draining: AtomicBool,
-    failure: OnceLock<String>,
+    /// When another core said last that this node is not among those that live, microseconds of the clock; 0: never.
+    not_alive_us: Arc<AtomicU64>,
+    failure: OnceLock<&'static str>,
 }
 
 /// A membership whose lease a thread renews.
@@ -116,23 +129,34 @@ pub fn record(
 
 impl Membership {
     /// Says that this node lives, waits until it may serve, and keeps the lease from here on. Nothing may be changed in the
-    /// store before.
-    pub fn join(id: NodeId, shared: &Arc<Shared>, listener: Option<TcpListener>) -> anyhow::Result<Running> {
+    /// store before. `None`: it shall stop, before it has come to that.
+    pub fn join(
+        id: NodeId,
+        shared: &Arc<Shared>,
+        listener: Option<TcpListener>,
+        should_stop: impl Fn() -> bool,
+    ) -> anyhow::Result<Option<Running>> {
         let (store, clock, record) = (shared.store.clone(), shared.clock.clone(), shared.record.clone());
         let commits = Box::new(shared.sends.clone());
         let cluster = Cluster::new(shared.router.clone(), clock.clone(), commits, shared.config.link.late_ms_max);
         shared.router.join(cluster.clone());
-        let peers = listener.map(|listener| start_peers(id, shared, listener, cluster.clone())).transpose()?;
+        let not_alive_us = Arc::new(AtomicU64::new(0));
+        let links = Links { cluster: cluster.clone(), clock: clock.clone(), not_alive_us: not_alive_us.clone() };
+        let peers = listener.map(|listener| start_peers(id, shared, listener, links)).transpose()?;
         shared.sends.fence(id);
-        let membership = Arc::new(Membership::new(id, store, clock, record, cluster, peers));
+        let membership = Membership::new(id, store, clock, record, cluster, peers);
+        let membership = Arc::new(Membership { not_alive_us, ..membership });
         membership.enlist().context("saying that this node lives")?;
-        let seen = membership.wait_for_others().context("joining the other cores")?;
+        let Some(seen) = membership.wait_for_others(should_stop).context("joining the other cores")? else {
+            membership.leave();
+            return Ok(None);
+        };
         let (stop, stopped) = mpsc::channel();
         let thread = {
             let (membership, shared) = (membership.clone(), shared.clone());
             std::thread::Builder::new().name("nodes".into()).spawn(move || membership.live(seen, &shared, &stopped))?
         };
-        Ok(Running { membership, stop, thread })
+        Ok(Some(Running { membership, stop, thread }))
     }
 
     fn new(
@@ -143,8 +167,9 @@ impl Membership {
         cluster: Arc<Cluster>,
         peers: Option<Peers>,
     ) -> Self {
-        let (is_draining, failure) = Default::default();
-        Membership { id, store, clock, record, cluster, peers, is_joining: AtomicBool::new(true), is_draining, failure }
+        let (is_draining, not_alive_us, failure) = Default::default();
+        let is_joining = AtomicBool::new(true);
+        Membership { id, store, clock, record, cluster, peers, is_joining, is_draining, not_alive_us, failure }
     }
 
     fn enlist(&self) -> Result<(), Error> {
@@ -154,15 +179,23 @@ impl Membership {
 
     /// Waits until this node may serve. It is linked with all others, or those with whom it is not know that they miss
     /// what it does: they have looked since its row says that it serves, or were taken for dead.
-    fn wait_for_others(&self) -> Result<Seen, Error> {
-        let (mut seen, mut joining, mut renew_us) = (Seen::default(), Joining::default(), 0);
-        loop {
-            if let Some(all) = self.look(&mut seen) {
+    /// `None`: it shall stop.
+    fn wait_for_others(&self, should_stop: impl Fn() -> bool) -> Result<Option<Seen>, Error> {
+        let (mut seen, mut joining, mut renew_us, mut look_us) = (Seen::default(), Joining::default(), 0, 0);
+        while !should_stop() {
+            let is_due = self.clock.monotonic_us() >= look_us;
+            if let Some(all) = is_due.then(|| self.look(&mut seen)) {
+                let Some(all) = all else {
+                    // The store is asked no more often than by a node that serves.
+                    look_us = self.clock.monotonic_us() + self.interval_us();
+                    continue;
+                };
+                self.bury(&mut seen, &all);
                 match joining.next(&self.others(&all)) {
                     Next::Serve => {
                         self.is_joining.store(false, Ordering::Relaxed);
                         self.cluster.serve(&self.live_cores(&all));
-                        return Ok(seen);
+                        return Ok(Some(seen));
                     }
                     Next::Say => {
                         tracing::warn!("not linked with all other cores: until it is, its clients read the log");
@@ -180,25 +213,42 @@ impl Membership {
             }
             std::thread::sleep(JOINING_LOOK);
         }
+        Ok(None)
     }
 
     /// Looks who else lives and renews the lease, until it is told to stop.
     fn live(&self, mut seen: Seen, shared: &Shared, stopped: &mpsc::Receiver<()>) {
         let interval = Duration::from_micros(self.interval_us());
+        let mut renewed_us = self.clock.monotonic_us();
         loop {
             if let Some(all) = self.look(&mut seen) {
-                if self.renew(shared.connections.load(Ordering::Relaxed) as u64).is_err() {
-                    let text = "this node was taken for dead by others, which have not heard of it for its lease \
-                                (node.lease_ms): it ends, and can be started again";
-                    let _ = self.failure.set(text.to_owned());
-                    return;
+                let now_us = self.clock.monotonic_us();
+                match self.renew(shared.connections.load(Ordering::Relaxed) as u64) {
+                    Ok(true) => renewed_us = now_us,
+                    Ok(false) => {}
+                    Err(_) => return self.fail(TAKEN_FOR_DEAD),
                 }
+                self.bury(&mut seen, &all);
                 shared.geo.follow(&all);
                 shared.edges.follow(&all);
+            }
+            if self.is_cut_off(renewed_us) {
+                return self.fail(CUT_OFF);
             }
             self.vouch(shared.edges.records(shared.room()));
             let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(interval) else { return };
         }
+    }
+
+    /// The lease, last renewed then, is over, and another core has said since that it sees this node no more. While nobody
+    /// reaches the store nobody says so.
+    fn is_cut_off(&self, renewed_us: u64) -> bool {
+        let is_over = self.clock.monotonic_us() >= renewed_us + self.record.lease_ms * 1000;
+        is_over && self.not_alive_us.load(Ordering::Relaxed) > renewed_us
+    }
+
+    fn fail(&self, why: &'static str) {
+        let _ = self.failure.set(why);
     }
 
     /// Says that this node lives, and has looked just now. Whether it could be said; [`Error::Fenced`]: it was taken for
@@ -266,7 +316,6 @@ impl Membership {
 
     /// All nodes that live; is linked with the cores among them. `None`: the store does not say.
     fn look(&self, seen: &mut Seen) -> Option<Vec<(NodeId, NodeRecord)>> {
-        let now_us = self.clock.monotonic_us();
         let all = match block_on(nodes::list(&self.store)) {
             Ok(all) => all,
             Err(error) => {
@@ -276,17 +325,6 @@ impl Membership {
                 return None;
             }
         };
-        for (id, record) in seen.expired(&all, now_us, 3 * self.interval_us()) {
-            match block_on(nodes::bury(&self.store, id, record.renewals)) {
-                Ok(true) => tracing::warn!(
-                    node = record.name,
-                    id,
-                    "a node was not heard of for its lease: it is taken for dead"
-                ),
-                Ok(false) => {}
-                Err(error) => tracing::warn!(%error, node = record.name, "a node can't be taken for dead"),
-            }
-        }
         let live = self.live_cores(&all);
         match &self.peers {
             Some(peers) => {
@@ -307,6 +345,20 @@ impl Membership {
         Some(all)
     }
 
+    /// Takes nodes for dead whose lease is over: cores first, and of too many some.
+    fn bury(&self, seen: &mut Seen, all: &[(NodeId, NodeRecord)]) {
+        let mut expired = seen.expired(all, self.clock.monotonic_us(), 3 * self.interval_us());
+        expired.sort_by_key(|(_, record)| record.is_edge);
+        for (id, record) in expired.into_iter().take(BURIED_MAX) {
+            let node = record.name;
+            match block_on(nodes::bury(&self.store, id, record.renewals)) {
+                Ok(true) => tracing::warn!(node, id, "a node was not heard of for its lease: it is taken for dead"),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, node, "a node can't be taken for dead"),
+            }
+        }
+    }
+
     fn interval_us(&self) -> u64 {
         self.record.lease_ms * 1000 / RENEWALS_PER_LEASE
     }
@@ -314,8 +366,9 @@ impl Membership {
 
 impl Running {
     /// Why this node must end, if it must.
-    pub fn failure(&self) -> Option<&str> {
-        self.membership.failure.get().map(String::as_str)
+    pub fn failure(&self) -> Option<&'static str> {
+        let has_died = self.thread.is_finished() || self.membership.peers.as_ref().is_some_and(Peers::has_died);
+        self.membership.failure.get().copied().or(has_died.then_some(THREAD_DIED))
     }
 
     /// Others send no new clients here from now on.
@@ -342,7 +395,7 @@ fn resolve(address: &str) -> Option<SocketAddr> {
     address.to_socket_addrs().ok()?.next()
 }
 
-fn start_peers(id: NodeId, shared: &Shared, listener: TcpListener, cluster: Arc<Cluster>) -> anyhow::Result<Peers> {
+fn start_peers(id: NodeId, shared: &Shared, listener: TcpListener, links: Links) -> anyhow::Result<Peers> {
     let config = &shared.config;
     let tls: Arc<LinkTls> = shared.link_tls.clone().context("links have no certificate")?;
     let options = Options {
@@ -351,23 +404,31 @@ fn start_peers(id: NodeId, shared: &Shared, listener: TcpListener, cluster: Arc<
         queue_bytes_max: config.link.queue_bytes_max,
         rng: shared.rng.clone(),
     };
-    Peers::start(listener, options, Links(cluster))
+    Peers::start(listener, options, links)
 }
 
 /// What links say, for the cluster.
-struct Links(Arc<Cluster>);
+struct Links {
+    cluster: Arc<Cluster>,
+    clock: Arc<dyn Clock>,
+    not_alive_us: Arc<AtomicU64>,
+}
 
 impl PeerEvents for Links {
     fn up(&self, peer: &Peer) {
-        self.0.up(peer.id, peer.version, Box::new(peer.handle.clone()));
+        self.cluster.up(peer.id, peer.version, Box::new(peer.handle.clone()));
     }
 
     fn frame(&self, peer: &Peer, frame: What) {
-        self.0.frame(peer.id, frame);
+        self.cluster.frame(peer.id, frame);
+    }
+
+    fn not_alive(&self) {
+        self.not_alive_us.store(self.clock.monotonic_us(), Ordering::Relaxed);
     }
 
     fn down(&self, peer: u64) {
-        self.0.down(peer);
+        self.cluster.down(peer);
     }
 }
 

@@ -31,11 +31,11 @@ fn geo_01_cores_without_links_know_that_they_miss_what_others_do_before_a_second
     let (memory, clock) = (Memory::new(1, Faults::default()), Arc::new(Hand::default()));
     let [one, two] = [1, 2].map(|id| unlinked(id, &memory, &clock));
     one.enlist().unwrap();
-    one.wait_for_others().unwrap();
+    one.wait_for_others(|| false).unwrap();
     assert!(one.cluster.is_sure(), "alone it misses nothing, and waits for nobody");
     two.enlist().unwrap();
     std::thread::scope(|threads| {
-        let joining = threads.spawn(|| _ = two.wait_for_others().unwrap());
+        let joining = threads.spawn(|| _ = two.wait_for_others(|| false).unwrap());
         let mut seen = Seen::default();
         while !joining.is_finished() {
             renew(&one, &mut seen);
@@ -51,7 +51,7 @@ fn geo_01_a_core_that_waits_says_all_the_time_that_it_lives() {
     one.enlist().unwrap();
     two.enlist().unwrap();
     std::thread::scope(|threads| {
-        let joining = threads.spawn(|| _ = two.wait_for_others().unwrap());
+        let joining = threads.spawn(|| _ = two.wait_for_others(|| false).unwrap());
         // It waits for one, which does not renew its lease.
         let all = || block_on(nodes::list(&one.store)).unwrap();
         let renewals = || all().iter().find(|(id, _)| *id == two.id).unwrap().1.renewals;
@@ -130,4 +130,32 @@ fn geo_01_a_core_that_is_not_renewed_is_waited_for_until_it_is_dead() {
     let mut joining = Joining::default();
     assert_eq!(joining.next(&[unlinkable]), Next::Say, "no link is hoped for");
     assert_eq!(joining.next(&[unlinkable]), Next::Wait);
+}
+
+#[test]
+fn geo_01_a_core_that_alone_does_not_reach_the_store_ends_once_others_have_taken_it_for_dead() {
+    let (memory, clock) = (Memory::new(1, Faults::default()), Arc::new(Hand::default()));
+    let node = unlinked(1, &memory, &clock);
+    let at = |us: u64| clock.0.store(us, Ordering::Relaxed);
+    let lease_us = node.record.lease_ms * 1000;
+    at(lease_us);
+    node.not_alive_us.store(lease_us - 1, Ordering::Relaxed);
+    at(10 * lease_us);
+    assert!(!node.is_cut_off(lease_us), "that was said before the lease was renewed");
+    node.not_alive_us.store(lease_us + 1, Ordering::Relaxed);
+    at(2 * lease_us - 1);
+    assert!(!node.is_cut_off(lease_us), "it may yet be renewed");
+    at(2 * lease_us);
+    assert!(node.is_cut_off(lease_us));
+}
+
+#[test]
+fn geo_01_a_core_that_waits_for_others_stops_when_it_is_told_to() {
+    let (memory, clock) = (Memory::new(1, Faults::default()), Arc::new(Hand::default()));
+    let [one, two] = [1, 2].map(|id| unlinked(id, &memory, &clock));
+    one.enlist().unwrap();
+    two.enlist().unwrap();
+    assert!(two.wait_for_others(|| true).unwrap().is_none());
+    two.leave();
+    assert_eq!(block_on(nodes::list(&one.store)).unwrap().len(), 1, "and leaves no row");
 }

@@ -41,7 +41,7 @@ const HANDSHAKES_PER_ADDRESS_MAX: usize = 8;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Longest reason of a refusal that is kept, in characters.
-const REASON_CHARS_MAX: usize = 200;
+pub(super) const REASON_CHARS_MAX: usize = 200;
 
 /// Waits between tries to dial, in milliseconds.
 const BACK_OFF_MS: (u64, u64) = (100, 5_000);
@@ -56,10 +56,14 @@ pub async fn dial(node: Rc<Node>, id: u64, address: SocketAddr) {
             Ok((hello, version, connection)) => {
                 back_off = BackOff::default();
                 said.clear();
-                live(&node, hello, version, connection).await;
+                // A task of its own: it outlives this one for as long as the last words take.
+                let node = node.clone();
+                let living = async move { live(&node, hello, version, connection).await };
+                let _ = tokio::task::spawn_local(living).await;
             }
             Err(why) => {
                 metrics::counter!("gateway_peer_connects_failed_total", "side" => "dialling").increment(1);
+                node.hear(&why);
                 let why = why.to_string();
                 if why != said {
                     tracing::warn!(peer = id, %address, %why, "another core can't be linked with; it is tried again");
@@ -155,7 +159,7 @@ async fn known(node: &Node, id: u64) -> Result<(), Ended> {
 async fn hello_of(connection: &mut Connection) -> Result<LinkHello, Ended> {
     match connection.incoming.next(HELLO_BYTES_MAX, HANDSHAKE_MAX + UNKNOWN_MAX).await? {
         What::Hello(hello) => Ok(hello),
-        What::Refused(LinkRefused { reason }) => Err(Ended::Refused(reason.chars().take(REASON_CHARS_MAX).collect())),
+        What::Refused(refused) => Err(Ended::of(refused)),
         _ => Err(Ended::Unexpected),
     }
 }
@@ -167,7 +171,8 @@ fn judge(node: &Node, hello: &LinkHello) -> Result<u32, Ended> {
 }
 
 async fn refuse<T>(mut connection: Connection, why: Ended) -> Result<T, Ended> {
-    let refused = What::Refused(LinkRefused { reason: why.to_string() });
+    let not_alive = matches!(why, Ended::Unknown);
+    let refused = What::Refused(LinkRefused { reason: why.to_string(), not_alive });
     let _ = timeout(HANDSHAKE_MAX, connection.say(&refused)).await;
     Err(why)
 }
@@ -177,6 +182,7 @@ async fn live(node: &Rc<Node>, hello: LinkHello, version: u32, connection: Conne
     let id = hello.node;
     let Some(registered) = node.link(hello, version) else { return };
     let why = connection.run(&registered).await;
+    node.hear(&why);
     if node.is_ending.get() || !node.is_wanted(id) || !registered.is_current() {
         tracing::debug!(peer = id, %why, "link ended");
     } else {

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use protocol::{
     frame::FrameError,
     link::{self, LinkDecoder, Mismatch, PEER_FRAME_BYTES_MAX, What},
-    link_message::LinkPing,
+    link_message::{LinkPing, LinkRefused},
 };
 use rustls_pki_types::CertificateDer;
 use tokio::{
@@ -18,6 +18,7 @@ use tokio_rustls::TlsStream;
 
 use super::{
     Registered,
+    connect::REASON_CHARS_MAX,
     queue::{Next, PIECE_BYTES, PeerHandle},
 };
 use crate::link_tls::{Listed, shown};
@@ -62,6 +63,17 @@ pub enum Ended {
     WrongWay,
     #[error("not known here, as yet")]
     Unknown,
+    #[error("the other side does not know that this node lives")]
+    NotAlive,
+}
+
+impl Ended {
+    pub fn of(LinkRefused { reason, not_alive }: LinkRefused) -> Self {
+        match not_alive {
+            true => Ended::NotAlive,
+            false => Ended::Refused(reason.chars().take(REASON_CHARS_MAX).collect()),
+        }
+    }
 }
 
 /// What never comes to an end by itself.
@@ -137,7 +149,8 @@ async fn read(mut incoming: Incoming, registered: &Registered, start: Instant) -
                 let since = start + Duration::from_micros(number.min(u64::from(u32::MAX)));
                 metrics::histogram!("gateway_peer_round_trip_seconds").record(since.elapsed().as_secs_f64());
             }
-            What::Hello(_) | What::Refused(_) => return Err(Ended::Unexpected),
+            What::Refused(refused) => return Err(Ended::of(refused)),
+            What::Hello(_) => return Err(Ended::Unexpected),
             frame => registered.frame(frame)?,
         }
     }

@@ -32,7 +32,7 @@ use backend::env::Rng;
 use bytes::Bytes;
 use protocol::{
     link::{LINK_VERSION_MAX, LINK_VERSION_MIN, What},
-    link_message::{LinkHello, NodeRole},
+    link_message::{LinkHello, LinkRefused, NodeRole},
 };
 use tokio::{
     sync::{Notify, oneshot, watch},
@@ -90,6 +90,8 @@ pub trait PeerEvents {
     fn up(&self, peer: &Peer);
     /// Something was said on it. Its `Bytes` share what was read together: a small piece that is kept should be copied.
     fn frame(&self, peer: &Peer, frame: What);
+    /// Another core has looked, and this node is not among those that live. So it is as well when it has just begun to.
+    fn not_alive(&self);
     /// It is lost, or was ended. Comes once for each `up`, and before the next one of the same peer.
     fn down(&self, peer: u64);
 }
@@ -155,6 +157,11 @@ impl Peers {
     /// among them.
     pub fn set(&self, peers: Vec<(u64, SocketAddr)>) {
         self.wanted.send_replace(peers.into_iter().collect());
+    }
+
+    /// The thread of links has ended, though it was not told to.
+    pub fn has_died(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// Ends all links once what waits has been sent, or after a second. When it returns, `down` was called for each.
@@ -260,12 +267,15 @@ impl Node {
     /// Forgets a link, if it is the one with this number, and tells of it.
     fn unlink(&self, id: u64, number: Option<u64>) {
         let is_it = |linked: &Linked| number.is_none_or(|number| linked.number == number);
-        if !self.links.borrow().get(&id).is_some_and(is_it) {
-            return;
+        if self.links.borrow().get(&id).is_some_and(is_it) {
+            self.forget(id, PeerHandle::close);
         }
-        if let Some(Linked { handle, .. }) = self.links.borrow_mut().remove(&id) {
-            handle.close();
-        }
+    }
+
+    /// Forgets the link with another core, ends it, and tells of it.
+    fn forget(&self, id: u64, end: impl FnOnce(&PeerHandle)) {
+        let Some(Linked { handle, .. }) = self.links.borrow_mut().remove(&id) else { return };
+        end(&handle);
         metrics::gauge!("gateway_peer_links").decrement(1.0);
         self.events.down(id);
         self.ended.notify_one();
@@ -276,7 +286,19 @@ impl Node {
         let others: Vec<u64> = self.links.borrow().keys().copied().filter(|id| !wanted.contains_key(id)).collect();
         for id in others {
             tracing::info!(peer = id, "link ended: the other core is not there any more");
-            self.unlink(id, None);
+            // It may live, and not reach the store.
+            let refused = LinkRefused { reason: "not known here any more".to_owned(), not_alive: true };
+            self.forget(id, |handle| {
+                handle.send_control(&What::Refused(refused));
+                handle.finish();
+            });
+        }
+    }
+
+    /// Tells why there is no link, or none any more, as far as it matters.
+    fn hear(&self, why: &Ended) {
+        if matches!(why, Ended::NotAlive) {
+            self.events.not_alive();
         }
     }
 

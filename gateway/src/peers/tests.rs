@@ -11,6 +11,7 @@ use std::{
     path::Path,
     sync::{
         Mutex,
+        atomic::{AtomicBool, Ordering},
         mpsc::{self, Receiver, Sender},
     },
 };
@@ -40,6 +41,7 @@ enum Event {
 
 struct Events {
     tell: Sender<Event>,
+    not_alive: Arc<AtomicBool>,
     /// While it is held, the links' thread stands still at the next frame.
     pause: Arc<Mutex<()>>,
 }
@@ -55,6 +57,10 @@ impl PeerEvents for Events {
         drop(self.pause.lock().unwrap());
     }
 
+    fn not_alive(&self) {
+        self.not_alive.store(true, Ordering::SeqCst);
+    }
+
     fn down(&self, peer: u64) {
         let _ = self.tell.send(Event::Down(peer));
     }
@@ -63,6 +69,8 @@ impl PeerEvents for Events {
 struct TestNode {
     peers: Peers,
     events: Receiver<Event>,
+    /// It was told that another node does not know that it lives.
+    not_alive: Arc<AtomicBool>,
     pause: Arc<Mutex<()>>,
 }
 
@@ -80,9 +88,10 @@ impl TestNode {
         };
         change(&mut options);
         let (tell, events) = mpsc::channel();
-        let pause = Arc::new(Mutex::new(()));
-        let peers = Peers::start(bind(address).unwrap(), options, Events { tell, pause: pause.clone() }).unwrap();
-        TestNode { peers, events, pause }
+        let (pause, not_alive) = (Arc::new(Mutex::new(())), Arc::new(AtomicBool::new(false)));
+        let told = Events { tell, not_alive: not_alive.clone(), pause: pause.clone() };
+        let peers = Peers::start(bind(address).unwrap(), options, told).unwrap();
+        TestNode { peers, events, not_alive, pause }
     }
 
     fn event(&self) -> Event {
@@ -231,7 +240,7 @@ where
 
     fn is_refused(&mut self, because: &str) {
         match self.hear().unwrap() {
-            What::Refused(LinkRefused { reason }) => assert!(reason.contains(because), "{reason}"),
+            What::Refused(LinkRefused { reason, .. }) => assert!(reason.contains(because), "{reason}"),
             other => panic!("{other:?}"),
         }
         assert!(self.hear().is_err(), "and closed");
@@ -259,6 +268,19 @@ fn geo_01_frames_arrive_in_order_both_ways() {
     to_high.send_encoded(encoded.freeze()).unwrap();
     assert!(high.frame(1) == longest);
     assert_eq!(to_high.send(&frame_of(7, PEER_FRAME_BYTES_MAX)), Err(Full), "longer than is taken");
+}
+
+#[test]
+fn geo_01_a_node_hears_that_another_takes_it_for_dead_whichever_has_dialled() {
+    let certs = Certs::new();
+    for is_high_dead in [false, true] {
+        let ((low, _to_high), (high, _to_low)) = pair(&certs);
+        let (alive, dead, dead_id, alive_id) = if is_high_dead { (low, high, 2, 1) } else { (high, low, 1, 2) };
+        alive.peers.set(vec![]);
+        alive.down(dead_id);
+        dead.down(alive_id);
+        assert!(dead.not_alive.load(Ordering::SeqCst) && !alive.not_alive.load(Ordering::SeqCst));
+    }
 }
 
 #[test]
@@ -383,7 +405,7 @@ fn geo_01_who_dials_looks_at_the_answer() {
     answer(|hello| (hello.node, hello.name) = (3, "node-3".into())).is_refused("another node answers");
     let mut stranger = Stranger::accept(&listener, &certs);
     assert_eq!(stranger.hear().unwrap(), What::Hello(hello_of(1)));
-    stranger.say(&What::Refused(LinkRefused { reason: "no\nway".into() })).unwrap();
+    stranger.say(&What::Refused(LinkRefused { reason: "no\nway".into(), not_alive: false })).unwrap();
     assert!(stranger.hear().is_err());
     let _linked = answer(|_| {});
     let _ = node.up(2);
