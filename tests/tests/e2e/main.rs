@@ -44,6 +44,7 @@ mod extensions;
 mod foundationdb;
 mod friends;
 mod group_recipients;
+mod group_search;
 mod groups;
 mod groups_table;
 mod history;
