@@ -43,6 +43,7 @@ mod expiry;
 mod extensions;
 mod foundationdb;
 mod friends;
+mod group_rates;
 mod group_recipients;
 mod group_search;
 mod groups;
