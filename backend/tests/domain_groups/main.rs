@@ -11,6 +11,7 @@ mod accounts;
 mod closing;
 mod damage;
 mod former;
+mod limits;
 mod membership;
 mod messages;
 #[path = "../remote/mod.rs"]

@@ -457,3 +457,18 @@ fn grp_13_what_the_application_tells_a_group_that_members_do_not_know_of_yet_rea
         assert_eq!(told(), [2, 2, 1], "{group_fanout_max}");
     }
 }
+
+/// Nothing of a live room is kept, but its sequence goes on: the new group's messages begin behind a hole, in an hour of
+/// which nothing was noted. The store's check in the end finds neither wrong, nor the hour missing in its index.
+#[test]
+fn grp_26_a_group_made_with_the_id_of_a_live_room_is_kept_as_any_other() {
+    let service = Service::start(Settings::default());
+    let id = service.group(GroupType::Avchatroom, &[]);
+    let in_room = |name: &str| service.send_with(name, &id, "in the room", |new| new.treatment.is_in_room = true);
+    assert_eq!((in_room("anna"), in_room("owner")), (Ok(1), Ok(2)));
+    service.change("owner", GroupChange::Dissolve { group: id.clone() }).unwrap();
+    service.change("anna", create(&id, GroupType::Meeting)).unwrap();
+    assert_eq!(service.send("anna", &id, "in the meeting"), Ok(3));
+    let kept: Vec<_> = service.history("anna", &id).unwrap().messages.iter().map(said).collect();
+    assert_eq!(kept, ["in the meeting"]);
+}

@@ -1,5 +1,7 @@
 //! Who may do what in which type of group: each cell, allowed and refused.
 
+use protocol::message::GroupCounterOperation;
+
 use super::*;
 
 /// Does the same as everybody in turn, each in a group of its own, and says who was let.
@@ -8,6 +10,10 @@ fn who_may(kind: GroupType, act: impl Fn(&GroupId) -> GroupChange) -> Vec<&'stat
     for name in ["owner", "admin", "anna", "eve", "app admin"] {
         let service = Service::start(Settings::default());
         let group = service.group(kind, &["anna", "ben"]);
+        if kind == GroupType::Avchatroom {
+            // Its owner makes none, but the application does.
+            service.by_admin(role(&group, "admin", GroupRole::Admin)).unwrap();
+        }
         let answer =
             if name == "app admin" { service.by_admin(act(&group)) } else { service.change(name, act(&group)) };
         match answer {
@@ -119,7 +125,32 @@ fn grp_14_who_mutes_members() {
     assert_eq!(who_may(GroupType::Work, mute), [""; 0]);
     assert_eq!(who_may(GroupType::Public, mute), ["owner", "admin", "app admin"]);
     assert_eq!(who_may(GroupType::Meeting, mute), ["owner", "admin", "app admin"]);
-    assert_eq!(who_may(GroupType::Avchatroom, mute), ["owner", "app admin"]);
+    assert_eq!(who_may(GroupType::Avchatroom, mute), ["owner", "admin", "app admin"]);
+}
+
+#[test]
+fn grp_21_who_changes_attributes_and_counters() {
+    let attributes = |group: &GroupId| GroupChange::Attributes {
+        group: group.clone(),
+        set: [("mood".to_owned(), "fine".into())].into(),
+        remove: vec![],
+        reset: false,
+        revision: 0,
+    };
+    let counters = |group: &GroupId| GroupChange::Counters {
+        group: group.clone(),
+        id: 1,
+        changes: vec![("visits".into(), GroupCounterOperation::Add, 1)],
+    };
+    for kind in KINDS {
+        let expected: &[&str] = match kind {
+            GroupType::Work => &["owner", "anna", "app admin"],
+            GroupType::Avchatroom => &["owner", "admin", "app admin"], // nobody knows for long who is in it
+            _ => &["owner", "admin", "anna", "app admin"],
+        };
+        assert_eq!(who_may(kind, attributes), expected, "{kind:?}");
+        assert_eq!(who_may(kind, counters), expected, "{kind:?}");
+    }
 }
 
 #[test]
@@ -144,7 +175,9 @@ fn grp_23_muting_all_is_for_who_leads() {
         GroupChange::Update { group: group.clone(), update }
     };
     assert_eq!(who_may(GroupType::Work, mute_all), ["owner", "app admin"]);
-    assert_eq!(who_may(GroupType::Public, mute_all), ["owner", "admin", "app admin"]);
+    for kind in [GroupType::Public, GroupType::Meeting, GroupType::Avchatroom] {
+        assert_eq!(who_may(kind, mute_all), ["owner", "admin", "app admin"], "{kind:?}");
+    }
     for kind in [GroupType::Public, GroupType::Meeting] {
         let service = Service::start(Settings::default());
         let group = service.group(kind, &["anna"]);

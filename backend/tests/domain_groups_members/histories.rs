@@ -1,9 +1,11 @@
 //! Random members come and go, are imported, speak, take back what they have said, and have their accounts deleted,
-//! while groups grow large and commits conflict, get lost and end with unknown outcome. In the end all
+//! while groups grow large, are changed, given to others, end and are made again with the same id, as another type
+//! maybe, and commits conflict, get lost and end with unknown outcome. In the end all
 //! records agree with the answers and with each other, sessions receive from the groups that they are told of, and
 //! everybody's devices have been given what was said while they were members and wanted to hear it: that, once, in its
-//! order, and nothing else. One device of each follows its log in small pages as it goes on, another reads it all in the
-//! end. `GROUPS_SEED=n` replays one history, `GROUPS_HISTORIES=n` runs that many.
+//! order, and nothing else; of a group that has ended they keep nothing. One device of each follows its log in small
+//! pages as it goes on, another reads it all in the end. `GROUPS_SEED=n` replays one history, `GROUPS_HISTORIES=n` runs
+//! that many.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,6 +51,8 @@ struct History {
     service: Service,
     rng: SeededRng,
     groups: Vec<GroupId>,
+    /// Of what type they are; without one there is none of the id now.
+    kinds: BTreeMap<GroupId, GroupType>,
     /// Who is what in which group, as far as answers say.
     roles: BTreeMap<(String, String), GroupRole>,
     /// Whose sessions receive from which group.
@@ -82,11 +86,14 @@ impl Device {
         let from = From::Cursor(self.cursor, Bytes::new());
         let page = block_on(sync::events(&service.store, APP, &user(name), from, limit)).unwrap();
         assert!(!page.start_over);
-        let messages = page.events.into_iter().filter_map(|event| match event.what {
-            What::Message(message) if !message.from.is_empty() => Some((message.group, message.seq)),
-            _ => None,
-        });
-        self.messages.extend(messages);
+        for event in page.events {
+            match event.what {
+                What::Message(message) if !message.from.is_empty() => self.messages.push((message.group, message.seq)),
+                // Nothing is left of the group: so the device drops it.
+                What::GroupLeft(left) if left.last_seq == 0 => self.messages.retain(|(group, _)| *group != left.group),
+                _ => {}
+            }
+        }
         self.cursor = page.cursor;
         page.more
     }
@@ -107,6 +114,7 @@ impl History {
             service,
             rng,
             groups: vec![],
+            kinds: BTreeMap::new(),
             roles: BTreeMap::new(),
             receiving: BTreeSet::new(),
             heard: BTreeMap::new(),
@@ -120,6 +128,7 @@ impl History {
             let new = NewGroup { owner: Some(user(&owner)), members: vec![], info, ..new_group(kind) };
             let group = history.service.create(new);
             history.roles.insert((group.to_string(), owner.clone()), GroupRole::Owner);
+            history.kinds.insert(group.clone(), kind);
             if kind != GroupType::Avchatroom {
                 history.receiving.insert((group.to_string(), owner));
             }
@@ -151,7 +160,7 @@ impl History {
 
     /// Somebody says something in a group, if he may.
     fn speak(&mut self) {
-        let group = self.groups[self.below(self.groups.len() as u64) as usize].clone();
+        let group = self.group();
         let members = self.roles.keys().filter(|(of, _)| *of == group.to_string());
         let members: Vec<String> = members.map(|(_, name)| name.clone()).collect();
         let speaker = match members.len() as u64 {
@@ -161,8 +170,8 @@ impl History {
         let answer = self.service.act(Act::Send(self.service.message(&group, &speaker)));
         self.follow();
         let Ok(Answer::Sent { seq, .. }) = answer else { return };
-        if group == self.groups[3] {
-            return; // nothing of a live room is kept
+        if self.is_room(&group) {
+            return; // nothing of it is kept
         }
         let mut hears: BTreeSet<String> = receiving(&self.service.records())
             .filter(|(of, _)| *of == group.to_string())
@@ -185,8 +194,7 @@ impl History {
             true => assert_eq!(answer, Ok(Answer::Done)),
             false => assert_eq!(answer, Err(Error::UserInvalid)),
         }
-        let room = self.groups[3].to_string();
-        assert!(self.receiving.iter().all(|(_, user)| *user != name), "in {room} nobody is, as far as is kept");
+        assert!(self.receiving.iter().all(|(_, user)| *user != name), "live rooms keep nobody");
         self.roles.retain(|(_, user), _| *user != name);
     }
 
@@ -208,14 +216,14 @@ impl History {
     /// Messages and members of before: nobody is told.
     fn import(&mut self) {
         self.service.imports.set(true);
-        let group = self.groups[self.below(3) as usize].clone();
-        let name = self.person();
+        let (group, name) = (self.group(), self.person());
+        let keeps_history = self.kinds.contains_key(&group) && !self.is_room(&group);
         if self.below(2) == 0 {
             let mut new = self.service.message(&group, &name);
             (new.by, new.treatment.unannounced) = (Author::Admin, true);
             let answer = self.service.act(Act::Send(new));
             self.follow();
-            assert_eq!(answer.is_ok(), !self.gone.contains(&name), "{answer:?}");
+            assert_eq!(answer.is_ok(), keeps_history && !self.gone.contains(&name), "{answer:?}");
             return;
         }
         let members = vec![(user(&name), ImportedMember::default())];
@@ -228,12 +236,14 @@ impl History {
     }
 
     fn change(&mut self) {
-        let number = self.below(self.groups.len() as u64) as usize;
-        let group = self.groups[number].clone();
+        let group = self.group();
+        if !self.kinds.contains_key(&group) && self.below(2) == 0 {
+            return self.make_again(group);
+        }
         let actor = if self.below(2) == 0 { "app".to_owned() } else { self.person() };
         let some: Vec<String> = (0..=self.below(4)).map(|_| self.person()).collect();
         let some: Vec<&str> = some.iter().map(String::as_str).collect();
-        let change = match self.below(12) {
+        let change = match self.below(15) {
             0 | 1 => join(&group),
             2 => leave(&group),
             3..=5 => invite(&group, &some),
@@ -242,6 +252,10 @@ impl History {
             8 => mute(&group, &some, self.below(2) as u32 * 1_000),
             9 => answer(&group, some[0], self.below(3) > 0),
             10 => member(&group, some[0], as_admin(self.below(2) == 0)),
+            11 => GroupChange::Transfer { group: group.clone(), to: user(some[0]) },
+            12 => GroupChange::Update { group: group.clone(), update: Box::new(self.update()) },
+            // Not so often that no group grows old.
+            13 if self.below(3) == 0 => GroupChange::Dissolve { group: group.clone() },
             _ => {
                 let option = ReceiveOption::try_from(self.below(3) as i32).unwrap();
                 let _ = self.service.act(super::receive(&group, some[0], option));
@@ -256,9 +270,61 @@ impl History {
         }
     }
 
+    /// A group that has ended is made again: what was said in the earlier one is no concern of the new one's.
+    fn make_again(&mut self, group: GroupId) {
+        let kind = TYPES[self.below(4) as usize];
+        let (owner, count) = (self.person(), if kind == GroupType::Avchatroom { 0 } else { self.below(4) });
+        let members: Vec<String> = (0..count).map(|_| self.person()).collect();
+        let new = NewGroup {
+            group: Some(group.clone()),
+            owner: Some(user(&owner)),
+            info: GroupUpdate { member_max: Some(15), ..new_group(kind).info },
+            members: members.iter().map(|name| (user(name), MemberUpdate::default())).collect(),
+            ..new_group(kind)
+        };
+        let outcome = self.service.ask("app", GroupChange::Create(Box::new(new)));
+        self.follow();
+        if outcome.is_ok() {
+            for (name, role) in
+                members.into_iter().map(|name| (name, GroupRole::Member)).chain([(owner, GroupRole::Owner)])
+            {
+                self.roles.insert((group.to_string(), name), role);
+            }
+            self.kinds.insert(group, kind);
+        }
+    }
+
+    /// Something about a group that is not who is in it.
+    fn update(&self) -> GroupUpdate {
+        match self.below(4) {
+            0 => GroupUpdate { name: Some(format!("group {}", self.below(100))), ..GroupUpdate::default() },
+            1 => GroupUpdate { muted_all: Some(self.below(2) == 0), ..GroupUpdate::default() },
+            2 => GroupUpdate { member_max: Some(10 + self.below(10) as u32), ..GroupUpdate::default() },
+            _ => GroupUpdate { searchable: Some(self.below(2) == 0), ..GroupUpdate::default() },
+        }
+    }
+
+    /// A group has ended: it lets everybody go, and each drops what he has heard there.
+    fn ended(&mut self, group: &GroupId) {
+        let is_room = self.is_room(group);
+        let (ended, others): (BTreeMap<_, _>, _) =
+            std::mem::take(&mut self.roles).into_iter().partition(|((of, _), _)| *of == group.to_string());
+        self.roles = others;
+        self.kinds.remove(group);
+        for (_, name) in ended.into_keys().filter(|_| !is_room) {
+            self.heard.entry(name).or_default().retain(|(of, _)| *of != group.to_string());
+        }
+    }
+
     /// What an answer says.
     fn apply(&mut self, group: &GroupId, actor: &str, change: GroupChange, answer: Answer) {
-        let is_room = *group == self.groups[3];
+        let is_room = self.is_room(group);
+        if matches!(change, GroupChange::Dissolve { .. }) {
+            return self.ended(group);
+        }
+        let is_owner =
+            |((of, _), role): &(&(String, String), &GroupRole)| *of == group.to_string() && **role == GroupRole::Owner;
+        let owner = self.roles.iter().find(is_owner).map(|((_, name), _)| name.clone());
         let mut put = |name: &str, role: GroupRole| {
             let key = (group.to_string(), name.to_owned());
             match role {
@@ -278,6 +344,15 @@ impl History {
             }
             (GroupChange::Remove { .. } | GroupChange::Ban { seconds: 1.., .. }, Answer::GroupUsers(users)) => {
                 users.iter().filter(|(_, done)| done.is_ok()).for_each(|(user, _)| put(user.as_str(), GroupRole::None));
+            }
+            (GroupChange::Transfer { to, .. }, _) => {
+                if let Some(owner) = owner {
+                    put(&owner, GroupRole::None);
+                    if !is_room {
+                        put(&owner, GroupRole::Member);
+                    }
+                }
+                put(to.as_str(), GroupRole::Owner);
             }
             (GroupChange::Answer { applicant, agree: true, .. }, _) => put(applicant.as_str(), GroupRole::Member),
             (GroupChange::Member { member, update, .. }, _) => match update.role {
@@ -306,14 +381,21 @@ impl History {
                     self.receiving.remove(&(group.to_string(), user.to_string()));
                 }
                 // They read the log, and which groups there are.
-                (Audience::User(user), News::Behind) => {
-                    let name = user.to_string();
-                    self.receiving.retain(|(_, user)| *user != name);
-                    self.receiving.extend(receiving(&self.service.records()).filter(|(_, user)| *user == name));
+                (to, News::Behind) => {
+                    let who: BTreeSet<String> = match to {
+                        Audience::User(user) => [user.to_string()].into(),
+                        Audience::Group(group) => self.receiving_from(&group).collect(),
+                    };
+                    self.receiving.retain(|(_, user)| !who.contains(user));
+                    self.receiving.extend(receiving(&self.service.records()).filter(|(_, user)| who.contains(user)));
                 }
                 _ => {}
             }
         }
+    }
+
+    fn receiving_from(&self, group: &GroupId) -> impl Iterator<Item = String> {
+        self.receiving.iter().filter(|(of, _)| *of == group.to_string()).map(|(_, user)| user.clone())
     }
 
     fn compare(&mut self) {
@@ -338,6 +420,14 @@ impl History {
 
     fn below(&self, limit: u64) -> u64 {
         self.rng.next_u64() % limit
+    }
+
+    fn group(&self) -> GroupId {
+        self.groups[self.below(self.groups.len() as u64) as usize].clone()
+    }
+
+    fn is_room(&self, group: &GroupId) -> bool {
+        self.kinds.get(group) == Some(&GroupType::Avchatroom)
     }
 
     fn person(&self) -> String {

@@ -6,10 +6,11 @@
 
 use bytes::Bytes;
 use protocol::{
+    ErrorCode,
     command::Command,
     message::{
-        Conversation, Done, ExtensionChange, GroupType, GroupUpdate, Recall, SendReceipts, SetExtensions,
-        SetExtensionsReply, TransferGroup, UpdateGroup,
+        Conversation, Done, ExtensionChange, GroupRole, GroupType, GroupUpdate, Recall, SendReceipts, SetExtensions,
+        SetExtensionsReply, TransferGroup, UpdateGroup, UpdateGroupMember,
     },
 };
 use serde_json::{Value, json};
@@ -31,7 +32,9 @@ const ATTRIBUTES: &str = "Group.CallbackAfterGroupAttrChanged";
 const EXTENDED: &str = "Group.CallbackAfterGroupMsgExtension";
 const EXTENDED_C2C: &str = "C2C.CallbackAfterC2CMsgExtension";
 const FAILED: &str = "Group.CallbackSendMsgException";
-const ALL: [&str; 14] = [
+const FULL: &str = "Group.CallbackAfterGroupFull";
+const MEMBER: &str = "Group.CallbackAfterMemberFieldChanged";
+const ALL: [&str; 16] = [
     CREATED,
     CHANGED,
     ENDED,
@@ -46,6 +49,8 @@ const ALL: [&str; 14] = [
     EXTENDED,
     EXTENDED_C2C,
     FAILED,
+    FULL,
+    MEMBER,
 ];
 
 /// The next thing that is told, without its command and times.
@@ -297,4 +302,70 @@ fn con_06_messages_that_were_not_sent_to_a_group_are_told_with_why() {
     gateway.api().fails("group_open_http_svc/send_group_msg", asked);
     let told = next(&receiver, FAILED);
     assert_eq!((&told["From_Account"], &told["Operator_Account"]), (&json!("anna"), &json!("administrator")));
+}
+
+#[test]
+fn con_06_grp_01_that_a_group_is_full_is_told_with_the_last_who_comes_in_and_each_who_does_not() {
+    let (receiver, gateway) = start();
+    let api = gateway.api();
+    let [mut anna, mut ben, mut cleo] = ["anna", "ben", "cleo"].map(|user| gateway.login(user));
+    let group = anna.create_group(GroupType::Meeting, &[]);
+    next(&receiver, CREATED);
+    api.ok("group_open_http_svc/modify_group_base_info", json!({ "GroupId": group, "MaxMemberNum": 2 }));
+    assert_eq!(next(&receiver, CHANGED)["MaxMemberNum"], 2);
+    let full = json!({ "GroupId": group });
+    ben.join_group(&group).expect("joined");
+    assert_eq!(next(&receiver, JOINED)["NewMemberList"], members(&["ben"]));
+    assert_eq!(next(&receiver, FULL), full);
+    for _ in 0..2 {
+        let refused = cleo.join_group(&group).expect_err("there is no room");
+        assert_eq!(refused.code(), Some(ErrorCode::GROUP_FULL));
+        assert_eq!(next(&receiver, FULL), full);
+    }
+    // So also if others bring him; and it is not full for ever.
+    let add = json!({ "GroupId": group, "MemberList": members(&["cleo"]) });
+    assert_eq!(api.fails("group_open_http_svc/add_group_member", add), 10014);
+    assert_eq!(next(&receiver, FULL), full);
+    ben.leave_group(&group).expect("left");
+    next(&receiver, EXITED);
+    api.ok("group_open_http_svc/modify_group_base_info", json!({ "GroupId": group, "MaxMemberNum": 3 }));
+    next(&receiver, CHANGED);
+    cleo.join_group(&group).expect("joined");
+    next(&receiver, JOINED);
+    anna.send_to_group(&group, "there is room for one more").expect("sent");
+    next(&receiver, SAID);
+}
+
+#[test]
+fn con_06_grp_09_grp_21_what_a_member_is_and_is_called_is_told_as_published() {
+    let (receiver, gateway) = start();
+    let (mut anna, mut ben) = (gateway.login("anna"), gateway.login("ben"));
+    let group = anna.create_group(GroupType::Meeting, &[]);
+    next(&receiver, CREATED);
+    ben.join_group(&group).expect("joined");
+    next(&receiver, JOINED);
+    let change = |client: &mut Client, role: Option<GroupRole>, card: Option<&str>| {
+        let (group, user, role) = (group.clone(), "ben".to_owned(), role.map(i32::from));
+        let asked =
+            UpdateGroupMember { group, user, role, name_card: card.map(str::to_owned), ..UpdateGroupMember::default() };
+        client.call::<Done>(Command::UpdateGroupMember, &asked)
+    };
+    let told = |by: &str, more: Value| {
+        let mut body =
+            json!({ "GroupId": group, "Type": "ChatRoom", "Operator_Account": by, "Modified_Account": "ben" });
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        body
+    };
+    for (role, name) in [(GroupRole::Admin, "Admin"), (GroupRole::Member, "Member")] {
+        change(&mut anna, Some(role), None).expect("changed");
+        assert_eq!(next(&receiver, MEMBER), told("anna", json!({ "Role": name })));
+        change(&mut anna, Some(role), None).expect("nothing has changed by this");
+    }
+    change(&mut ben, None, Some("Ben of the roses")).expect("changed");
+    assert_eq!(next(&receiver, MEMBER), told("ben", json!({ "NameCard": "Ben of the roses" })));
+    change(&mut ben, Some(GroupRole::Admin), Some("Ben the Great")).expect_err("he makes no administrators");
+    // The last of them: none came between for what was refused, or has changed nothing.
+    let both = json!({ "GroupId": group, "Member_Account": "ben", "Role": "Admin", "NameCard": "" });
+    gateway.api().ok("group_open_http_svc/modify_group_member_info", both);
+    assert_eq!(next(&receiver, MEMBER), told("administrator", json!({ "Role": "Admin", "NameCard": "" })));
 }

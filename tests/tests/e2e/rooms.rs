@@ -124,6 +124,45 @@ fn who_is_banned_is_out_at_once_and_a_dissolved_room_is_empty() {
 }
 
 #[test]
+fn who_is_banned_hears_nothing_more_on_any_device_until_he_may_come_back() {
+    let gateway = Gateway::builder().flag("cores", 2).start();
+    let [mut host, mut ben, mut phone, mut tablet] = ["host", "ben", "anna", "anna"].map(|user| gateway.login(user));
+    let room = host.create_group(GroupType::Avchatroom, &[]);
+    for client in [&mut host, &mut ben, &mut phone, &mut tablet] {
+        client.join_group(&room).expect("in");
+    }
+    host.send_to_group(&room, "before").expect("sent");
+    for client in [&mut ben, &mut phone, &mut tablet] {
+        assert_eq!(client.next_room_message().text(), "before");
+    }
+    let ban = |host: &mut Client, seconds| {
+        let ban = BanFromGroup { group: room.clone(), users: vec!["anna".into()], seconds, reason: "noise".into() };
+        host.call::<GroupResults>(Command::BanFromGroup, &ban).expect("judged");
+    };
+    ban(&mut host, 60);
+    for device in [&mut phone, &mut tablet] {
+        while !matches!(device.next_group_push(), group_push::What::Left(left) if left.why() == Why::Removed) {}
+    }
+    assert_eq!(host.group_online(&room), Ok((2, 0)), "she is not counted");
+    host.send_to_group(&room, "between").expect("sent");
+    assert_eq!(ben.next_room_message().text(), "between");
+    for device in [&mut phone, &mut tablet] {
+        device.ping();
+        assert_eq!(device.pushes_waiting(), 0, "she is out");
+        assert_eq!(code(device.send_to_group(&room, "let me in")), Some(ErrorCode::GROUP_RIGHT_MISSING));
+        assert_eq!(code(device.join_group(&room)), Some(ErrorCode::GROUP_BANNED));
+    }
+    ban(&mut host, 0);
+    phone.join_group(&room).expect("in again");
+    host.send_to_group(&room, "after").expect("sent");
+    for client in [&mut ben, &mut phone] {
+        assert_eq!(client.next_room_message().text(), "after");
+    }
+    tablet.ping();
+    assert_eq!(tablet.pushes_waiting(), 0, "each device comes in for itself");
+}
+
+#[test]
 fn a_new_group_of_a_dissolved_room_s_id_has_nothing_to_do_with_it() {
     let gateway = Gateway::start();
     let (mut host, mut anna) = (gateway.login("host"), gateway.login("anna"));

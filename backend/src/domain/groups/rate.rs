@@ -80,9 +80,9 @@ impl GroupLimits {
         }
         let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let buckets = generations.of((app, group.clone()));
-        // A bucket holds a second's messages. Low priority leaves half of it to others.
+        // A bucket holds a second's messages. Low priority leaves half of it to others; a bucket of one has no half.
         let (bucket, burst) = match priority {
-            Priority::Low => (&buckets.others, per_second / 2),
+            Priority::Low => (&buckets.others, per_second.div_ceil(2)),
             Priority::Normal => (&buckets.others, per_second),
             Priority::High => (&buckets.high, per_second),
         };
@@ -119,6 +119,15 @@ mod tests {
             assert_eq!((sent(Priority::Normal, now_us), sent(Priority::Low, now_us)), (40, 0), "second {second}");
             assert_eq!(sent(Priority::High, now_us), 40, "second {second}");
         }
+    }
+
+    #[test]
+    fn at_the_lowest_rate_low_priority_passes_when_nothing_else_is_sent() {
+        let limits = GroupLimits::default();
+        let take = |priority, now_us| limits.take(1, &group("g"), priority, 1, now_us);
+        assert_eq!(take(Priority::Low, 0), Ok(()));
+        assert_eq!((take(Priority::Low, 0), take(Priority::Normal, 0)), (Err(1_000), Err(1_000)));
+        assert_eq!(take(Priority::Low, 1_000_000), Ok(()), "as was promised");
     }
 
     #[test]

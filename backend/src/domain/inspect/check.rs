@@ -144,18 +144,17 @@ impl Check<'_> {
             self.problem(key, "does not decode");
             return Ok(());
         };
-        if self.is_room(app, tail)? {
-            return Ok(()); // nothing that is said there is kept
-        }
+        let Some(first) = self.first_kept(app, tail)? else { return Ok(()) };
         // What is wrong with the floor is told where it stands.
         let mut next = floor_seq(self.walk.get(&tail.floor(app))?).unwrap_or(1);
-        let is_empty = next > head.seq;
+        let is_empty = next.max(first) > head.seq;
         let walk = self.walk;
         let mut newest: Option<Message> = None;
         walk.each((tail.message(app, 0), tail.message(app, u64::MAX)), |key, value| {
             let Some((_, _, Parts::Message(_, seq))) = Parts::of(&key) else { return Ok(()) };
-            if seq > next {
-                self.problem(&key, &format!("the messages from {next} to {} are missing before it", seq - 1));
+            let due = next.max(first);
+            if seq > due {
+                self.problem(&key, &format!("the messages from {due} to {} are missing before it", seq - 1));
             } else if seq < next {
                 self.problem(&key, "should have been removed: the conversation's floor is above it");
             }
@@ -175,6 +174,7 @@ impl Check<'_> {
             next = next.max(seq + 1);
             Ok(())
         })?;
+        next = next.max(first);
         if next <= head.seq {
             self.problem(key, &format!("the messages from {next} to {} are missing", head.seq));
         }
@@ -187,12 +187,13 @@ impl Check<'_> {
         }
     }
 
-    /// Whether the conversation is a live room's; or of a group that is gone, of which that can't be told.
-    fn is_room(&self, app: AppId, tail: &Tail) -> Result<bool, Error> {
-        let Some(group) = tail.group() else { return Ok(false) };
-        let Some(stored) = self.walk.get(&keys::group(app, &group))? else { return Ok(true) };
-        let kind = GroupRecord::decode(stored).map(|record| record.kind).unwrap_or_default();
-        Ok(kind == GroupType::Avchatroom as i32)
+    /// From where on all messages of a conversation are kept. Earlier ones of a group may have been said in a live room
+    /// of the same id. `None`: none need be, in a live room; or in a group that is gone, of which that can't be told.
+    fn first_kept(&self, app: AppId, tail: &Tail) -> Result<Option<u64>, Error> {
+        let Some(group) = tail.group() else { return Ok(Some(1)) };
+        let Some(stored) = self.walk.get(&keys::group(app, &group))? else { return Ok(None) };
+        let record = GroupRecord::decode(stored).unwrap_or_default();
+        Ok((record.kind != GroupType::Avchatroom as i32).then_some(record.first_seq.max(1)))
     }
 
     /// What the head says of its newest message, and where it has put the conversation.

@@ -314,7 +314,7 @@ impl Told<'_> {
         let before = Head::from_stored(staging.get(&head_key).await?)?;
         let mut head = before.next(treatment, staging.now_ms);
         head.count_low += u64::from(!treatment.exclude_from_unread);
-        note_hours(staging, app, &tail, &before, &head);
+        note_hours(staging, app, &tail, self.record.first_seq.max(1), (&before, &head));
         staging.set(head_key, head.to_bytes());
         let message = Message {
             group: self.group.to_string(),

@@ -80,7 +80,7 @@ async fn stage_to_user(
     let sides = [(&new.from, to), (to, &new.from)].map(|(user, peer)| (user.clone(), Peer::User(peer.clone())));
     let sides = sides.iter().take(if new.from == *to { 1 } else { 2 });
     move_in_lists(staging, new.app, sides.map(|(user, peer)| (user, peer)), &before, &head);
-    note_hours(staging, new.app, &tail, &before, &head);
+    note_hours(staging, new.app, &tail, 1, (&before, &head));
     staging.set(head_key, head.to_bytes());
     let message: Bytes = encode(new, to, &head).into();
     staging.set(tail.message(new.app, head.seq), message.clone());
@@ -241,9 +241,10 @@ fn list_hour(head: &Head) -> Option<u32> {
     (head.last_seq > 0).then(|| hour_of(head.active_ms))
 }
 
-/// Notes, for retention, that the conversation has messages of an hour: with the first of them.
-fn note_hours(staging: &Staging<'_>, app: AppId, tail: &Tail, before: &Head, head: &Head) {
-    if before.seq == 0 || hour_of(before.time_ms) != hour_of(head.time_ms) {
+/// Notes, for retention, that the conversation has messages of an hour: with the first of them. What stands before
+/// `first_seq` was another group's of the same id: in a live room nothing is noted.
+fn note_hours(staging: &Staging<'_>, app: AppId, tail: &Tail, first_seq: u64, (before, head): (&Head, &Head)) {
+    if before.seq < first_seq || hour_of(before.time_ms) != hour_of(head.time_ms) {
         note_hour(staging.tx, app, tail, head.time_ms);
     }
     if head.time_ms < staging.now_ms {

@@ -21,6 +21,7 @@ use protocol::{
         MuteGroupMembers, TransferGroup, UpdateGroup, UpdateGroupMember, event::What, group_push,
     },
 };
+use serde_json::json;
 use tests::{Answer, Client, Gateway, MessageExt, Refusal, unique_id};
 
 use GroupType::{Avchatroom, Meeting, Public, Work};
@@ -98,9 +99,13 @@ impl Scene {
             come_in(&group, &mut admin, &mut owner);
             set_role(&mut owner, &group, admin.user(), GroupRole::Admin).expect("made an administrator");
             scene_admin = Some(admin);
-        }
-        if kind == Avchatroom {
+        } else if kind == Avchatroom {
+            come_in(&group, &mut admin, &mut owner);
             owner.join_group(&group).expect("in");
+            // Its owner makes none, but the application does.
+            let asked = json!({ "GroupId": group, "CommandType": 1, "Admin_Account": [admin.user()] });
+            gateway.api().ok("group_open_avchatroom_http_svc/modify_admin", asked);
+            scene_admin = Some(admin);
         }
         Scene { kind, group, owner, admin: scene_admin, member, outsider }
     }

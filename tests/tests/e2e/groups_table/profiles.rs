@@ -101,7 +101,7 @@ fn grp_21_attributes_and_counters_are_changed_by_members_and_read_by_who_sees_in
     for mut scene in Scene::each(&gateway) {
         let (kind, group) = (scene.kind, scene.group.clone());
         // Of a live room nobody knows for long who is in it.
-        let change: &[Actor] = if kind == Avchatroom { &[Owner] } else { &[Member, Admin, Owner] };
+        let change: &[Actor] = if kind == Avchatroom { &[Admin, Owner] } else { &[Member, Admin, Owner] };
         scene.only("GRP-21", change, |client, group, actor| {
             let set = fields(&format!("{actor:?}"), "fine");
             let update = UpdateGroupAttributes { group: group.into(), set, ..UpdateGroupAttributes::default() };
@@ -113,7 +113,8 @@ fn grp_21_attributes_and_counters_are_changed_by_members_and_read_by_who_sees_in
             plain(client.call::<GroupCounters>(Command::UpdateGroupCounter, &update))
         });
         let there: Vec<Actor> = change.iter().copied().filter(|actor| scene.actors().contains(actor)).collect();
-        let see: &[Actor] = if kind == Avchatroom { &[Outsider, Member, Owner] } else { &[Member, Admin, Owner] };
+        let see: &[Actor] =
+            if kind == Avchatroom { &[Outsider, Member, Admin, Owner] } else { &[Member, Admin, Owner] };
         scene.only("GRP-21", see, |client, group, _| {
             let asked = GetGroupAttributes { group: group.into() };
             let seen: GroupAttributes = client.call(Command::GetGroupAttributes, &asked)?;

@@ -490,37 +490,47 @@ pub async fn search(
 ) -> Result<(Vec<Group>, Option<Bytes>), Error> {
     /// No place is longer: it names a word and a group.
     const PLACE_BYTES_MAX: usize = 512;
+    /// Where the words begin: behind the group that has the text as its id. No other place is as short.
+    const WORDS: &[u8] = &[0];
     if from.as_ref().is_some_and(|place| place.len() > PLACE_BYTES_MAX) {
         return Err(Error::Argument("from is not of this server's making"));
     }
     let wanted: Vec<String> = words(text).into_iter().collect();
-    let by_id = GroupId::new(text).filter(|_| from.is_none());
+    let by_id = GroupId::new(text);
     let read = async move |tx: &Tx| -> Result<_, Error> {
         let settings = crate::domain::applications::settings(tx, app).await?;
         let mut groups = Vec::new();
-        if let Some(group) = &by_id
+        if from.is_none()
+            && let Some(group) = &by_id
             && is_searchable(tx, app, group).await?
             && let Ok((shown, _)) = found(tx, app, &Asker::Guest, group, &settings).await?
         {
             groups.push(shown);
         }
         let Some(longest) = wanted.iter().max_by_key(|word| word.len()) else { return Ok((groups, None)) };
+        if groups.len() >= limit.max(1) {
+            return Ok((groups, Some(Bytes::from_static(WORDS))));
+        }
         let (first, end) = keys::group_words(app, longest);
-        let mut begin = from.as_ref().map_or(first.clone(), |place| [&first[..], &place[..], &[0]].concat().into());
+        let place = from.as_ref().filter(|place| **place != WORDS);
+        let mut begin = place.map_or(first.clone(), |place| [&first[..], &place[..], &[0]].concat().into());
         let mut looked_at = 0;
         loop {
             let page = range(tx, (begin.clone(), end.clone()), GROUPS_TOGETHER).await?;
-            let parts = page.pairs.iter().map(|(key, _)| keys::group_word_parts(key).map(|(_, group)| group));
+            let parts = page.pairs.iter().map(|(key, _)| keys::group_word_parts(key));
             let named = parts.collect::<Option<Vec<_>>>().ok_or_else(|| damaged("group word key"))?;
-            let read = named.iter().map(|group| found(tx, app, &Asker::Guest, group, &settings));
-            for ((key, _), found) in page.pairs.iter().zip(try_join_all(read).await?) {
+            let read = named.iter().map(|(_, group)| found(tx, app, &Asker::Guest, group, &settings));
+            let read = try_join_all(read).await?;
+            for (((key, _), (word, group)), found) in page.pairs.iter().zip(&named).zip(read) {
                 looked_at += 1;
                 let place = key.slice(first.len().min(key.len())..);
                 begin = behind(key);
                 let Ok((shown, _)) = found else { continue };
                 let own = words(&shown.name);
                 let has = |word: &String| own.iter().any(|own| own.starts_with(word.as_str()));
-                if wanted.iter().all(has) && groups.iter().all(|known: &Group| known.group != shown.group) {
+                // Each is found once, on whatever page: by its id, or else by the first of its words that begin so.
+                let is_first = own.iter().find(|own| own.starts_with(longest.as_str())) == Some(word);
+                if is_first && by_id.as_ref() != Some(group) && wanted.iter().all(has) {
                     groups.push(shown);
                 }
                 if groups.len() >= limit.max(1) || looked_at >= LOOKED_AT_MAX {
