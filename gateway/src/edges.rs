@@ -48,8 +48,9 @@ struct Linked {
     record: NodeRecord,
     /// How many edges there had been before it.
     order: u64,
-    /// Links that it has to this core.
+    /// Links that it has to this core, and how many clients each carries.
     links: usize,
+    sessions_max: u64,
 }
 
 impl Edges {
@@ -127,7 +128,9 @@ impl Edges {
     pub fn joined(&self, hello: &LinkHello, lease_ms: u64) {
         let mut edges = lock(&self.linked);
         let order = edges.values().map(|linked| linked.order + 1).max().unwrap_or(0);
-        let new = || Linked { record: record(hello, lease_ms), order, links: 0 };
+        let opened = if hello.sessions_max == 0 { u64::MAX } else { hello.sessions_max.into() };
+        let sessions_max = opened.min(self.sessions_max);
+        let new = || Linked { record: record(hello, lease_ms), order, links: 0, sessions_max };
         edges.entry(hello.node).or_insert_with(new).links += 1;
     }
 
@@ -155,18 +158,18 @@ impl Edges {
         let edges = lock(&self.linked);
         let mut linked: Vec<(&NodeId, &Linked)> = edges.iter().collect();
         linked.sort_unstable_by_key(|(_, linked)| linked.order);
-        linked.into_iter().map(|(node, linked)| (*node, self.told(linked, room))).collect()
-    }
-
-    fn told(&self, linked: &Linked, room: u64) -> NodeRecord {
-        let carried = (linked.links as u64).saturating_mul(self.sessions_max);
-        let connections_max = linked.record.connections_max.min(carried);
-        with_room(NodeRecord { connections_max, ..linked.record.clone() }, room)
+        linked.into_iter().map(|(node, linked)| (*node, told(linked, room))).collect()
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn told(linked: &Linked, room: u64) -> NodeRecord {
+    let carried = (linked.links as u64).saturating_mul(linked.sessions_max);
+    let connections_max = linked.record.connections_max.min(carried);
+    with_room(NodeRecord { connections_max, ..linked.record.clone() }, room)
 }
 
 fn with_room(mut record: NodeRecord, room: u64) -> NodeRecord {
@@ -237,20 +240,22 @@ mod tests {
     #[test]
     fn geo_03_an_edge_has_no_more_room_than_its_links() {
         let edges = Edges::new(1, 10);
-        let hello = |connections_max| {
+        let hello = |connections_max, sessions_max| {
             let access_point = Some(DirectoryEntry { connections_max, ..DirectoryEntry::default() });
-            LinkHello { node: 7, access_point, ..LinkHello::default() }
+            LinkHello { node: 7, access_point, sessions_max, ..LinkHello::default() }
         };
         let room = || edges.records(u64::MAX).first().map(|(_, record)| record.connections_max);
-        edges.joined(&hello(100), 5_000);
+        edges.joined(&hello(100, 0), 5_000);
         assert_eq!(room(), Some(10));
-        edges.joined(&hello(100), 5_000);
+        edges.joined(&hello(100, 0), 5_000);
         assert_eq!(room(), Some(20));
         edges.left(7);
         assert_eq!(room(), Some(10), "the other one is lost");
-        edges.left(7);
-        edges.joined(&hello(3), 5_000);
-        assert_eq!(room(), Some(3), "it takes fewer than its link");
+        for (said, told) in [((3, 50), 3), ((100, 50), 10), ((100, 4), 4)] {
+            edges.left(7);
+            edges.joined(&hello(said.0, said.1), 5_000);
+            assert_eq!(room(), Some(told), "{said:?}");
+        }
     }
 
     #[test]

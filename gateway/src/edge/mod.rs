@@ -89,6 +89,7 @@ impl Edge {
             role: NodeRole::Edge.into(),
             release: env!("CARGO_PKG_VERSION").to_owned(),
             session_window_bytes: self.config.link.session_window_bytes,
+            sessions_max: self.config.link.sessions_max,
             access_point: Some(self.access_point.clone()),
             ..LinkHello::default()
         }

@@ -432,6 +432,7 @@ fn geo_01_an_edge_goes_on_to_another_core_when_its_own_is_killed_or_ends() {
     let Some(mut cores) = Cores::start(2_000) else { return };
     let edge = cores.start_edge(0);
     assert_eq!(cores.with_edges(), [0]);
+    edge.login("ben");
     let sent: Vec<String> = (0..600).map(|number| number.to_string()).collect();
     for (round, texts) in sent.chunks(200).enumerate() {
         let [own] = cores.with_edges()[..] else { panic!("one has it") };

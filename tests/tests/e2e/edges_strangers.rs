@@ -1,8 +1,9 @@
 //! What an edge is trusted with, and what a core takes of one (GEO-01).
 //!
-//! Goal: an edge needs no secret of an application, and one that keeps no rules, or is too many, is told so and harms
-//! nobody. Mechanics: edges as processes, and a test that speaks as an edge itself, with an edge's certificate. Without
-//! it a machine far away would hold secrets for nothing, or take all that a core has.
+//! Goal: an edge needs no secret of an application; one that keeps no rules, is too many, or is lost, is told so and harms
+//! nobody, nor do strangers; and it goes on to the next core. Mechanics: edges as processes, and a test that speaks as an
+//! edge or a core itself, with a node's certificate. Without it a machine far away would hold secrets for nothing, or take
+//! all that a core has.
 
 use std::{
     fs,
@@ -211,17 +212,20 @@ fn geo_01_clients_of_edges_are_told_that_the_core_or_the_link_is_full() {
 #[test]
 fn geo_03_an_edge_whose_links_carry_no_more_is_told_to_nobody() {
     let located = |node: Builder, region: &str| node.flag("node-region", region).flag("geo-locates-per-second", 0);
-    let (core, listen, certificates) = core_with(|core| located(core, "germany").flag("link-sessions-max", 2));
-    let edge = core.built_from().another().node(certificates.path(), "east").edge(listen).flag("cores", 1);
-    let edge = located(edge, "japan").start();
-    edge.wait_metric("gateway_links", &[], 1.0);
-    let mut ben = core.login("ben");
-    eventually("both are known", || told(&mut ben) == ["core", "east"]);
-    // By its descriptors it has room for thousands.
-    let kept = [edge.login("anna"), edge.login("dan")];
-    eventually("it is told no more", || told(&mut ben) == ["core"]);
-    drop(kept);
-    eventually("it has room again", || told(&mut ben) == ["core", "east"]);
+    for (of_core, of_edge) in [(2, 10_000), (10_000, 2)] {
+        let limited = |node: Builder, sessions_max: u32| node.flag("link-sessions-max", sessions_max);
+        let (core, listen, certificates) = core_with(|core| limited(located(core, "germany"), of_core));
+        let edge = core.built_from().another().node(certificates.path(), "east").edge(listen).flag("cores", 1);
+        let edge = limited(located(edge, "japan"), of_edge).start();
+        edge.wait_metric("gateway_links", &[], 1.0);
+        let mut ben = core.login("ben");
+        eventually("both are known", || told(&mut ben) == ["core", "east"]);
+        // By its descriptors it has room for thousands.
+        let kept = [edge.login("anna"), edge.login("dan")];
+        eventually("it is told no more", || told(&mut ben) == ["core"]);
+        drop(kept);
+        eventually("it has room again", || told(&mut ben) == ["core", "east"]);
+    }
 }
 
 #[test]
