@@ -16,6 +16,17 @@ pub async fn store_id(store: &Store, rng: &dyn Rng) -> Result<Bytes, Error> {
     drawn_once(store, "store_id", keys::store_id(), &rng.next_u64().to_be_bytes()).await
 }
 
+/// From now on it is another store: one that was put back from a copy is not what devices know. Their cursors may be ahead
+/// of it, and would pass for good ones as soon as it has come as far.
+pub async fn rename_store(store: &Store, rng: &dyn Rng) -> Result<(), Error> {
+    let id = Bytes::copy_from_slice(&rng.next_u64().to_be_bytes());
+    let put = async move |tx: &Tx| -> Result<(), Error> {
+        tx.set(keys::store_id(), id.clone());
+        Ok(())
+    };
+    store.run(Lane::Write, "rename_store", put).await.map(|_| ())
+}
+
 /// What signs probe tokens, on all nodes: `fresh` if there was none yet. It must be drawn as secrets are.
 pub async fn probe_key(store: &Store, fresh: [u8; SECRET_BYTES]) -> Result<[u8; SECRET_BYTES], Error> {
     let key = drawn_once(store, "probe_key", keys::probe_key(), &fresh).await?;

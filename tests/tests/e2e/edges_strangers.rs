@@ -151,6 +151,30 @@ fn geo_01_an_edge_that_would_take_nothing_is_refused() {
 }
 
 #[test]
+fn priv_02_edges_of_the_adjacent_releases_are_taken_and_others_told_why_not() {
+    let (core, listen, certificates) = core_with(|core| core);
+    let greet = |versions: (u32, u32)| {
+        let mut edge = Stranger::connect(listen, certificates.path(), "east");
+        let answer = edge.greet(|hello| {
+            (hello.version_min, hello.version_max) = versions;
+            hello.release = "0.2.0".into();
+        });
+        (edge, answer)
+    };
+    // The next release speaks this one's version as well as its own; the answer says which are spoken here.
+    let (mut next, answer) = greet((LINK_VERSION_MAX, LINK_VERSION_MAX + 1));
+    let Some(What::Hello(hello)) = answer else { panic!("the next release is taken: {answer:?}") };
+    assert_eq!((hello.version_min, hello.version_max), (LINK_VERSION_MIN, LINK_VERSION_MAX));
+    core.wait_metric("gateway_edge_links", &[], 1.0);
+    assert!(matches!(next.hear(), Some(What::Directory(_))), "and is told what edges are");
+    // The one after it does not.
+    let (mut late, answer) = greet((LINK_VERSION_MAX + 1, LINK_VERSION_MAX + 2));
+    let reason = refused(answer);
+    assert!(reason.starts_with("no common version: 1 to 1 are spoken here, 2 to 3 there"), "{reason}");
+    assert_eq!(late.hear(), None, "the link is closed behind it");
+}
+
+#[test]
 fn geo_01_clients_of_edges_are_told_that_the_core_or_the_link_is_full() {
     let full = |refusal: Option<Refusal>| {
         let refusal = refusal.expect("no room");

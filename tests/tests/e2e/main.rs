@@ -69,4 +69,5 @@ mod start_refused;
 mod sync;
 mod tls;
 mod types;
+mod upgrade;
 mod usersig_libraries;
