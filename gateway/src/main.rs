@@ -45,6 +45,7 @@ mod policy;
 mod present;
 mod recent;
 mod rooms;
+mod rotation;
 mod router;
 mod service;
 mod shard;

@@ -21,6 +21,7 @@ use crate::{
         greet::{self, Ended},
         pipe::Pipe,
     },
+    tickets,
 };
 
 /// Waits between rounds of tries, in milliseconds.
@@ -133,9 +134,7 @@ impl LinkEvents for Core {
 
     fn said(&self, frame: What) {
         if let What::Directory(directory) = frame {
-            if let Ok(secret) = directory.ticket_secret[..].try_into() {
-                self.edge.tickets.share(&secret);
-            }
+            self.edge.tickets.share(tickets::heard(&directory.ticket_keys));
             self.edge.geo.hear(directory);
         }
     }

@@ -30,6 +30,7 @@ use crate::{
     },
     mailbox::Mail,
     shared::Shared,
+    tickets,
 };
 
 /// How long to leave the listener alone after it failed.
@@ -206,8 +207,8 @@ impl Core {
 impl Shared {
     /// What edges are told of the deployment.
     fn directory(&self) -> What {
-        let ticket_secret = self.ticket_secret.to_vec().into();
-        What::Directory(Directory { ticket_secret, ..self.geo.told(self.probe_key) })
+        let ticket_keys = tickets::told(&self.tickets.shared());
+        What::Directory(Directory { ticket_keys, ..self.geo.told(self.probe_key) })
     }
 
     /// What this core says to edges first.

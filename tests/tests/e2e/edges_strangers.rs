@@ -10,6 +10,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::Path,
     sync::Arc,
+    time::UNIX_EPOCH,
 };
 
 use protocol::{
@@ -148,6 +149,25 @@ fn geo_01_an_edge_that_would_take_nothing_is_refused() {
     let mut edge = Stranger::connect(listen, certificates.path(), "east");
     assert!(matches!(edge.greet(|_| {}), Some(What::Hello(hello)) if hello.role() == NodeRole::Core));
     core.wait_metric("gateway_edge_links", &[], 1.0);
+}
+
+#[test]
+fn geo_01_an_edge_is_told_keys_of_tickets_and_no_secret_behind_them() {
+    let (core, listen, certificates) = core_with(|core| core);
+    let told = || {
+        let mut edge = Stranger::connect(listen, certificates.path(), "east");
+        assert!(matches!(edge.greet(|_| {}), Some(What::Hello(_))));
+        let Some(What::Directory(directory)) = edge.hear() else { panic!("what edges are told") };
+        directory.ticket_keys
+    };
+    let keys = told();
+    // Those of the periods that tickets are good in, the present one last. A new store has no earlier one.
+    let present = UNIX_EPOCH.elapsed().expect("a time").as_secs() / (6 * 3600);
+    assert!(!keys.is_empty() && keys.iter().all(|it| it.key.len() == 32 && it.period + 1 >= present), "{}", keys.len());
+    // They are the deployment's: kept over a restart.
+    let _core = core.restart();
+    let again = told();
+    assert!(keys.iter().all(|key| again.contains(key) || key.period + 1 < present), "other keys");
 }
 
 #[test]
