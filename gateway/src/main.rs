@@ -46,6 +46,7 @@ mod policy;
 mod present;
 mod recent;
 mod rooms;
+mod rotation;
 mod router;
 mod service;
 mod shard;
@@ -111,6 +112,7 @@ fn look_at_store(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
             true => Ok(ExitCode::SUCCESS),
             false => Ok(ExitCode::FAILURE),
         },
+        Some(("restored", arguments)) => store_tool::restored(&configuration(arguments)?).map(|()| ExitCode::SUCCESS),
         Some((_, arguments)) => store_tool::stats(&configuration(arguments)?).map(|()| ExitCode::SUCCESS),
         None => Ok(ExitCode::FAILURE), // clap asks for one
     }
@@ -178,7 +180,7 @@ fn command_line() -> Command {
         .subcommand(app_tool::command(&configuration_arguments(is_store_key)))
         .subcommand(
             Command::new("store")
-                .about("Look at a store that no gateway has open")
+                .about("Look at a store that no gateway has open, or say that it was put back from a copy")
                 .subcommand_required(true)
                 .arg_required_else_help(true)
                 .subcommand(
@@ -191,6 +193,11 @@ fn command_line() -> Command {
                 .subcommand(
                     Command::new("stats")
                         .about("Count what is stored, by application, and what it takes on the disk")
+                        .args(configuration_arguments(is_store_key)),
+                )
+                .subcommand(
+                    Command::new("restored")
+                        .about("Say that the store was put back from a copy, so that devices that have seen more start over")
                         .args(configuration_arguments(is_store_key)),
                 ),
         )

@@ -45,6 +45,7 @@ use crate::{
     metrics,
     nodes::{self, Membership},
     peers,
+    rotation::{self, Rotating},
     router::{Origin, Router},
     shard::{self, Sockets},
     shared::Shared,
@@ -111,9 +112,9 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let rng = SeededRng::new(store_seed()?);
     let store_id = futures::executor::block_on(deployment::store_id(&store, &rng)).context("naming the store")?;
     let probe_key = futures::executor::block_on(deployment::probe_key(&store, random()?)).context("reading a key")?;
-    let ticket_secret = deployment::ticket_secret(&store, random()?);
-    let ticket_secret = futures::executor::block_on(ticket_secret).context("reading a key")?;
-    files.tickets.share(&ticket_secret);
+    if let Err(error) = futures::executor::block_on(rotation::rotate(&files.tickets, &store)) {
+        tracing::warn!(%error, "no keys for TLS tickets yet; another try follows"); // a full disk keeps nobody from serving
+    }
     let geo = Arc::new(Geo::open(config.geo.clone(), probe_key)?);
     let figures = Figures::default();
     let router = Router::new(cores, MAILBOX_EVENTS_MAX, figures.clone());
@@ -146,7 +147,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         callbacks,
         store_id,
         probe_key,
-        ticket_secret,
+        tickets: files.tickets.clone(),
         node,
         record: nodes::record(&config, client_address, peers_address, connections_max),
         edges: Edges::new(cores, config.link.sessions_max),
@@ -193,6 +194,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
         look();
         told.applications_changed();
     };
+    let rotating = Rotating::start(shared.clone()).context("starting the rotation of keys")?;
     let following = Following::start(shared.clone(), changed).context("following the applications")?;
     shared.ready.store(true, Ordering::Release);
     say(&format!(
@@ -207,6 +209,7 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     let result = serve(&shared, &files, &signals, &ended, cores, &sites, membership.as_ref());
     announcing.stop();
     following.stop();
+    rotating.stop();
     asking.stop();
     adding.stop();
     retention.stop();
@@ -262,8 +265,8 @@ pub struct Files {
 
 impl Files {
     pub fn prepare(config: &Config) -> anyhow::Result<Self> {
-        // Of this process, until that of the deployment is known.
-        let tickets = Tickets::new(&random()?, Arc::new(SystemClock::default()));
+        // Without keys, until those of the deployment are known.
+        let tickets = Tickets::new(Arc::new(SystemClock::default()));
         let (cert, key) = match &config.tls {
             Some(files) => files.clone(),
             None => development::certificate(&config.store_path)?,

@@ -35,6 +35,7 @@ use crate::{
     https::Host,
     link_tls::LinkTls,
     router::Router,
+    tickets::Tickets,
 };
 
 /// What all cores share.
@@ -56,8 +57,8 @@ pub struct Shared {
     pub store_id: Bytes,
     /// What signs probe tokens on all nodes.
     pub probe_key: [u8; 32],
-    /// What TLS tickets are sealed with on all nodes.
-    pub ticket_secret: [u8; 32],
+    /// TLS tickets, good on all nodes.
+    pub tickets: Arc<Tickets>,
     /// Which node this is: drawn at its start.
     pub node: u64,
     /// What it says of itself.

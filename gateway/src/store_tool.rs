@@ -1,4 +1,4 @@
-//! `gateway store …`: looks at a store that no gateway has open.
+//! `gateway store …`: what operators do with a store that no gateway has open.
 
 use std::{
     io::{self, Write},
@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::Context as _;
 use backend::{
-    domain::inspect,
-    env::{Clock, SystemClock},
+    domain::{deployment, inspect},
+    env::{Clock, SeededRng, SystemClock},
     store::Store,
 };
 
@@ -70,6 +70,17 @@ pub fn stats(config: &Config) -> anyhow::Result<()> {
         let folder = service::embedded_folder(config);
         writeln!(stdout, "on disk: {} bytes in {}", disk_bytes(&folder)?, folder.display())?;
     }
+    Ok(())
+}
+
+/// Tells the store, put back from a copy, from what it was: devices that have seen more start over.
+pub fn restored(config: &Config) -> anyhow::Result<()> {
+    let store = open(config)?;
+    let rng = SeededRng::new(service::store_seed()?);
+    let renamed = futures::executor::block_on(deployment::rename_store(&store, &rng));
+    store.shutdown();
+    renamed.context("the store can't be written to")?;
+    writeln!(io::stdout(), "devices will read anew what the store has")?;
     Ok(())
 }
 

@@ -1,26 +1,21 @@
 //! TLS session tickets that are good on all nodes of a deployment (RFC 8446, 4.6.1): a client that has logged in at one
 //! access point resumes at another.
 //!
-//! Nodes share one secret, drawn when the store was new; edges are given it by their core. The keys of tickets follow from
-//! it and the time, another one each six hours, so that nobody has to agree on anything and all rotate at once. A ticket is
-//! good under the present key and its neighbours: for six hours at the least, and where clocks differ.
+//! Nodes share a key for each six hours. The first core that finds a period begun draws its key and puts it into the store
+//! ([`crate::rotation`]); edges are given it by their core. A key is drawn for its period alone and removed when the next
+//! but one begins: who has stolen a node or a backup has the keys of twelve hours, not those of before, nor those of after
+//! it is shut out. A ticket is good under the present key and the one before: for six hours at the least.
 
-use std::{
-    fmt,
-    sync::{Arc, RwLock},
-};
+use std::{fmt, sync::Arc};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
-    hmac,
     rand::fill,
 };
-use backend::env::Clock;
+use backend::{domain::deployment::TicketKey, env::Clock};
+use protocol::link_message;
 use rustls::server::ProducesTickets;
-
-/// Bytes of the secret that nodes share.
-pub const SECRET_BYTES: usize = 32;
 
 /// Each key is the present one for so long, in seconds.
 const PERIOD_S: u64 = 6 * 3600;
@@ -30,54 +25,49 @@ const PERIOD_BYTES: usize = 8;
 
 /// Makes and opens tickets.
 pub struct Tickets {
-    secret: ArcSwap<hmac::Key>,
-    /// The same as it was given, to know it again.
-    shared: ArcSwapOption<[u8; SECRET_BYTES]>,
     clock: Arc<dyn Clock>,
-    /// Keys made so far, by period: the present one and its neighbours.
-    keys: RwLock<Vec<(u64, Arc<LessSafeKey>)>>,
+    keys: ArcSwap<Keys>,
+}
+
+/// Those of the deployment; none until they are known.
+#[derive(Default)]
+struct Keys {
+    shared: Vec<TicketKey>,
+    /// The same, ready to be used.
+    ready: Vec<(u64, LessSafeKey)>,
 }
 
 impl Tickets {
-    /// With the secret of the deployment, or one of this process until it is known.
-    pub fn new(secret: &[u8; SECRET_BYTES], clock: Arc<dyn Clock>) -> Arc<Self> {
-        let secret = ArcSwap::from_pointee(hmac::Key::new(hmac::HMAC_SHA256, secret));
-        Arc::new(Tickets { secret, shared: ArcSwapOption::empty(), clock, keys: RwLock::default() })
+    /// Without keys: no tickets are made until [`Self::share`].
+    pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Tickets { clock, keys: ArcSwap::default() })
     }
 
-    /// From now on the deployment's secret is this one.
-    pub fn share(&self, secret: &[u8; SECRET_BYTES]) {
-        if self.shared.load().as_deref() == Some(secret) {
+    /// From now on the deployment's keys are these. None at all are said by a core of an earlier release.
+    pub fn share(&self, keys: Vec<TicketKey>) {
+        if keys.is_empty() || self.keys.load().shared == keys {
             return;
         }
-        self.shared.store(Some(Arc::new(*secret)));
-        self.secret.store(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, secret)));
-        self.keys.write().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        let ready = |it: &TicketKey| Some((it.period, LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &it.key).ok()?)));
+        let ready = keys.iter().filter_map(ready).collect();
+        self.keys.store(Arc::new(Keys { shared: keys, ready }));
     }
 
-    fn period(&self) -> u64 {
+    /// What others are told: the keys that are in use.
+    pub fn shared(&self) -> Vec<TicketKey> {
+        let now = self.period();
+        self.keys.load().shared.iter().filter(|it| it.period.abs_diff(now) <= 1).copied().collect()
+    }
+
+    /// The present period.
+    pub fn period(&self) -> u64 {
         self.clock.unix_ms() / 1000 / PERIOD_S
     }
 
-    /// The key of a period that is near the present.
-    fn key(&self, period: u64) -> Option<Arc<LessSafeKey>> {
+    /// Whether the present period has no key yet.
+    pub fn are_due(&self) -> bool {
         let now = self.period();
-        if period.abs_diff(now) > 1 {
-            return None;
-        }
-        let found =
-            |keys: &[(u64, Arc<LessSafeKey>)]| keys.iter().find(|(of, _)| *of == period).map(|(_, key)| key.clone());
-        if let Some(key) = found(&self.keys.read().unwrap_or_else(std::sync::PoisonError::into_inner)) {
-            return Some(key);
-        }
-        let mut derived = hmac::Context::with_key(&self.secret.load());
-        derived.update(b"tls ticket");
-        derived.update(&period.to_be_bytes());
-        let key = Arc::new(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, derived.sign().as_ref()).ok()?));
-        let mut keys = self.keys.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        keys.retain(|(of, _)| of.abs_diff(now) <= 1);
-        keys.push((period, key.clone()));
-        Some(key)
+        !self.shared().iter().any(|it| it.period >= now)
     }
 }
 
@@ -91,8 +81,9 @@ impl ProducesTickets for Tickets {
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        let period = self.period();
-        let key = self.key(period)?;
+        let (now, keys) = (self.period(), self.keys.load());
+        let near = keys.ready.iter().filter(|(period, _)| period.abs_diff(now) <= 1);
+        let (period, key) = near.max_by_key(|(period, _)| *period)?;
         let mut nonce = [0; NONCE_LEN];
         fill(&mut nonce).ok()?;
         let head = period.to_be_bytes();
@@ -104,7 +95,10 @@ impl ProducesTickets for Tickets {
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         let (head, rest) = ticket.split_first_chunk::<PERIOD_BYTES>()?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>()?;
-        let key = self.key(u64::from_be_bytes(*head))?;
+        let period = u64::from_be_bytes(*head);
+        let keys = self.keys.load();
+        let is_near = period.abs_diff(self.period()) <= 1;
+        let (_, key) = keys.ready.iter().find(|(of, _)| is_near && *of == period)?;
         let mut opened = sealed.to_vec();
         let plain = key.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(*head), &mut opened).ok()?;
         let length = plain.len();
@@ -119,11 +113,28 @@ impl fmt::Debug for Tickets {
     }
 }
 
+/// Keys as an edge is told them.
+pub fn told(keys: &[TicketKey]) -> Vec<link_message::TicketKey> {
+    keys.iter().map(|it| link_message::TicketKey { period: it.period, key: it.key.to_vec().into() }).collect()
+}
+
+/// Keys as an edge has heard them.
+pub fn heard(keys: &[link_message::TicketKey]) -> Vec<TicketKey> {
+    keys.iter().filter_map(|it| Some(TicketKey { period: it.period, key: it.key[..].try_into().ok()? })).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use backend::{
+        env::SeededRng,
+        store::{Faults, Memory, Store, StoreOptions},
+    };
+    use futures::executor::block_on;
+
     use super::*;
+    use crate::rotation::rotate;
 
     struct Hand(AtomicU64);
 
@@ -136,27 +147,80 @@ mod tests {
         }
     }
 
+    impl Hand {
+        fn next_period(&self) {
+            self.0.fetch_add(PERIOD_S * 1000, Ordering::Relaxed);
+        }
+    }
+
+    const PLAIN: &[u8] = b"a session";
+
+    fn opens(tickets: &Tickets, ticket: &[u8]) -> bool {
+        tickets.decrypt(ticket).inspect(|plain| assert_eq!(plain, PLAIN)).is_some()
+    }
+
     #[test]
     fn geo_01_a_ticket_is_good_on_all_nodes_for_as_long_as_it_says() {
         let clock = Arc::new(Hand(AtomicU64::new(1_800_000_000_000)));
-        let node = |secret: u8| Tickets::new(&[secret; SECRET_BYTES], clock.clone());
+        let keys = |byte| vec![TicketKey { period: 1_800_000_000 / PERIOD_S, key: [byte; 32] }];
+        let node = |byte: u8| {
+            let node = Tickets::new(clock.clone());
+            assert_eq!(node.encrypt(PLAIN), None, "nobody has said a key");
+            node.share(keys(byte));
+            node
+        };
         let (one, two, stranger) = (node(7), node(7), node(8));
-        let ticket = one.encrypt(b"a session").unwrap();
-        assert_ne!(one.encrypt(b"a session").unwrap(), ticket, "no two are alike");
-        assert_eq!(two.decrypt(&ticket).as_deref(), Some(&b"a session"[..]));
-        assert_eq!(stranger.decrypt(&ticket), None);
-        stranger.share(&[7; SECRET_BYTES]);
-        assert_eq!(stranger.decrypt(&ticket).as_deref(), Some(&b"a session"[..]), "it was given the secret");
+        let ticket = one.encrypt(PLAIN).unwrap();
+        assert_ne!(one.encrypt(PLAIN).unwrap(), ticket, "no two are alike");
+        assert!(opens(&two, &ticket) && !opens(&stranger, &ticket));
+        stranger.share(Vec::new());
+        assert!(!stranger.shared().is_empty(), "an earlier release tells none");
+        stranger.share(keys(7));
+        assert!(opens(&stranger, &ticket), "it was given the key");
         for at in 0..ticket.len() {
             let mut broken = ticket.clone();
             broken[at] ^= 1;
             assert_eq!(two.decrypt(&broken), None, "byte {at}");
             assert_eq!(two.decrypt(&ticket[..at]), None);
         }
-        clock.0.fetch_add(PERIOD_S * 1000, Ordering::Relaxed);
-        assert!(two.decrypt(&ticket).is_some());
-        clock.0.fetch_add(PERIOD_S * 1000, Ordering::Relaxed);
-        assert_eq!(two.decrypt(&ticket), None, "keys rotate");
-        assert!(two.keys.read().unwrap().len() <= 3);
+        clock.next_period();
+        assert!(opens(&two, &ticket));
+        clock.next_period();
+        assert!(!opens(&two, &ticket), "keys rotate");
+        assert_eq!((two.shared().len(), two.encrypt(PLAIN)), (0, None), "nor is it used or told any more");
+    }
+
+    #[test]
+    fn geo_01_nodes_go_on_with_each_other_s_tickets_across_rotations_and_who_is_shut_out_stays_out() {
+        let clock = Arc::new(Hand(AtomicU64::new(1_800_000_000_000)));
+        let engine = Arc::new(Memory::new(1, Faults::default()));
+        let store = Store::new(engine, clock.clone(), Arc::new(SeededRng::new(1)), StoreOptions::default());
+        let [one, two, edge, lost] = [(); 4].map(|()| Tickets::new(clock.clone()));
+        let rotate_all = || {
+            for core in [&one, &two] {
+                assert!(core.are_due());
+                block_on(rotate(core, &store)).unwrap();
+                assert!(!core.are_due());
+            }
+            edge.share(heard(&told(&two.shared())));
+        };
+        rotate_all();
+        lost.share(edge.shared());
+        let first = one.encrypt(PLAIN).unwrap();
+        assert!([&two, &edge, &lost].iter().all(|node| opens(node, &first)));
+        clock.next_period();
+        // Before anybody has drawn the next key, the one there is serves.
+        assert!(opens(&two, &edge.encrypt(PLAIN).unwrap()));
+        rotate_all();
+        let second = edge.encrypt(PLAIN).unwrap();
+        assert!([&one, &two].iter().all(|core| opens(core, &first) && opens(core, &second)));
+        assert!(!opens(&lost, &second), "it was not told");
+        clock.next_period();
+        let forged = first; // sealed with all that the lost one knows
+        rotate_all();
+        assert!([&one, &two, &edge].iter().all(|node| opens(node, &second) && !opens(node, &forged)));
+        // Nothing that an edge is told, or that is stored, says an earlier key.
+        assert!(edge.shared().iter().all(|key| !lost.keys.load().shared.contains(key)));
+        store.shutdown();
     }
 }

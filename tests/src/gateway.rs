@@ -300,7 +300,16 @@ impl Builder {
 
     /// Has the store of a gateway that does not run looked through: records, sequences, logs.
     pub fn check_store(&self) {
-        let output = self.tool().args(["store", "check"]).args(self.store_arguments()).output().expect("it starts");
+        self.store_tool("check");
+    }
+
+    /// Says that the store was put back from a copy.
+    pub fn restored(&self) {
+        self.store_tool("restored");
+    }
+
+    fn store_tool(&self, what: &str) {
+        let output = self.tool().args(["store", what]).args(self.store_arguments()).output().expect("it starts");
         let said = [&output.stdout[..], &output.stderr].concat();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
     }

@@ -75,7 +75,8 @@
 //! | `(app, 53)` | how much of it is still to be told, i64 little-endian |
 //! | `(0, 39)` | which store this is: 8 random bytes |
 //! | `(0, 87)` | what signs probe tokens: 32 random bytes |
-//! | `(0, 90)` | what seals TLS tickets: 32 random bytes |
+//! | `(0, 90)` | what the keys of TLS tickets were derived from by earlier releases: 32 random bytes; removed |
+//! | `(0, 92)` | what seals TLS tickets now and in the period before: of each its number, u64 big-endian, and 32 random bytes |
 //! | `(0, 88, node)` | `NodeRecord`: a node that lives, as it says |
 //! | `(0, 89, node)` | empty: the node has not been taken for dead |
 //! | `(0, 28)` | how often applications have changed, u64 little-endian |
@@ -181,6 +182,7 @@ const GROUP_MENTION: u32 = 85;
 const GROUP_TRACE: u32 = 86;
 const PROBE_KEY: u32 = 87;
 const TICKET_SECRET: u32 = 90;
+const TICKET_KEYS: u32 = 92;
 const NODE: u32 = 88;
 const NODE_ALIVE: u32 = 89;
 const GROUP_CLOSING: u32 = 91;
@@ -257,6 +259,7 @@ pub(crate) const SUBSPACES: &[(u32, &str)] = &[
     (CALLBACKS_LEFT, "count of callbacks"),
     (PROBE_KEY, "key of probe tokens"),
     (TICKET_SECRET, "secret of TLS tickets"),
+    (TICKET_KEYS, "keys of TLS tickets"),
     (NODE, "nodes"),
     (NODE_ALIVE, "nodes that are not dead"),
 ];

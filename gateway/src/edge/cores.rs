@@ -23,6 +23,7 @@ use crate::{
         pipe::Pipe,
     },
     link_tls::shown,
+    tickets,
 };
 
 /// Waits between rounds of tries, in milliseconds.
@@ -166,9 +167,7 @@ impl LinkEvents for Core {
     fn said(&self, frame: What) {
         match frame {
             What::Directory(directory) => {
-                if let Ok(secret) = directory.ticket_secret[..].try_into() {
-                    self.edge.tickets.share(&secret);
-                }
+                self.edge.tickets.share(tickets::heard(&directory.ticket_keys));
                 self.edge.learn(&directory.cores);
                 self.edge.geo.hear(directory);
             }

@@ -37,6 +37,7 @@ use crate::{
     mailbox::Mail,
     places,
     shared::Shared,
+    tickets,
 };
 
 /// How long to leave the listener alone after it failed.
@@ -239,8 +240,8 @@ impl Core {
 impl Shared {
     /// What edges are told of the deployment.
     fn directory(&self) -> What {
-        let ticket_secret = self.ticket_secret.to_vec().into();
-        What::Directory(Directory { ticket_secret, cores: self.edges.cores(), ..self.geo.told(self.probe_key) })
+        let ticket_keys = tickets::told(&self.tickets.shared());
+        What::Directory(Directory { ticket_keys, cores: self.edges.cores(), ..self.geo.told(self.probe_key) })
     }
 
     /// Answers an edge that asks for one of its clients, which may not ask more often than if it had come here.

@@ -11,6 +11,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     sync::Arc,
+    time::UNIX_EPOCH,
 };
 
 use prost::Message as _;
@@ -183,6 +184,49 @@ fn geo_01_an_edge_that_would_take_nothing_is_refused() {
     let mut edge = Stranger::connect(listen, certificates.path(), "east");
     assert!(matches!(edge.greet(|_| {}), Some(What::Hello(hello)) if hello.role() == NodeRole::Core));
     core.wait_metric("gateway_edge_links", &[], 1.0);
+}
+
+#[test]
+fn geo_01_an_edge_is_told_keys_of_tickets_and_no_secret_behind_them() {
+    let (core, listen, certificates) = core_with(|core| core);
+    let told = || {
+        let mut edge = Stranger::connect(listen, certificates.path(), "east");
+        assert!(matches!(edge.greet(|_| {}), Some(What::Hello(_))));
+        let Some(What::Directory(directory)) = edge.hear() else { panic!("what edges are told") };
+        directory.ticket_keys
+    };
+    let keys = told();
+    // Those of the periods that tickets are good in, the present one last. A new store has no earlier one.
+    let present = UNIX_EPOCH.elapsed().expect("a time").as_secs() / (6 * 3600);
+    assert!(!keys.is_empty() && keys.iter().all(|it| it.key.len() == 32 && it.period + 1 >= present), "{}", keys.len());
+    // They are the deployment's: kept over a restart.
+    let _core = core.restart();
+    let again = told();
+    assert!(keys.iter().all(|key| again.contains(key) || key.period + 1 < present), "other keys");
+}
+
+#[test]
+fn priv_02_edges_of_the_adjacent_releases_are_taken_and_others_told_why_not() {
+    let (core, listen, certificates) = core_with(|core| core);
+    let greet = |versions: (u32, u32)| {
+        let mut edge = Stranger::connect(listen, certificates.path(), "east");
+        let answer = edge.greet(|hello| {
+            (hello.version_min, hello.version_max) = versions;
+            hello.release = "0.2.0".into();
+        });
+        (edge, answer)
+    };
+    // The next release speaks this one's version as well as its own; the answer says which are spoken here.
+    let (mut next, answer) = greet((LINK_VERSION_MAX, LINK_VERSION_MAX + 1));
+    let Some(What::Hello(hello)) = answer else { panic!("the next release is taken: {answer:?}") };
+    assert_eq!((hello.version_min, hello.version_max), (LINK_VERSION_MIN, LINK_VERSION_MAX));
+    core.wait_metric("gateway_edge_links", &[], 1.0);
+    assert!(matches!(next.hear(), Some(What::Directory(_))), "and is told what edges are");
+    // The one after it does not.
+    let (mut late, answer) = greet((LINK_VERSION_MAX + 1, LINK_VERSION_MAX + 2));
+    let reason = refused(answer);
+    assert!(reason.starts_with("no common version: 1 to 1 are spoken here, 2 to 3 there"), "{reason}");
+    assert_eq!(late.hear(), None, "the link is closed behind it");
 }
 
 #[test]

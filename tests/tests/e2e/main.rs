@@ -71,4 +71,5 @@ mod start_refused;
 mod sync;
 mod tls;
 mod types;
+mod upgrade;
 mod usersig_libraries;

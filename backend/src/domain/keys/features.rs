@@ -5,7 +5,7 @@ use foundationdb_tuple::{Bytes as TupleBytes, Element, unpack};
 
 use super::{
     ACTIVE, AppId, BLACKLIST, DELETED, DEPLOYMENT, GroupId, IN_GROUP, KEPT, LABELS, MENTION, MERGED, NODE, NODE_ALIVE,
-    ONE_TO_ONE, PROBE_KEY, Peer, RELATION, STORE_ID, TICKET_SECRET, UserId, children, key,
+    ONE_TO_ONE, PROBE_KEY, Peer, RELATION, STORE_ID, TICKET_KEYS, TICKET_SECRET, UserId, children, key,
 };
 
 /// What a user keeps about a conversation.
@@ -160,6 +160,11 @@ pub fn probe_key() -> Bytes {
 }
 
 /// What seals TLS tickets.
+pub fn ticket_keys() -> Bytes {
+    key(&(DEPLOYMENT, TICKET_KEYS))
+}
+
+/// What earlier releases derived those keys from.
 pub fn ticket_secret() -> Bytes {
     key(&(DEPLOYMENT, TICKET_SECRET))
 }

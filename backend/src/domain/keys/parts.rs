@@ -7,7 +7,7 @@ use protocol::message;
 
 use super::super::{
     audience::Audience,
-    deployment::SECRET_BYTES,
+    deployment::{SECRET_BYTES, TicketKey},
     groups::records::{
         FormerRecord, GroupApplicationRecord, GroupAttributesRecord, GroupBanRecord, GroupCountersRecord,
         RoomSentRecord,
@@ -24,8 +24,8 @@ use super::{
     GROUP_MENTION, GROUP_RECEIPT, GROUP_SENT, GROUP_TOTAL, GROUP_TRACE, GROUP_WORD, GROUPS_OF_USER, GroupId,
     HISTORY_CHUNK, HISTORY_FILE, HOUR, KEPT, KEPT_BY, LABELS, MENTION, MERGED, MERGED_HOUR, MESSAGE, MOMENT, MUTE,
     NODE, NODE_ALIVE, PIN, PROBE_KEY, PROFILE, RELATION, REMOVAL, RETENTION_CLAIM, ROOM_SENT, SENT, STORE_ID,
-    TICKET_SECRET, Tail, UNFINISHED, UserId, expiry::split_number, friend_request_parts, group_of, hour_parts,
-    one_user, two_names, two_users, user_and_seq,
+    TICKET_KEYS, TICKET_SECRET, Tail, UNFINISHED, UserId, expiry::split_number, friend_request_parts, group_of,
+    hour_parts, one_user, two_names, two_users, user_and_seq,
 };
 use crate::store::Versionstamp;
 
@@ -152,7 +152,7 @@ impl Parts {
             MERGED_HOUR | KEPT | ACTIVE | DELETED | MENTION | EXTENSION | PIN | MERGED | LABELS | STORE_ID
             | BLACKLIST | MUTE | HISTORY_FILE | HISTORY_CHUNK | ATTRIBUTE_NAMES | AUDIENCE | ANNOUNCEMENT
             | ANNOUNCEMENT_TASK | ANNOUNCEMENT_BODY | ANNOUNCED | ANNOUNCEMENTS_MADE | FIGURE | PROBE_KEY
-            | TICKET_SECRET | NODE | NODE_ALIVE => Parts::Feature,
+            | TICKET_SECRET | TICKET_KEYS | NODE | NODE_ALIVE => Parts::Feature,
             APPLICATIONS_VERSION => Parts::ApplicationsVersion,
             REMOVAL => Parts::Removal,
             CALLBACK => Parts::Callback,
@@ -198,6 +198,7 @@ pub(crate) fn feature_decodes(subspace: u32, key: &[u8], value: &[u8]) -> bool {
         (EXTENSION, 6) if !is_of_group => value.len() == size_of::<u64>(),
         (EXTENSION, 5) => value.len() == size_of::<u64>(),
         (PROBE_KEY | TICKET_SECRET, _) => value.len() == SECRET_BYTES,
+        (TICKET_KEYS, _) => value.len() % TicketKey::LEN == 0,
         (EXTENSION, _) => is::<ExtensionRecord>(value),
         (PIN, _) => is::<PinRecord>(value),
         (MERGED, 3) => is::<MergedRecord>(value),
