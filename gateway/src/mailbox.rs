@@ -142,6 +142,8 @@ pub enum RemoteMail {
     Gone { app: AppId, user: UserId, address: Address },
     /// None of the node's is there any more.
     NodeGone { node: NodeIndex },
+    /// The node says from now on which of its are there: those that it does not name again are gone.
+    ToldAnew { node: NodeIndex },
     /// UserSigs issued before `from_s` (seconds since the Unix epoch) are invalid, because of the device `by`.
     Invalidated { app: AppId, user: UserId, from_s: u64, by: Device },
     /// A node wants to know of all sessions that this one holds.

@@ -412,7 +412,7 @@ impl Cluster {
     fn heard_sessions(&self, node: NodeIndex, said: PeerSessions) {
         if said.from_scratch {
             for mailbox in self.router.mailboxes() {
-                mailbox.put(Mail::Remote(Box::new(RemoteMail::NodeGone { node })));
+                mailbox.put(Mail::Remote(Box::new(RemoteMail::ToldAnew { node })));
             }
         }
         let mut by_home: Vec<Vec<_>> = self.router.mailboxes().iter().map(|_| Vec::new()).collect();

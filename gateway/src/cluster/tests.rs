@@ -301,7 +301,8 @@ impl World {
                     RemoteMail::Sessions(sessions) => {
                         node.elsewhere.extend(sessions.into_iter().map(|(.., session)| session.address));
                     }
-                    RemoteMail::NodeGone { .. } => node.elsewhere.clear(),
+                    // Here nothing is heard in between.
+                    RemoteMail::NodeGone { .. } | RemoteMail::ToldAnew { .. } => node.elsewhere.clear(),
                     RemoteMail::Gone { address, .. } => node.elsewhere.retain(|known| *known != address),
                     RemoteMail::Invalidated { .. } | RemoteMail::Tell { .. } => {}
                 },

@@ -32,11 +32,16 @@ const KEPT_MAX: usize = 100_000;
 /// than any login deadline that makes sense.
 const INVALIDATION_KEPT_MS: Millis = 60_000;
 
+/// How long a node has to tell all of its sessions anew, in milliseconds.
+const TOLD_ANEW_WITHIN_MS: Millis = 10_000;
+
 /// Users by name.
 pub(super) struct OnlineTable {
     users: AHashMap<UserKey, User>,
     /// Users that were kept without a session, by when to look whether they still have to be.
     kept: BinaryHeap<Reverse<(Millis, UserKey)>>,
+    /// Nodes that tell all of their sessions anew, and until when they may.
+    told_anew: Vec<(NodeIndex, Millis)>,
     next_session: u64,
     session_step: u64,
 }
@@ -62,6 +67,8 @@ struct Session {
     device: Box<str>,
     platform: Platform,
     background: bool,
+    /// Of a node that tells all of its sessions anew, and has not named this one yet.
+    is_doubtful: bool,
 }
 
 /// A login whose credential is good.
@@ -113,6 +120,7 @@ impl OnlineTable {
         OnlineTable {
             users: AHashMap::default(),
             kept: BinaryHeap::new(),
+            told_anew: Vec::new(),
             next_session: base + u64::from(index) + 1,
             session_step: cores.max(1) as u64,
         }
@@ -148,6 +156,7 @@ impl OnlineTable {
             device: new.device.into(),
             platform: policy::counted(new.platform),
             background: new.background,
+            is_doubtful: false,
         };
         self.next_session += self.session_step;
         let by = session.describe(None);
@@ -181,10 +190,34 @@ impl OnlineTable {
 
     /// A node and its sessions are gone. Whose they were.
     pub(super) fn remove_node(&mut self, node: NodeIndex, now: Millis) -> Vec<UserKey> {
+        self.told_anew.retain(|(other, _)| *other != node);
+        self.remove_all(now, |session| session.address.node == node)
+    }
+
+    /// A node that was not heard for a while tells all of its sessions anew. They are believed in meanwhile: hardly any is
+    /// gone, and nobody is to hear that users are who have been there all the time.
+    pub(super) fn doubt_node(&mut self, node: NodeIndex, now: Millis) {
+        let sessions = self.users.values_mut().flat_map(|user| &mut user.sessions);
+        sessions.filter(|session| session.address.node == node).for_each(|session| session.is_doubtful = true);
+        self.told_anew.retain(|(other, _)| *other != node);
+        self.told_anew.push((node, now + TOLD_ANEW_WITHIN_MS));
+    }
+
+    /// Removes the sessions that nodes had time to tell anew, and have not. Whose they were.
+    pub(super) fn remove_doubtful(&mut self, now: Millis) -> Vec<UserKey> {
+        let over: Vec<NodeIndex> =
+            self.told_anew.extract_if(.., |(_, until)| now >= *until).map(|(node, _)| node).collect();
+        match over[..] {
+            [] => Vec::new(),
+            _ => self.remove_all(now, |session| session.is_doubtful && over.contains(&session.address.node)),
+        }
+    }
+
+    fn remove_all(&mut self, now: Millis, is_gone: impl Fn(&Session) -> bool) -> Vec<UserKey> {
         let mut concerned = Vec::new();
         for (key, user) in &mut self.users {
             let before = user.sessions.len();
-            user.sessions.retain(|session| session.address.node != node);
+            user.sessions.retain(|session| !is_gone(session));
             if user.sessions.len() < before {
                 concerned.push(key.clone());
             }
@@ -362,6 +395,7 @@ impl Session {
             device: remote.device.as_str().into(),
             platform: policy::counted(remote.platform),
             background: remote.background,
+            is_doubtful: false,
         }
     }
 

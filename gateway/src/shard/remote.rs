@@ -23,6 +23,8 @@ impl Core {
         if let Some(cluster) = router.cluster() {
             cluster.tick();
         }
+        let concerned = self.online.borrow_mut().remove_doubtful(self.now());
+        concerned.iter().for_each(|key| self.presence_changed(key));
         if self.now() < self.rooms_told.get() + ROOMS_INTERVAL_MS {
             return;
         }
@@ -59,6 +61,7 @@ impl Core {
                 let concerned = self.online.borrow_mut().remove_node(node, self.now());
                 concerned.iter().for_each(|key| self.presence_changed(key));
             }
+            RemoteMail::ToldAnew { node } => self.online.borrow_mut().doubt_node(node, self.now()),
             RemoteMail::Invalidated { app, user, from_s, by } => self.invalidate_here(&(app, user), from_s, &by),
             RemoteMail::Tell { node } => self.tell_all(node),
         }
