@@ -198,7 +198,7 @@ pub(crate) fn feature_decodes(subspace: u32, key: &[u8], value: &[u8]) -> bool {
         (EXTENSION, 6) if !is_of_group => value.len() == size_of::<u64>(),
         (EXTENSION, 5) => value.len() == size_of::<u64>(),
         (PROBE_KEY | TICKET_SECRET, _) => value.len() == SECRET_BYTES,
-        (TICKET_KEYS, _) => value.len() % TicketKey::LEN == 0,
+        (TICKET_KEYS, _) => value.len().is_multiple_of(TicketKey::LEN),
         (EXTENSION, _) => is::<ExtensionRecord>(value),
         (PIN, _) => is::<PinRecord>(value),
         (MERGED, 3) => is::<MergedRecord>(value),
