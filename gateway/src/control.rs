@@ -1,5 +1,6 @@
 //! What an operator may ask of applications (`gateway app`): the same in a running gateway, which has the
-//! embedded store open, and in the command itself, on a store that nobody has open or that many share.
+//! embedded store open, and in the command itself, on a store that nobody has open or that many share. And what only a
+//! running gateway can say (`gateway locate`).
 //!
 //! A running gateway takes such wishes through a Unix socket in its data folder: one line of JSON in, one
 //! out. Only its own user may open the socket, and only that user or root is answered.
@@ -29,7 +30,15 @@ use futures::executor::block_on;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::{application, applications::refresh, shared::Shared};
+use crate::{
+    application,
+    applications::refresh,
+    geo::{
+        explain::{self, Question},
+        here::Locator as _,
+    },
+    shared::Shared,
+};
 
 /// The socket's name in the data folder.
 const SOCKET: &str = "gateway.sock";
@@ -45,11 +54,28 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[serde(tag = "wish", rename_all = "snake_case")]
 pub enum Wish {
     List,
-    Show { sdkappid: u32, secret: bool },
+    Show {
+        sdkappid: u32,
+        secret: bool,
+    },
     Create(NewNamed),
-    Set { sdkappid: u32, settings: Map<String, Value> },
-    RotateKey { sdkappid: u32, previous_until_s: u64, drop_previous: bool },
-    Delete { sdkappid: u32 },
+    Set {
+        sdkappid: u32,
+        settings: Map<String, Value>,
+    },
+    RotateKey {
+        sdkappid: u32,
+        previous_until_s: u64,
+        drop_previous: bool,
+    },
+    Delete {
+        sdkappid: u32,
+    },
+    /// Where a client would be told to connect, and why; by whom `configured` so.
+    Locate {
+        question: Question,
+        configured: u64,
+    },
 }
 
 /// An application to be created.
@@ -110,6 +136,7 @@ pub fn carry_out(store: &Store, clock: &Arc<dyn Clock>, wish: Wish) -> anyhow::R
             block_on(applications::delete(store, clock, sdkappid))?;
             Ok(json!({ "sdkappid": sdkappid, "deleted": true }))
         }
+        Wish::Locate { .. } => anyhow::bail!("only a running gateway can say that"),
     }
 }
 
@@ -143,9 +170,11 @@ pub fn date(unix_s: u64) -> String {
 /// Starts to take wishes in the data folder. The socket is gone when this is dropped.
 pub fn serve(folder: &Path, shared: Arc<Shared>) -> anyhow::Result<Serving> {
     let path = folder.join(SOCKET);
-    let at = || format!("store.path: the socket {} for `gateway app`", path.display());
+    let at = || format!("store.path: the socket {} for `gateway app` and `gateway locate`", path.display());
     let place = Place::of(folder).with_context(at)?;
-    // What an earlier process has left. The store is ours, so nobody else answers there.
+    // What an earlier process has left. Where the store is ours nobody else answers there; where it is many's, several
+    // gateways may have been given one folder.
+    anyhow::ensure!(UnixStream::connect(place.path()).is_err(), "{}: another gateway has it", at());
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).with_context(at),
         _ => {}
@@ -185,15 +214,24 @@ fn answer(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
     let mut line = String::new();
     BufReader::new(stream.take(LINE_BYTES_MAX)).read_line(&mut line)?;
     let wish = serde_json::from_str(&line).context("not a wish that this gateway knows: is it of another version?");
-    let done = wish.and_then(|wish| {
-        let done = carry_out(&shared.store, &shared.clock, wish)?;
-        // Whoever is told that it is done must find it so.
-        block_on(refresh(shared))?;
-        Ok(done)
+    let done = wish.and_then(|wish| match wish {
+        Wish::Locate { question, configured } => explain(shared, &question, configured),
+        wish => {
+            let done = carry_out(&shared.store, &shared.clock, wish)?;
+            // Whoever is told that it is done must find it so.
+            block_on(refresh(shared))?;
+            Ok(done)
+        }
     });
     let answer = done.map_or_else(|error| Answer::Refused(format!("{error:#}")), Answer::Done);
     let mut stream = stream;
     writeln!(stream, "{}", serde_json::to_string(&answer)?)
+}
+
+fn explain(shared: &Shared, question: &Question, configured: u64) -> anyhow::Result<Value> {
+    let is_same = configured == explain::configured(&shared.config.geo);
+    anyhow::ensure!(is_same, "the gateway that runs here has another configuration of access points");
+    shared.explain(question).map(Value::from)
 }
 
 /// Asks the gateway that runs on this data folder. `None`: none does.

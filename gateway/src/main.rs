@@ -6,7 +6,8 @@
 //! - [`geo`]: where clients should connect.
 //! - [`present`]: who of a group is there. [`rooms`]: who is in live rooms. [`policy`]: which devices exclude each other.
 //! - [`announcer`]: tells announcements to the users of this node.
-//! - [`applications`]: their settings as this process knows them. [`control`], [`app_tool`]: `gateway app`.
+//! - [`applications`]: their settings as this process knows them. [`control`]: what operators ask of a
+//!   running one. [`app_tool`]: `gateway app`.
 //! - [`callbacks`]: applications' own servers are asked and told.
 //! - [`figures`]: counts what applications' figures are made of.
 //! - [`store_tool`]: `gateway store`, for operators.
@@ -63,9 +64,12 @@ use std::{
 };
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::Value;
 
 use crate::{
     config::{CONFIG_FILE_VARIABLE, Config, ConfigError, Values, environment_name, flag_name, keys, short_flags},
+    control::Wish,
+    geo::explain,
     service::Signal,
 };
 
@@ -162,7 +166,7 @@ fn command_line() -> Command {
                         .action(ArgAction::SetTrue)
                         .help("Print the regions there are: id, country, coordinates, name"),
                 )
-                .args(configuration_arguments(is_geo_key)),
+                .args(configuration_arguments(is_locate_key)),
         )
         .subcommand(
             Command::new("world")
@@ -205,17 +209,29 @@ fn command_line() -> Command {
 
 /// What `gateway locate` was asked.
 fn explain_locating(arguments: &ArgMatches) -> anyhow::Result<String> {
-    let config = configuration(arguments)?.geo;
+    let Config { geo: config, store_path, .. } = configuration(arguments)?;
     let Some(&ip) = arguments.get_one::<std::net::IpAddr>("ip") else {
-        return Ok(geo::explain::regions(&config.regions));
+        return Ok(explain::regions(&config.regions));
     };
     let current = arguments.get_one::<String>("current").cloned().unwrap_or_default();
     let failed = arguments.get_many::<String>("failed").unwrap_or_default().cloned().collect();
-    geo::explain::decision(&config, &geo::explain::Question { ip, current, failed })
+    let question = explain::Question { ip, current, failed };
+    let wish = Wish::Locate { question: question.clone(), configured: explain::configured(&config) };
+    let why = match control::ask(&store_path, &wish) {
+        Ok(Some(Value::String(text))) => return Ok(text + "As the gateway decides that runs here, at this moment.\n"),
+        Ok(_) => format!("none runs with its store.path at {}", store_path.display()),
+        Err(error) => format!("{error:#}"),
+    };
+    explain::from_configuration(&config, &question, &why)
 }
 
 fn is_geo_key(name: &str) -> bool {
     name.starts_with("geo.")
+}
+
+/// A gateway that runs is found by its data folder.
+fn is_locate_key(name: &str) -> bool {
+    is_geo_key(name) || name == "store.path"
 }
 
 fn is_store_key(name: &str) -> bool {

@@ -170,7 +170,10 @@ pub fn run(config: Config, signals: mpsc::Receiver<Signal>) -> anyhow::Result<()
     // Before anything is served: the ready line says that all of it works.
     let _control = match shared.config.store_engine {
         StoreEngine::Embedded => Some(control::serve(&shared.config.store_path, shared.clone())?),
-        StoreEngine::Fdb { .. } => None,
+        // There `gateway app` goes to the store, so there may be no such folder.
+        StoreEngine::Fdb { .. } => control::serve(&shared.config.store_path, shared.clone())
+            .inspect_err(|error| tracing::info!("`gateway locate` can't ask this gateway: {error:#}"))
+            .ok(),
     };
     let should_stop = || matches!(signals.try_recv(), Ok(Signal::Stop) | Err(mpsc::TryRecvError::Disconnected));
     let membership = match is_alone {

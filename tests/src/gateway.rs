@@ -324,11 +324,12 @@ impl Builder {
         }
     }
 
-    /// Runs `gateway locate …` with the same settings; what it printed, or what it said was wrong.
+    /// Runs `gateway locate …` with the same settings, beside the running gateway or without one; what it printed, or what it said was wrong.
     pub fn locate(&self, arguments: &[&str]) -> Result<String, String> {
         let of_geo = self.flags.iter().filter(|(name, _)| name.starts_with("geo-"));
         let flags = of_geo.flat_map(|(name, value)| [format!("--{name}"), value.clone()]);
-        let output = self.tool().arg("locate").args(arguments).args(flags).output().expect("it starts");
+        let at = ["--store-path".to_owned(), self.data.display().to_string()];
+        let output = self.tool().arg("locate").args(arguments).args(flags).args(at).output().expect("it starts");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }

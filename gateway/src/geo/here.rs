@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use backend::env::{Clock, Rng};
 use protocol::message::LocateReply;
 
-use super::{Geo, Located, Now, RoundTrip, TokenInvalid};
+use super::{Geo, Located, Now, RoundTrip, TokenInvalid, explain::Question};
 
 /// A node that says where to connect.
 pub trait Locator: Send + Sync + 'static {
@@ -49,6 +49,12 @@ pub trait Locator: Send + Sync + 'static {
     fn is_much_better_elsewhere(&self, ip: IpAddr, here: &str) -> bool {
         self.tell_own_state();
         self.geo().is_much_better_elsewhere(ip.to_canonical(), here, self.rng().next_u64(), now(self.clock()))
+    }
+
+    /// Explains what a client would be told.
+    fn explain(&self, question: &Question) -> anyhow::Result<String> {
+        self.tell_own_state();
+        self.geo().explain(question, now(self.clock()))
     }
 
     /// Takes what a client at this address has measured.

@@ -265,16 +265,22 @@ impl<W: Whereabouts> Geo<W> {
     }
 
     fn decide<'a>(&self, nodes: &'a [Arc<Node>], ip: IpAddr, current: &str, draw: u64, now: Now) -> Vec<Scored<'a>> {
-        let (place, measures) = {
+        let (location, candidates) = self.candidates(nodes, ip, now);
+        score::decide(candidates, Asker { place: location.place, current, draw })
+    }
+
+    /// Where a client is, and all access points with what its groups have measured.
+    fn candidates<'a>(&self, nodes: &'a [Arc<Node>], ip: IpAddr, now: Now) -> (Location, Vec<Candidate<'a>>) {
+        let (location, measures) = {
             let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
-            let Location { country, place } = self.whereabouts(ip, &mut measured, now);
-            let keys: Vec<u64> = nodes.iter().map(|node| node.key(place.is_some())).collect();
-            (place, measured.of(ip, country, &keys, now.monotonic_s))
+            let location = self.whereabouts(ip, &mut measured, now);
+            let keys: Vec<u64> = nodes.iter().map(|node| node.key(location.place.is_some())).collect();
+            (location, measured.of(ip, location.country, &keys, now.monotonic_s))
         };
         let candidates = nodes.iter().zip(measures);
         let candidates =
             candidates.map(|(node, measures)| Candidate { point: &node.point, status: node.status(), measures });
-        score::decide(candidates.collect(), Asker { place, current, draw })
+        (location, candidates.collect())
     }
 
     /// Where a client is; nowhere, if its network has measured what can't be there.

@@ -400,6 +400,10 @@ fn geo_03_an_edge_that_is_asked_says_what_its_core_would() {
     let round_trips = vec![measured("east", 30), measured("core", 240)];
     anna.call::<Done>(Command::ReportRoundTrips, &ReportRoundTrips { token, round_trips }).expect("taken");
     assert_eq!((expected_ms(&east, "east"), expected_ms(&east, "core")), (Some(30), Some(240)));
+    // So does the core, when its operator asks how it decides.
+    let explained = scene.core().built_from().locate(&["--ip", "127.0.0.1"]).expect("an explanation");
+    let line = explained.lines().find(|line| line.contains(" east ")).unwrap_or_default();
+    assert!(line.contains(" japan ") && line.contains(" 30.0 ") && line.contains("network 30.00 ms"), "{explained}");
     let relayed = || scene.core().metrics().sum("gateway_locates_total", &[("way", "edge")]);
     assert!(relayed() >= 3.0);
     // A core that does not answer keeps nobody waiting for long, nor does one that is not there.

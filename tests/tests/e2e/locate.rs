@@ -350,6 +350,48 @@ fn geo_03_gateway_locate_explains_a_decision() {
     assert!(builder.locate(&["--regions"]).expect("a list").lines().count() == 30);
     assert!(builder.locate(&["--ip", "nonsense"]).is_err());
     assert!(builder.locate(&["--ip", GERMANY, "--current", "gone"]).expect_err("an error").contains("gone"));
+    assert!(explained.contains("\nFrom the configuration alone (none runs with its store.path at "), "{explained}");
+}
+
+#[test]
+fn geo_03_gateway_locate_explains_what_the_running_gateway_decides() {
+    let gateway = builder().flag("node-name", "fra").flag("client-connections-max", 50).start();
+    let _anna = gateway.login("anna");
+    let tool = gateway.built_from();
+    let explain = |arguments: &[&str]| {
+        let text = tool.locate(arguments).expect("an explanation");
+        let line = |id: &str| text.lines().find(|line| line.contains(id)).map(str::to_owned).unwrap_or_default();
+        let points = ["fra", "par", "tyo"].map(|id| line(&format!(" {id} ")));
+        (text.lines().last().unwrap_or_default().to_owned(), points)
+    };
+    let (by_whom, [fra, ..]) = explain(&["--ip", GERMANY]);
+    assert_eq!(by_whom, "As the gateway decides that runs here, at this moment.");
+    assert!(fra.contains(" 1/50 ") && fra.ends_with("has room"), "{fra}");
+    // What clients have measured.
+    let mut client = gateway.login("ben");
+    let token = locate(&mut client, "").expect("an answer").token;
+    let round_trips = [("fra", 80), ("par", 20)].map(|(id, connect_ms)| RoundTrip {
+        access_point: id.to_owned(),
+        connect_ms,
+        ..RoundTrip::default()
+    });
+    let report = ReportRoundTrips { token, round_trips: round_trips.to_vec() };
+    client.call::<Done>(Command::ReportRoundTrips, &report).expect("taken");
+    let (_, [fra, par, _]) = explain(&["--ip", "127.0.0.1"]);
+    assert!(par.contains(" 20.0 ") && par.ends_with(", network 20.00 ms (1.0 votes)"), "{par}");
+    assert!(fra.contains(" 80.0 "), "{fra}");
+    // What if.
+    let (_, [fra, par, _]) = explain(&["--ip", GERMANY, "--failed", "fra", "--current", "par"]);
+    assert!(fra.contains("unhealthy") && par.trim_start().starts_with("1 ") && par.contains("-5.0"), "{fra}\n{par}");
+    assert!(tool.locate(&["--ip", GERMANY, "--failed", "gone"]).expect_err("an error").contains("gone"));
+    // With another configuration it is not this gateway that decides, nor once it has ended.
+    let regions = r#"[{ id = "moon", name = "Moon", country = "XX", coordinates = [0, 0] }]"#;
+    let (alone, _) = explain(&["--ip", GERMANY, "--geo-regions", regions]);
+    let why = "From the configuration alone (the gateway that runs here has another configuration of access points): ";
+    assert!(alone.starts_with(why), "{alone}");
+    let builder = gateway.kill();
+    let explained = builder.locate(&["--ip", GERMANY]).expect("an explanation");
+    assert!(explained.contains("From the configuration alone (none runs"), "{explained}");
 }
 
 #[test]
