@@ -6,7 +6,7 @@
 //! What may not live here: whether somebody may be in a room, and which connections are told (`shard/members.rs`).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -21,6 +21,10 @@ use crate::mailbox::NodeIndex;
 
 /// Users named in one notice of who has come or gone, at the most; nobody hears of more.
 const NAMES_MAX: usize = 100;
+
+/// Different marks of those who are in a room, at the most, and users with one of them: as published.
+const MARKS_MAX: usize = 10;
+const MARKED_MAX: usize = 1_000;
 
 /// Rooms whose numbers are told together, at the most.
 const ROOMS_PER_FRAME_MAX: usize = 1_000;
@@ -47,6 +51,8 @@ struct Room {
     /// Users, by name.
     users: BTreeMap<UserId, Visit>,
     guests: u32,
+    /// Users with a mark that the application has given them, for as long as they are there.
+    marks: BTreeMap<u32, BTreeSet<UserId>>,
     /// When the next notice may be told, microseconds of the process's clock.
     next_us: u64,
     come: Vec<UserId>,
@@ -105,7 +111,7 @@ impl Rooms {
                     visit.connections -= 1;
                     false
                 }
-                _ => room.users.remove(user).is_some(),
+                _ => room.remove(user),
             },
             None => {
                 room.guests = room.guests.saturating_sub(1);
@@ -125,6 +131,29 @@ impl Rooms {
         let inner = self.inner();
         let Some(room) = inner.rooms.get(&(app, room.clone())) else { return Vec::new() };
         room.users.iter().skip(skip).take(limit).map(|(user, visit)| (user.clone(), visit.since_s)).collect()
+    }
+
+    /// The same of those who have a mark.
+    pub fn marked(&self, app: AppId, room: &GroupId, mark: u32, skip: usize, limit: usize) -> Vec<(UserId, u64)> {
+        let inner = self.inner();
+        let Some(room) = inner.rooms.get(&(app, room.clone())) else { return Vec::new() };
+        let marked = room.marks.get(&mark).into_iter().flatten().skip(skip).take(limit);
+        marked.filter_map(|user| Some((user.clone(), room.users.get(user)?.since_s))).collect()
+    }
+
+    /// Gives a user who is in a room marks, or takes them off. Whether that was done: not for who is not there, nor over
+    /// the limits.
+    pub fn mark(&self, app: AppId, room: &GroupId, user: &UserId, marks: &[u32], is_set: bool) -> bool {
+        let mut inner = self.inner();
+        let room = inner.rooms.get_mut(&(app, room.clone()));
+        let Some(room) = room.filter(|room| room.users.contains_key(user)) else { return false };
+        match is_set {
+            true => room.mark(user, marks),
+            false => {
+                room.unmark(user, |mark| marks.contains(&mark));
+                true
+            }
+        }
     }
 
     /// How many users are in a room, and how many guests, on all nodes together.
@@ -264,6 +293,34 @@ impl Inner {
 }
 
 impl Room {
+    /// Whether the user was there.
+    fn remove(&mut self, user: &UserId) -> bool {
+        self.unmark(user, |_| true);
+        self.users.remove(user).is_some()
+    }
+
+    /// All of the marks, or none.
+    fn mark(&mut self, user: &UserId, marks: &[u32]) -> bool {
+        let marks: BTreeSet<u32> = marks.iter().copied().collect();
+        let new = marks.iter().filter(|mark| !self.marks.contains_key(*mark)).count();
+        let is_full =
+            |mark: &u32| self.marks.get(mark).is_some_and(|users| users.len() >= MARKED_MAX && !users.contains(user));
+        if self.marks.len() + new > MARKS_MAX || marks.iter().any(is_full) {
+            return false;
+        }
+        marks.into_iter().for_each(|mark| _ = self.marks.entry(mark).or_default().insert(user.clone()));
+        true
+    }
+
+    fn unmark(&mut self, user: &UserId, which: impl Fn(u32) -> bool) {
+        self.marks.retain(|mark, users| {
+            if which(*mark) {
+                users.remove(user);
+            }
+            !users.is_empty()
+        });
+    }
+
     fn is_waiting(&self) -> bool {
         !self.come.is_empty() || !self.gone.is_empty()
     }
@@ -369,5 +426,33 @@ mod tests {
         // A second with ten notices of at most a hundred names.
         assert!((900..=1_100).contains(&told), "{told}");
         assert_eq!(rooms.news((1, &room), &user("x"), true, (0, 99_000_000)), None);
+    }
+
+    #[test]
+    fn grp_03_marks_are_few_and_go_with_whoever_has_them() {
+        let (rooms, anna) = (Rooms::default(), user("anna"));
+        let marked = |mark| rooms.marked(1, &room(), mark, 0, 2_000).len();
+        assert!(!rooms.mark(1, &room(), &anna, &[1_000], true), "she is not there");
+        rooms.enter(1, &room(), Some(&anna), 7);
+        assert!(rooms.mark(1, &room(), &anna, &[1_000, 1_001], true));
+        assert_eq!(rooms.marked(1, &room(), 1_000, 0, 9), [(anna.clone(), 7)]);
+        assert!(rooms.mark(1, &room(), &anna, &[1_001, 1_002], false));
+        assert_eq!([1_000, 1_001].map(marked), [1, 0]);
+        let many: Vec<u32> = (2_000..2_000 + MARKS_MAX as u32).collect();
+        assert!(!rooms.mark(1, &room(), &anna, &many, true), "with the one that she has they are too many");
+        assert_eq!(marked(2_000), 0, "then none is given");
+        assert!(rooms.mark(1, &room(), &anna, &many[1..], true));
+        for number in 1..MARKED_MAX {
+            let user = user(&format!("u{number}"));
+            rooms.enter(1, &room(), Some(&user), 8);
+            assert!(rooms.mark(1, &room(), &user, &[1_000], true));
+        }
+        let last = user("last");
+        rooms.enter(1, &room(), Some(&last), 9);
+        assert!(!rooms.mark(1, &room(), &last, &[1_000], true));
+        assert!(rooms.mark(1, &room(), &anna, &[1_000], true), "as she is");
+        rooms.leave(1, &room(), Some(&anna));
+        rooms.enter(1, &room(), Some(&anna), 10);
+        assert_eq!((marked(1_000), marked(2_001)), (MARKED_MAX - 1, 0));
     }
 }

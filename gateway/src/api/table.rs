@@ -157,6 +157,7 @@ rows! {
         "check_members", rooms::check, 20, 200, "says which users are in a live room now";
         "modify_admin", rooms::modify_admin, 5, 200, "has users lead a live room, or not any more";
         "get_admin_list", rooms::admins, 5, 200, "says who leads a live room";
+        "modify_user_info", rooms::mark, 500, 200, "gives those who are in a live room marks, or takes them off";
     }
     "group_open_attr_http_svc", codes::GROUP_ARGUMENT, BODY_BYTES {
         "get_group_attr", content::attributes, 1, 200, "reads the attributes of a group";
@@ -198,7 +199,6 @@ rows! {
 
 /// Published commands that are not served yet, by service.
 const NOT_YET: &[(&str, &[&str])] = &[
-    ("group_open_avchatroom_http_svc", &["modify_user_info"]),
     ("openim", &["delete_c2c_msg_ramble"]),
     ("follow", &["all of its commands"]),
     ("im_cos_msg", &["get_cos_sig", "forbid_illegal_object", "allow_banned_object"]),
@@ -278,9 +278,10 @@ those of one application, as published; `api.rate_percent` scales them.
   (`IsSystemMsg` 1, no `From_Account`) and have sequences of their own. `delete_group_msg_by_sender` is a recall like
   others: devices are told at once. `set_unread_msg_num` sets at the most as many as there are, in meetings, too. Of live
   rooms no message is kept: they are in no file, and nothing there is recalled or read back.
-- Live rooms: `get_members`, `check_members` and `get_online_member_num` know whoever is there through the gateway that
-  is called. `Timestamp` and `NextTimestamp` of `get_members`
-  count members, up to 10,000. `send_broadcast_msg` reaches whoever is in any live room, as a
+- Live rooms: `get_members`, `check_members` and `modify_user_info` know whoever is there through the gateway that is
+  called, as clients do who ask for members; `get_online_member_num` adds up all gateways. `Timestamp` and `NextTimestamp`
+  of `get_members` count members, up to 10,000. Marks go when their user does; `modify_user_info` names those for whom
+  it was done, and `Marks` below 1000 are refused. `send_broadcast_msg` reaches whoever is in any live room, as a
   message of no group; it is not kept, and has no `MsgSeq`.
 - `modify_group_member_info`, and lists longer than one change takes (100 users, 20 bans), are several changes: what was
   done before one that is refused stands. An `Increase` that is repeated counts again.

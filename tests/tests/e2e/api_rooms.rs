@@ -117,3 +117,40 @@ fn grp_16_a_broadcast_reaches_all_rooms_of_the_application_and_nobody_else() {
         assert_eq!(api.fails(BROADCAST, body.clone()), code, "{body}");
     }
 }
+
+#[test]
+fn grp_03_whoever_is_there_has_marks_until_he_goes() {
+    let gateway = Gateway::builder().flag("cores", 2).start();
+    let api = gateway.api();
+    let mut host = gateway.login("host");
+    let room = host.create_group(GroupType::Avchatroom, &[]);
+    let mut anna = gateway.login("anna");
+    for client in [&mut host, &mut anna] {
+        client.join_group(&room).expect("in");
+    }
+    let asked = |command: u32, marks: Value| {
+        let member = |name: &str| json!({ "Member_Account": name, "Marks": marks });
+        json!({ "GroupId": room, "CommandType": command, "MemberList": [member("anna"), member("nobody")] })
+    };
+    let with = |mark: u32| {
+        let told = api.ok(&svc("get_members"), json!({ "GroupId": room, "Timestamp": 0, "Mark": mark }));
+        let list = told["MemberList"].as_array().expect("a list").clone();
+        list.into_iter().map(|member| member["Member_Account"].clone()).collect::<Vec<_>>()
+    };
+    let told = api.ok(&svc("modify_user_info"), asked(1, json!([1000, 1001])));
+    assert_eq!(told["MemberList"], json!([{ "Member_Account": "anna", "Marks": [1000, 1001] }]), "who is there");
+    assert_eq!(told["CommandType"], 1);
+    assert_eq!((with(1000), with(1001)), (vec![json!("anna")], vec![json!("anna")]));
+    api.ok(&svc("modify_user_info"), asked(2, json!([1001])));
+    assert_eq!((with(1000), with(1001)), (vec![json!("anna")], vec![]));
+    for wrong in [asked(3, json!([1000])), asked(1, json!([999])), asked(1, json!([]))] {
+        assert_eq!(api.fails(&svc("modify_user_info"), wrong), 10004);
+    }
+    let group = host.create_group(GroupType::Public, &[]);
+    let member = json!({ "Member_Account": "host", "Marks": [1000] });
+    let asked = json!({ "GroupId": group, "CommandType": 1, "MemberList": [member] });
+    assert_eq!(api.fails(&svc("modify_user_info"), asked), 10007);
+    anna.leave_group(&room).expect("out");
+    anna.join_group(&room).expect("in");
+    assert_eq!(with(1000), Vec::<Value>::new());
+}

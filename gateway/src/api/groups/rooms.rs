@@ -14,7 +14,7 @@ use protocol::{
 };
 use serde_json::{Value, json};
 
-use super::{change, group_id, info, members, messages::of_body, users, words::wrong};
+use super::{change, group_id, info, members, messages::of_body, some_members, user, users, words::wrong};
 use crate::api::{
     answers::{nothing, object},
     call::Call,
@@ -42,12 +42,16 @@ async fn room(call: &Call<'_>, fields: Fields<'_>) -> Result<GroupId, Failure> {
 const SHOWN_MAX: usize = 10_000;
 
 /// Tells who is in a live room now through this node, by name. `Timestamp` says where a page begins, behind so many, and
-/// `NextTimestamp` where the next one does; 0: that was all.
+/// `NextTimestamp` where the next one does; 0: that was all. With a `Mark`, who has it.
 pub async fn present(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
     let room = room(call, fields).await?;
     let from = fields.number("Timestamp").map_err(wrong)?.unwrap_or(0) as usize;
     let limit = SHOWN_MAX.saturating_sub(from).min(PAGE);
-    let mut page = call.shared().router.rooms().present(call.app, &room, from.min(SHOWN_MAX), limit + 1);
+    let (rooms, skipped) = (call.shared().router.rooms(), from.min(SHOWN_MAX));
+    let mut page = match fields.number_u32("Mark").map_err(wrong)? {
+        Some(mark) => rooms.marked(call.app, &room, mark, skipped, limit + 1),
+        None => rooms.present(call.app, &room, skipped, limit + 1),
+    };
     let next = if page.len() > limit && limit == PAGE { from + PAGE } else { 0 };
     page.truncate(limit);
     let (users, since_s): (Vec<UserId>, Vec<u64>) = page.into_iter().unzip();
@@ -66,6 +70,37 @@ async fn named(call: &Call<'_>, users: Vec<UserId>) -> Result<Vec<(UserId, Strin
     let profiles = profiles.map_err(|error| of_groups(&error))?.into_iter().map(Option::unwrap_or_default);
     let named = users.into_iter().zip(profiles);
     Ok(named.map(|(user, it)| (user, it.nick.unwrap_or_default(), it.image_url.unwrap_or_default())).collect())
+}
+
+/// Marks that an application may give.
+const MARK_MIN: u32 = 1_000;
+
+/// Gives those who are in a live room now marks, or takes them off. Tells for whom it has done so.
+pub async fn mark(call: &Call<'_>, fields: Fields<'_>) -> Outcome {
+    let room = room(call, fields).await?;
+    let command = fields.number("CommandType").map_err(wrong)?;
+    let is_set = match command {
+        Some(1) => true,
+        Some(2) => false,
+        _ => return Err(wrong(Wrong { field: "CommandType", expected: "1 or 2" })),
+    };
+    let members = some_members(call, fields)?.into_iter().map(|member| {
+        let user = user(member, "Member_Account")?;
+        Ok((user, marks(member)?))
+    });
+    let members = members.collect::<Result<Vec<_>, Failure>>()?;
+    let rooms = call.shared().router.rooms();
+    let done = members.iter().filter(|(user, marks)| rooms.mark(call.app, &room, user, marks, is_set));
+    let told = done.map(|(user, marks)| json!({ "Member_Account": user.as_str(), "Marks": marks }));
+    object(json!({ "CommandType": command, "MemberList": told.collect::<Vec<_>>() }))
+}
+
+fn marks(member: Fields<'_>) -> Result<Vec<u32>, Failure> {
+    let list = member.list("Marks").map_err(wrong)?.unwrap_or_default();
+    let number = |mark: &Value| u32::try_from(mark.as_u64()?).ok().filter(|mark| *mark >= MARK_MIN);
+    let marks: Option<Vec<u32>> = list.iter().map(number).collect();
+    let marks = marks.filter(|marks| !marks.is_empty());
+    marks.ok_or_else(|| wrong(Wrong { field: "Marks", expected: "an array of some whole numbers from 1000 on" }))
 }
 
 /// Says which users are in a live room now.
