@@ -82,6 +82,24 @@ fn geo_01_edges_live_as_a_core_says_and_take_no_core_s_place() {
 }
 
 #[test]
+fn geo_03_who_came_first_stays_first_however_many_cores_vouch() {
+    let store = memory_store();
+    block_on(nodes::vouch(&store, vec![(9, record("edge"))])).unwrap();
+    block_on(nodes::enlist(&store, 8, record("edge"))).unwrap();
+    // The last one has links to three cores.
+    for _ in 0..3 {
+        block_on(nodes::vouch(&store, vec![(7, record("edge"))])).unwrap();
+    }
+    block_on(nodes::vouch(&store, vec![(9, record("edge"))])).unwrap();
+    block_on(nodes::renew(&store, 8, Load::default())).unwrap();
+    let mut all = block_on(nodes::list(&store)).unwrap();
+    all.sort_unstable_by_key(|(_, node)| node.since);
+    let told: Vec<_> = all.iter().map(|(id, node)| (*id, node.renewals)).collect();
+    assert_eq!(told, [(9, 1), (8, 1), (7, 2)]);
+    assert!(all[0].1.since > 0 && all.windows(2).all(|two| two[0].1.since < two[1].1.since));
+}
+
+#[test]
 fn geo_01_a_lease_is_renewed_however_long_an_act_takes() {
     let (_, [node, other]) = two(1);
     block_on(nodes::enlist(&node.store, 11, record("one"))).unwrap();

@@ -68,6 +68,9 @@ pub struct NodeRecord {
     /// How it fares.
     #[prost(message, required, tag = "14")]
     pub load: Load,
+    /// The store's version when it came, which says who was first; 0: a release that did not note it has written this.
+    #[prost(uint64, tag = "15")]
+    pub since: u64,
 }
 
 /// How a node fares.
@@ -87,6 +90,7 @@ pub struct Load {
 /// A node begins to live. It changes nothing before.
 pub async fn enlist(store: &Store, id: NodeId, record: NodeRecord) -> Result<(), Error> {
     let put = async move |tx: &Tx| -> Result<(), Error> {
+        let record = NodeRecord { since: now(tx).await?, ..record.clone() };
         tx.set(keys::node(id), record.encode_to_vec());
         tx.set(keys::node_alive(id), Vec::new());
         Ok(())
@@ -118,8 +122,9 @@ pub async fn vouch(store: &Store, edges: Vec<(NodeId, NodeRecord)>) -> Result<Ve
                 refused.push(*id);
                 continue;
             }
-            let renewals = known.map_or(0, |known| known.renewals + 1);
-            let record = NodeRecord { renewals, is_edge: true, ..record.clone() };
+            let (renewals, since) = known.map_or((0, 0), |known| (known.renewals + 1, known.since));
+            let since = if since == 0 { now(tx).await? } else { since };
+            let record = NodeRecord { renewals, since, is_edge: true, ..record.clone() };
             tx.set(keys::node(*id), record.encode_to_vec());
         }
         Ok(refused)
@@ -172,6 +177,11 @@ pub async fn bury(store: &Store, id: NodeId, renewals: u64) -> Result<bool, Erro
 async fn node(tx: &Tx, id: NodeId) -> Result<Option<NodeRecord>, Error> {
     let stored = tx.get(&keys::node(id)).await?;
     stored.map(|stored| NodeRecord::decode(stored).map_err(|_| damaged("a node"))).transpose()
+}
+
+/// When a row is made, by the store's history. Not 0, even in a store that has none.
+async fn now(tx: &Tx) -> Result<u64, Error> {
+    Ok(tx.read_version().await? + 1)
 }
 
 fn clear(tx: &Tx, id: NodeId) {

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, PoisonError, atomic::Ordering},
 };
 
-use ahash::{AHashMap, AHashSet};
+use ahash::AHashMap;
 use backend::domain::nodes::{NodeId, NodeRecord};
 use ipnetwork::IpNetwork;
 use prost::Message as _;
@@ -141,27 +141,32 @@ impl<W: Whereabouts> Geo<W> {
     }
 }
 
-/// Who has each name. Of several a core, to which no edge can make itself, and else who has had it for longest: a node
-/// that has come back gets it when the lease of its row from before is over.
+/// Who has each name. Of several a core, to which no edge can make itself, and else who has had it for longest, however
+/// often it says so: a node that has come back gets it when the lease of its row from before is over. Where rows don't say
+/// since when, the first is.
 fn by_name(nodes: &[(NodeId, NodeRecord)]) -> AHashMap<&str, &NodeRecord> {
     let mut members: AHashMap<&str, &NodeRecord> = AHashMap::new();
     for (_, record) in nodes {
         let known = members.entry(&record.name).or_insert(record);
-        if (!record.is_edge, record.renewals) > (!known.is_edge, known.renewals) {
+        if (record.is_edge, record.since) < (known.is_edge, known.since) {
             *known = record;
         }
     }
     members
 }
 
-/// A complaint for each name that several have.
+/// A complaint for each node whose name another one has.
 fn names_twice(nodes: &[(NodeId, NodeRecord)]) -> BTreeSet<String> {
-    let mut seen = AHashSet::new();
-    let twice = nodes.iter().filter(|(_, record)| !seen.insert(&record.name));
-    let complaint = |name: &str| {
-        format!("several nodes are called {name:?}, unless one has just come back: clients are told of one alone")
+    let members = by_name(nodes);
+    let has_its_name = |record: &NodeRecord| members.get(&*record.name).is_some_and(|has| std::ptr::eq(*has, record));
+    let others = nodes.iter().filter(|(_, record)| !has_its_name(record));
+    let complaint = |(id, NodeRecord { name, addresses, .. }): &(NodeId, NodeRecord)| {
+        format!(
+            "another node has the name {name:?} already, unless that has just gone: clients are not told of the one at \
+             {addresses:?} (id {id})"
+        )
     };
-    twice.map(|(_, record)| complaint(&record.name)).collect()
+    others.map(complaint).collect()
 }
 
 /// What a node is to clients; `None`: it does not say where it is. An error is what makes no sense in what it says.
@@ -269,25 +274,29 @@ mod tests {
 
     #[test]
     fn geo_03_nobody_takes_the_name_of_a_node_that_lives() {
-        let of = |id, is_edge, renewals| (id, NodeRecord { is_edge, renewals, ..node("fra-1", "germany") });
+        // Whoever links to several cores is vouched for more often, and gains nothing by it.
+        let of = |id, is_edge, since| {
+            let (renewals, addresses) = (since * 100, vec![format!("h:{id}")]);
+            (id, NodeRecord { is_edge, since, renewals, addresses, ..node("fra-1", "germany") })
+        };
         for (nodes, expected) in [
-            (vec![of(1, true, 0), of(2, false, 900)], false),
-            (vec![of(1, false, 900), of(2, true, 0)], false),
-            (vec![of(1, true, 9_000), of(2, false, 1)], false),
-            (vec![of(1, true, 7), of(2, true, 0)], true),
+            (vec![of(1, true, 7), of(2, false, 900)], 2),
+            (vec![of(1, false, 900), of(2, true, 7)], 1),
+            (vec![of(1, true, 7), of(2, true, 9)], 1),
+            (vec![of(1, true, 9), of(2, true, 7)], 2),
+            (vec![of(1, false, 9), of(2, false, 7)], 2),
+            (vec![of(1, true, 7), of(2, true, 0)], 2),
         ] {
-            assert_eq!(by_name(&nodes)["fra-1"].is_edge, expected, "{nodes:?}");
-            assert_eq!(names_twice(&nodes).len(), 1);
+            assert_eq!(by_name(&nodes)["fra-1"].addresses, [format!("h:{expected}")], "{nodes:?}");
+            let complaints: Vec<String> = names_twice(&nodes).into_iter().collect();
+            let other = format!("clients are not told of the one at [\"h:{0}\"] (id {0})", 3 - expected);
+            assert!(complaints.len() == 1 && complaints[0].ends_with(&other), "{complaints:?}");
         }
-        let both = [of(2, true, 2), of(1, true, 40)];
-        assert_eq!(by_name(&both)["fra-1"].renewals, 40, "as long as its lease runs");
-        assert_eq!((by_name(&both[..1])["fra-1"].renewals, names_twice(&both[..1]).len()), (2, 0));
-        // Nobody counts renewals where there is one core: who was first is named first.
-        let nodes = ["first", "second"].map(|release| {
-            let release = release.to_owned();
-            (1, NodeRecord { release, is_edge: true, ..node("tokyo-1", "japan") })
-        });
-        assert_eq!(by_name(&nodes)["tokyo-1"].release, "first");
+        let back = [of(2, true, 40)];
+        assert_eq!((by_name(&back)["fra-1"].since, names_twice(&back).len()), (40, 0), "the one from before is gone");
+        // Nobody notes it where there is one core: who was first is named first.
+        let nodes = [of(2, true, 0), of(1, true, 0)];
+        assert_eq!(by_name(&nodes)["fra-1"].addresses, ["h:2"]);
     }
 
     #[test]

@@ -17,9 +17,10 @@ use std::{
 use prost::Message as _;
 use protocol::{
     ErrorCode,
+    command::Command,
     link::{self, EDGE_FRAME_BYTES_MAX, LINK_ALPN, LINK_VERSION_MAX, LINK_VERSION_MIN, LinkDecoder, What},
     link_message::{Directory, LinkHello, LinkPing, LocateAsk, NodeRole, SessionOpen},
-    message::LocateReply,
+    message::{Locate, LocateReply},
 };
 use rustix::process::Signal;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
@@ -376,6 +377,29 @@ fn geo_01_an_edge_of_the_release_before_is_taken() {
     for _ in 0..4 {
         assert!(matches!(edge.hear(), Some(What::Directory(_) | What::Ping(_))));
     }
+}
+
+#[test]
+fn geo_03_of_two_edges_with_one_name_clients_are_told_the_first_and_operators_of_the_other() {
+    let (core, listen, certificates) = core_with(|core| core.flag("geo-locates-per-second", 0));
+    let edge = |certificate, region| {
+        let edge = core.built_from().another().node(certificates.path(), certificate).edge(listen);
+        let edge = edge.flag("node-name", "east").flag("node-region", region).start();
+        wait_linked(&edge);
+        edge
+    };
+    let mut client = core.login("anna");
+    let mut region = || {
+        let reply: LocateReply = client.call(Command::Locate, &Locate::default()).expect("told");
+        reply.access_points.iter().map(|point| point.region.clone()).collect::<Vec<_>>()
+    };
+    let first = edge("east", "japan");
+    eventually("it is known", || region() == ["japan"]);
+    let _other = edge("west", "usa");
+    eventually("a word about it", || core.process().output().contains("another node has the name \"east\" already"));
+    assert_eq!(region(), ["japan"]);
+    first.kill();
+    eventually("the name is free", || region() == ["usa"]);
 }
 
 #[test]
