@@ -7,7 +7,10 @@
 
 use std::{net::SocketAddr, process::Command, thread};
 
-use protocol::message::{GroupType, Message, OnlineState, Platform, group_push, group_tips::Kind};
+use protocol::{
+    command::Command as Asked,
+    message::{GroupType, Locate, LocateReply, Message, OnlineState, Platform, group_push, group_tips::Kind},
+};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 use tempfile::TempDir;
@@ -22,6 +25,7 @@ use crate::{
 };
 
 const NAMES: [&str; 3] = ["one", "two", "three"];
+const REGIONS: [&str; 3] = ["germany", "japan", "singapore"];
 
 /// Cores of one deployment, each of which is reached by the others through a relay.
 struct Cores {
@@ -63,6 +67,7 @@ impl Cores {
             .flag("link-peers-advertise", relay.address())
             .flag("link-listen", self.links[index])
             .flag("node-lease-ms", lease_ms)
+            .flag("node-region", REGIONS[index])
             .start()
     }
 
@@ -510,8 +515,9 @@ fn geo_01_load_on_three_cores_is_carried_while_one_is_killed_links_are_cut_and_t
 #[test]
 fn geo_01_load_is_carried_while_all_cores_are_restarted_one_by_one() {
     let Some(mut cores) = Cores::start(5_000) else { return };
-    let load = start_load(&cores, 20);
     for index in 0..3 {
+        // One for each: however long a restart takes, there is load when it begins.
+        let load = start_load(&cores, 10);
         wait_for_more(cores.node(index), 20.0);
         let address = cores.node(index).address();
         let (status, output, builder) = cores.take(index).stop();
@@ -519,6 +525,22 @@ fn geo_01_load_is_carried_while_all_cores_are_restarted_one_by_one() {
         let back = cores.start_node(index, builder.flag("client-listen", address), 5_000);
         cores.nodes[index] = Some(back);
         cores.wait_linked();
+        check_promises(load);
     }
-    check_promises(load);
+}
+
+#[test]
+fn geo_01_a_core_that_ends_sends_its_clients_to_the_others() {
+    let Some(mut cores) = Cores::start(5_000) else { return };
+    let mut anna = cores.node(1).login("anna");
+    eventually("all are access points", || {
+        // It may be asked too often.
+        let reply = anna.call::<LocateReply>(Asked::Locate, &Locate::default());
+        reply.is_ok_and(|reply| reply.access_points.len() == NAMES.len())
+    });
+    let (status, output, _) = cores.take(1).stop();
+    assert_eq!(status.code(), Some(0), "{output}");
+    let mut elsewhere = anna.sent_elsewhere();
+    elsewhere.sort_unstable();
+    assert_eq!(elsewhere, ["one", "three"]);
 }
