@@ -491,7 +491,7 @@ fn check_promises(mut load: Process) {
 #[test]
 fn geo_01_load_on_three_cores_is_carried_while_one_is_killed_links_are_cut_and_the_store_stands_still() {
     let Some(mut cores) = Cores::start(5_000) else { return };
-    let load = start_load(&cores, 25);
+    let load = start_load(&cores, 40);
     wait_for_more(cores.node(2), 50.0);
     let builder = cores.take(2).kill();
     wait_for_more(cores.node(0), 100.0);
