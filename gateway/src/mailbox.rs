@@ -39,6 +39,9 @@ pub type ConnectionId = u64;
 /// A node of the deployment, as this one counts them.
 pub type NodeIndex = u32;
 
+/// A link between cores, by how many had come up on this node with it.
+pub type LinkNumber = u64;
+
 /// This node.
 pub const HERE: NodeIndex = 0;
 
@@ -144,10 +147,12 @@ pub enum RemoteMail {
     NodeGone { node: NodeIndex },
     /// The node says from now on which of its are there: those that it does not name again are gone.
     ToldAnew { node: NodeIndex },
+    /// It has named all of them.
+    AllTold { node: NodeIndex },
     /// UserSigs issued before `from_s` (seconds since the Unix epoch) are invalid, because of the device `by`.
     Invalidated { app: AppId, user: UserId, from_s: u64, by: Device },
-    /// A node wants to know of all sessions that this one holds.
-    Tell { node: NodeIndex },
+    /// A node wants to know of all sessions that this one holds: on this link, and of no other one.
+    Tell { node: NodeIndex, link: LinkNumber },
 }
 
 /// A session that another node holds.

@@ -38,10 +38,21 @@ struct Inner {
     rooms: AHashMap<RoomKey, Room>,
     /// Rooms with notices that wait for their time.
     waiting: Vec<RoomKey>,
-    /// Who is there through other nodes: users and guests, by room and node.
-    elsewhere: AHashMap<RoomKey, Vec<(NodeIndex, usize, usize)>>,
+    /// Who is there through other nodes.
+    elsewhere: AHashMap<RoomKey, Vec<Elsewhere>>,
     /// Rooms whose numbers have changed since other nodes were told.
     untold: AHashSet<RoomKey>,
+    /// Among them are all rooms: there is a node that has not been told of any.
+    is_all_untold: bool,
+}
+
+/// How many are in a room through another node.
+struct Elsewhere {
+    node: NodeIndex,
+    members: usize,
+    guests: usize,
+    /// The node tells of all rooms anew, and has not named this one yet.
+    is_doubtful: bool,
 }
 
 type RoomKey = (AppId, GroupId);
@@ -162,7 +173,7 @@ impl Rooms {
         let key = (app, room.clone());
         let here = inner.rooms.get(&key).map_or((0, 0), |room| (room.users.len(), room.guests as usize));
         let elsewhere = inner.elsewhere.get(&key).into_iter().flatten();
-        elsewhere.fold(here, |sum, (_, members, guests)| (sum.0 + members, sum.1 + guests))
+        elsewhere.fold(here, |sum, there| (sum.0 + there.members, sum.1 + there.guests))
     }
 
     /// How many are in rooms through this node, of those that have changed since this was asked last: of so many rooms
@@ -172,41 +183,45 @@ impl Rooms {
         let untold: Vec<RoomKey> = inner.untold.iter().take(ROOMS_PER_FRAME_MAX).cloned().collect();
         untold.iter().for_each(|key| _ = inner.untold.remove(key));
         let rooms: Vec<PeerRoom> = untold.iter().map(|key| inner.numbers_of(key)).collect();
-        (!rooms.is_empty()).then_some(PeerRooms { from_scratch: false, rooms })
+        let all_told = inner.untold.is_empty() && std::mem::take(&mut inner.is_all_untold);
+        (all_told || !rooms.is_empty()).then_some(PeerRooms { from_scratch: false, rooms, all_told })
     }
 
     /// There is somebody who has not been told of any room.
     pub fn tell_all_anew(&self) {
         let mut inner = self.inner();
-        let Inner { rooms, untold, .. } = &mut *inner;
+        let Inner { rooms, untold, is_all_untold, .. } = &mut *inner;
         untold.extend(rooms.keys().cloned());
+        *is_all_untold = true;
     }
 
     /// Another node says how many are in rooms through it.
     pub fn heard(&self, node: NodeIndex, said: PeerRooms) {
-        if said.from_scratch {
-            self.forget_node(node);
-        }
         let mut inner = self.inner();
+        if said.from_scratch {
+            let there = inner.elsewhere.values_mut().flatten().filter(|there| there.node == node);
+            there.for_each(|there| there.is_doubtful = true);
+        }
         for PeerRoom { sdkappid, group, members, guests } in said.rooms {
             let Some(group) = GroupId::new(&group) else { continue };
             let nodes = inner.elsewhere.entry((sdkappid, group.clone())).or_default();
-            nodes.retain(|(other, ..)| *other != node);
+            nodes.retain(|there| there.node != node);
+            let (members, guests) = (members as usize, guests as usize);
             if members + guests > 0 {
-                nodes.push((node, members as usize, guests as usize));
+                nodes.push(Elsewhere { node, members, guests, is_doubtful: false });
             }
             if nodes.is_empty() {
                 inner.elsewhere.remove(&(sdkappid, group));
             }
         }
+        if said.all_told {
+            inner.forget(|there| there.node == node && there.is_doubtful);
+        }
     }
 
     /// A node is gone, and nobody is anywhere through it.
     pub fn forget_node(&self, node: NodeIndex) {
-        self.inner().elsewhere.retain(|_, nodes| {
-            nodes.retain(|(other, ..)| *other != node);
-            !nodes.is_empty()
-        });
+        self.inner().forget(|there| there.node == node);
     }
 
     /// Which of these users are in a room.
@@ -286,6 +301,13 @@ impl Rooms {
 }
 
 impl Inner {
+    fn forget(&mut self, is_gone: impl Fn(&Elsewhere) -> bool) {
+        self.elsewhere.retain(|_, nodes| {
+            nodes.retain(|there| !is_gone(there));
+            !nodes.is_empty()
+        });
+    }
+
     fn numbers_of(&self, key: &RoomKey) -> PeerRoom {
         let here = self.rooms.get(key).map_or((0, 0), |room| (room.users.len() as u32, room.guests));
         PeerRoom { sdkappid: key.0, group: key.1.to_string(), members: here.0, guests: here.1 }
@@ -382,11 +404,22 @@ mod tests {
         };
         assert_eq!(tell().collect::<Vec<_>>(), [1_000, 1_000, 500]);
         assert_eq!(tell().count(), 0);
-        // It is linked anew.
-        there.forget_node(3);
+        // It is linked anew, and one has left meanwhile who could not be heard to.
+        here.leave(1, &room(7), None);
+        assert_eq!(here.untold_numbers().map(|lost| lost.rooms.len()), Some(1));
+        let scratch = PeerRooms { from_scratch: true, ..PeerRooms::default() };
+        there.heard(3, scratch.clone());
+        assert!((0..2_500).all(|number| there.count(1, &room(number)) == (0, 1)), "believed in until it has told all");
         here.tell_all_anew();
-        assert_eq!(tell().sum::<usize>(), 2_500);
-        assert!((0..2_500).all(|number| there.count(1, &room(number)) == (0, 1)));
+        assert_eq!(tell().collect::<Vec<_>>(), [1_000, 1_000, 499]);
+        assert!((0..2_500).all(|number| there.count(1, &room(number)) == (0, usize::from(number != 7))));
+        // Nobody is anywhere: that is told as well.
+        (0..2_500).filter(|number| *number != 7).for_each(|number| _ = here.leave(1, &room(number), None));
+        while here.untold_numbers().is_some() {}
+        there.heard(3, scratch);
+        here.tell_all_anew();
+        assert_eq!(tell().collect::<Vec<_>>(), [0]);
+        assert!((0..2_500).all(|number| there.count(1, &room(number)) == (0, 0)));
     }
 
     #[test]

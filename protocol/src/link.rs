@@ -33,6 +33,9 @@ pub const LINK_VERSION_MAX: u32 = 2;
 /// From this version on nodes answer each other's questions. One that speaks only older ones would skip them, and whoever
 /// has asked would wait for nothing.
 pub const LINK_VERSION_ANSWERS: u32 = 2;
+/// From this version on a core that has told of all its sessions, or of all live rooms, says so. Whoever speaks only older
+/// ones is believed to have nothing else as soon as it begins.
+pub const LINK_VERSION_ALL_TOLD: u32 = 2;
 /// The ALPN protocol name of links inside TLS.
 pub const LINK_ALPN: &[u8] = b"im-link";
 

@@ -3,6 +3,7 @@
 //! - [`commits`]: what a node commits with.
 //! - [`sequencer`]: in which order batches of several nodes are told.
 //! - [`frames`]: what cores say to each other. [`recent`]: what they ask each other about live rooms.
+//! - [`sessions`]: who is there, and who is to go.
 //!
 //! Every core sends every other one each batch once; it is passed on to the devices there as the own ones are. Sessions
 //! are told of, too, so that each core can say who is online and apply the policy for logins. All of it is hints: the
@@ -14,6 +15,7 @@ mod commits;
 mod frames;
 mod recent;
 mod sequencer;
+mod sessions;
 
 use std::{
     collections::BTreeMap,
@@ -28,10 +30,9 @@ use backend::{
     store::Committed,
 };
 use bytes::{Bytes, BytesMut};
-use prost::Message as _;
 use protocol::{
     link::{self, What},
-    link_message::{PeerAsk, PeerBatch, PeerRooms, PeerSession, PeerSessions, PeerWatermark},
+    link_message::{PeerAsk, PeerBatch, PeerRooms, PeerSessions, PeerWatermark},
     message::Device,
 };
 
@@ -45,21 +46,15 @@ pub use self::{
     sequencer::{Live, NodeId},
 };
 use crate::{
-    mailbox::{Address, HERE, Mail, NodeIndex, Published, RemoteMail, RemoteSession},
+    mailbox::{Address, HERE, LinkNumber, Mail, NodeIndex, Published, RemoteMail},
     router::Router,
 };
-
-/// Sessions that are told of in one frame.
-const SESSIONS_PER_FRAME_MAX: usize = 1_000;
 
 /// Bytes of batches that wait for other cores, about; more are told as something to read.
 const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// What a batch takes beside the bytes of its events, about: for each that is told something.
 const TOLD_BYTES: usize = 200;
-
-/// Sessions of one node that were asked to end and are not gone yet, at the most; of more it is not noted.
-const ENDING_MAX: usize = 10_000;
 
 /// How often it is tried to settle what is in doubt while somebody waits for it.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
@@ -97,7 +92,7 @@ struct Inner {
     reached: u64,
     is_barrier_set: bool,
     /// How often a link has come up.
-    links_up: u64,
+    links_up: LinkNumber,
     /// Clients are served here, or about to be.
     serves: bool,
     /// Everything was told in order when it was looked at last.
@@ -108,6 +103,10 @@ struct Link {
     to: Box<dyn Outgoing>,
     /// The version of the links' messages that is spoken on it.
     version: u32,
+    /// How many links had come up with it.
+    number: LinkNumber,
+    /// Cores of this node that have not told all of their sessions on it.
+    cores_untold: usize,
     /// It was full: nothing more is said on it.
     is_broken: bool,
     /// The node has said all that it will ever say.
@@ -164,53 +163,6 @@ impl Cluster {
         if !inner.links.is_empty() {
             inner.broadcast(&frames::hint(told));
         }
-    }
-
-    /// A session of this node is there, or has changed.
-    pub fn tell_sessions(&self, app: AppId, user: &UserId, sessions: Vec<RemoteSession>) {
-        let mut inner = self.inner();
-        if !inner.links.is_empty() {
-            let sessions = sessions.into_iter().map(|session| frames::session(app, user, session)).collect();
-            inner.broadcast(&What::Sessions(PeerSessions { sessions, ..PeerSessions::default() }));
-        }
-    }
-
-    /// A session of this node is gone.
-    pub fn tell_gone(&self, app: AppId, user: &UserId, address: Address) {
-        self.inner().broadcast(&frames::gone(app, user, address));
-    }
-
-    /// Some sessions of a core, for a node that is linked since they came.
-    pub fn tell_some(&self, node: NodeIndex, sessions: impl Iterator<Item = (AppId, UserId, RemoteSession)>) {
-        let mut sessions = sessions.map(|(app, user, session)| frames::session(app, &user, session)).peekable();
-        while sessions.peek().is_some() {
-            let some: Vec<PeerSession> = sessions.by_ref().take(SESSIONS_PER_FRAME_MAX).collect();
-            let frame = What::Sessions(PeerSessions { sessions: some, ..PeerSessions::default() });
-            self.inner().send(node, &frame);
-        }
-    }
-
-    /// Whether there is room on the link with a node for what can wait; `None`: there is no link.
-    pub fn has_room(&self, node: NodeIndex) -> Option<bool> {
-        let inner = self.inner();
-        let (peer, _) = inner.indexes.iter().find(|(_, index)| **index == node)?;
-        inner.links.get(peer).map(|link| !link.is_broken && link.to.has_room())
-    }
-
-    /// Ends a session of another node, for the device `by`.
-    pub fn sign_out(&self, session: Address, by: &Device) {
-        let mut inner = self.inner();
-        let is_known = inner.indexes.values().any(|node| *node == session.node);
-        let ending = inner.ending.entry(session.node).or_default();
-        if is_known && ending.len() < ENDING_MAX {
-            ending.insert(session, by.clone());
-        }
-        inner.send(session.node, &frames::sign_out(session, by));
-    }
-
-    /// A user's UserSigs issued before `from_s` are invalid: the sessions on other nodes end.
-    pub fn invalidated(&self, app: AppId, user: &UserId, from_s: u64, by: &Device) {
-        self.inner().broadcast(&frames::invalidated(app, user, from_s, by));
     }
 
     /// How many are in live rooms of this node that have changed.
@@ -298,15 +250,14 @@ impl Cluster {
     pub fn up(self: &Arc<Self>, peer: NodeId, version: u32, to: Box<dyn Outgoing>) {
         let mut inner = self.inner();
         let node = inner.index(peer);
-        inner.links.insert(peer, Link { to, version, is_broken: false, has_ended: false });
         inner.links_up += 1;
+        let (number, cores_untold) = (inner.links_up, self.router.mailboxes().len());
+        inner.links.insert(peer, Link { to, version, number, cores_untold, is_broken: false, has_ended: false });
         let scratch = PeerSessions { from_scratch: true, serves: inner.serves, ..PeerSessions::default() };
         inner.send(node, &What::Sessions(scratch));
-        inner.send(node, &What::Rooms(PeerRooms { from_scratch: true, rooms: Vec::new() }));
+        inner.send(node, &What::Rooms(PeerRooms { from_scratch: true, ..PeerRooms::default() }));
         self.router.rooms().tell_all_anew();
-        for mailbox in self.router.mailboxes() {
-            mailbox.put(Mail::Remote(Box::new(RemoteMail::Tell { node })));
-        }
+        self.mail_all(|| RemoteMail::Tell { node, link: number });
         let step = inner.sequencer.peer_up(peer);
         self.carry_out(inner, step);
     }
@@ -329,26 +280,11 @@ impl Cluster {
                 if sessions.serves {
                     self.heard_serving();
                 }
-                self.heard_sessions(node, sessions);
+                self.heard_sessions(peer, node, sessions);
             }
-            What::SignOut(wish) => {
-                let address = wish.address.and_then(|address| frames::address(HERE, address));
-                let by = Device::decode(wish.by).ok();
-                let cores = self.router.mailboxes().len();
-                if let (Some(Address { core, connection, .. }), Some(by)) = (address, by)
-                    && usize::from(core) < cores
-                {
-                    self.router.mailbox(core).put(Mail::SignedOut { connection, by: Box::new(by) });
-                }
-            }
-            What::Invalidated(said) => {
-                let (user, by) = (UserId::new(&said.user), Device::decode(said.by).ok());
-                if let (Some(user), Some(by)) = (user, by) {
-                    let (app, from_s) = (said.sdkappid, said.from_s);
-                    self.mail_home(app, &user.clone(), RemoteMail::Invalidated { app, user, from_s, by });
-                }
-            }
-            What::Rooms(rooms) => self.router.rooms().heard(node, rooms),
+            What::SignOut(wish) => self.heard_sign_out(wish),
+            What::Invalidated(said) => self.heard_invalidated(said),
+            What::Rooms(rooms) => self.heard_rooms(peer, node, rooms),
             What::RecentAsk(asked) => self.tell_recent(node, asked),
             What::Recent(said) => self.heard_recent(&said),
             // Of edges, or of the link itself.
@@ -408,46 +344,9 @@ impl Cluster {
             self.carry_out(inner, step);
         }
     }
-
-    fn heard_sessions(&self, node: NodeIndex, said: PeerSessions) {
-        if said.from_scratch {
-            for mailbox in self.router.mailboxes() {
-                mailbox.put(Mail::Remote(Box::new(RemoteMail::ToldAnew { node })));
-            }
-        }
-        let mut by_home: Vec<Vec<_>> = self.router.mailboxes().iter().map(|_| Vec::new()).collect();
-        let sessions = said.sessions.into_iter().filter_map(|session| frames::remote_session(node, session));
-        for session in sessions.filter(|(.., session)| !self.is_to_end(session.address)) {
-            let home = self.router.home(session.0, &session.1);
-            if let Some(sessions) = by_home.get_mut(usize::from(home)) {
-                sessions.push(session);
-            }
-        }
-        for (mailbox, sessions) in self.router.mailboxes().iter().zip(by_home).filter(|(_, some)| !some.is_empty()) {
-            mailbox.put(Mail::Remote(Box::new(RemoteMail::Sessions(sessions))));
-        }
-        for gone in said.gone {
-            let address = gone.address.and_then(|address| frames::address(node, address));
-            if let (Some(user), Some(address)) = (UserId::new(&gone.user), address) {
-                self.inner().ending.get_mut(&node).map(|ending| ending.remove(&address));
-                let app = gone.sdkappid;
-                self.mail_home(app, &user.clone(), RemoteMail::Gone { app, user, address });
-            }
-        }
-    }
 }
 
 impl Cluster {
-    /// Whether a session of another node was asked to end: then it is asked once more, since that may have been lost.
-    fn is_to_end(&self, session: Address) -> bool {
-        let mut inner = self.inner();
-        let by = inner.ending.get(&session.node).and_then(|ending| ending.get(&session)).cloned();
-        if let Some(by) = &by {
-            inner.send(session.node, &frames::sign_out(session, by));
-        }
-        by.is_some()
-    }
-
     /// Does what a step says, in order: so the lock is held until it is done.
     fn carry_out(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>, step: Step<Vec<Told>>) {
         let Step { released, all_behind, ask } = step;
@@ -501,8 +400,12 @@ impl Cluster {
 
     fn forget(&self, node: NodeIndex) {
         self.router.rooms().forget_node(node);
+        self.mail_all(|| RemoteMail::NodeGone { node });
+    }
+
+    fn mail_all(&self, mail: impl Fn() -> RemoteMail) {
         for mailbox in self.router.mailboxes() {
-            mailbox.put(Mail::Remote(Box::new(RemoteMail::NodeGone { node })));
+            mailbox.put(Mail::Remote(Box::new(mail())));
         }
     }
 
@@ -546,10 +449,14 @@ impl Inner {
     }
 
     fn send(&mut self, node: NodeIndex, frame: &What) {
-        let peer = self.indexes.iter().find(|(_, index)| **index == node).map(|(peer, _)| *peer);
-        if let Some(link) = peer.and_then(|peer| self.links.get_mut(&peer)) {
+        if let Some(link) = self.link(node) {
             link.send(encode(frame));
         }
+    }
+
+    fn link(&mut self, node: NodeIndex) -> Option<&mut Link> {
+        let (peer, _) = self.indexes.iter().find(|(_, index)| **index == node)?;
+        self.links.get_mut(peer)
     }
 
     fn index(&mut self, peer: NodeId) -> NodeIndex {

@@ -13,14 +13,15 @@ use backend::{
     store::Versionstamp,
 };
 use futures::channel::oneshot;
+use prost::Message as _;
 use protocol::{
     EncodedEvent, EncodedPush,
-    link::{LINK_VERSION_ANSWERS, LINK_VERSION_MAX},
+    link::{LINK_VERSION_ALL_TOLD, LINK_VERSION_ANSWERS, LINK_VERSION_MAX},
     message::{Message, event},
 };
 
 use super::*;
-use crate::figures::Figures;
+use crate::{figures::Figures, mailbox::RemoteSession};
 
 const NODES: usize = 3;
 
@@ -121,6 +122,11 @@ struct Node {
     elsewhere: Vec<Address>,
     /// Connections of this node that were signed out.
     signed_out: Vec<u64>,
+    /// How often others began to tell of all of theirs, and were done.
+    told_anew: usize,
+    all_told: usize,
+    /// Who is to be told of all sessions here, and on which link.
+    to_tell: Vec<(NodeIndex, LinkNumber)>,
 }
 
 struct World {
@@ -299,12 +305,16 @@ impl World {
                 }
                 Mail::Remote(remote) => match *remote {
                     RemoteMail::Sessions(sessions) => {
-                        node.elsewhere.extend(sessions.into_iter().map(|(.., session)| session.address));
+                        let addresses = sessions.into_iter().map(|(.., session)| session.address);
+                        node.elsewhere.retain(|known| !addresses.clone().any(|named| named == *known));
+                        node.elsewhere.extend(addresses);
                     }
-                    // Here nothing is heard in between.
-                    RemoteMail::NodeGone { .. } | RemoteMail::ToldAnew { .. } => node.elsewhere.clear(),
+                    RemoteMail::NodeGone { node: gone } => node.elsewhere.retain(|known| known.node != gone),
                     RemoteMail::Gone { address, .. } => node.elsewhere.retain(|known| *known != address),
-                    RemoteMail::Invalidated { .. } | RemoteMail::Tell { .. } => {}
+                    RemoteMail::ToldAnew { .. } => node.told_anew += 1,
+                    RemoteMail::AllTold { .. } => node.all_told += 1,
+                    RemoteMail::Tell { node: to, link } => node.to_tell.push((to, link)),
+                    RemoteMail::Invalidated { .. } => {}
                 },
                 Mail::SignedOut { connection, .. } => node.signed_out.push(connection),
                 _ => {}
@@ -361,8 +371,10 @@ impl Node {
         let work: Arc<Mutex<Work>> = Arc::default();
         let cluster = Cluster::new(router.clone(), clock, Box::new(Queue(work.clone())), 300);
         cluster.serve(&[]);
-        let (elsewhere, signed_out) = Default::default();
-        Node { id, is_alive: true, cluster, router, work, cursor: (0, 0), elsewhere, signed_out }
+        let (elsewhere, signed_out, to_tell) = Default::default();
+        let (told_anew, all_told) = (0, 0);
+        let (is_alive, cursor) = (true, (0, 0));
+        Node { id, is_alive, cluster, router, work, cursor, elsewhere, signed_out, told_anew, all_told, to_tell }
     }
 
     fn is_idle(&self) -> bool {
@@ -443,6 +455,53 @@ fn tell_session(world: &World, index: usize) {
     world.nodes[index].cluster.tell_sessions(1, &UserId::new("anna").unwrap(), vec![session]);
 }
 
+/// The only core of a node tells others of all of its sessions, on links that have come up.
+fn tell_all(world: &mut World, index: usize) {
+    for (node, link) in std::mem::take(&mut world.nodes[index].to_tell) {
+        world.nodes[index].cluster.told_all(node, link);
+    }
+}
+
+#[test]
+fn acc_04_geo_01_the_end_of_all_sessions_is_told_on_the_link_that_they_were_told_on() {
+    let mut world = World::new(1, usize::MAX);
+    world.link(0, 1);
+    deliver_all(&mut world);
+    assert_eq!((world.nodes[0].told_anew, world.nodes[0].all_told), (1, 0));
+    let cut_off = std::mem::take(&mut world.nodes[1].to_tell);
+    world.cut(0, 1);
+    deliver_all(&mut world);
+    world.link(0, 1);
+    deliver_all(&mut world);
+    assert_eq!((world.nodes[0].told_anew, world.nodes[0].all_told), (2, 0));
+    // What was to be said on the link before is nothing to this one.
+    cut_off.into_iter().for_each(|(node, link)| world.nodes[1].cluster.told_all(node, link));
+    deliver_all(&mut world);
+    assert_eq!(world.nodes[0].all_told, 0);
+    tell_all(&mut world, 1);
+    deliver_all(&mut world);
+    assert_eq!(world.nodes[0].all_told, 1);
+    assert_eq!(world.nodes[1].all_told, 0, "the other side has not told all");
+}
+
+#[test]
+fn acc_04_geo_01_a_core_of_the_release_before_has_nobody_else_when_it_begins() {
+    let mut world = World::new(1, usize::MAX);
+    world.link_version = LINK_VERSION_ALL_TOLD - 1;
+    world.link(0, 1);
+    deliver_all(&mut world);
+    tell_session(&world, 1);
+    deliver_all(&mut world);
+    assert_eq!(world.nodes[0].elsewhere.len(), 1);
+    world.cut(0, 1);
+    deliver_all(&mut world);
+    assert_eq!(world.nodes[0].elsewhere.len(), 1, "a lost link says nothing");
+    world.link(0, 1);
+    deliver_all(&mut world);
+    assert!(world.nodes[0].elsewhere.is_empty());
+    assert_eq!(world.nodes[0].told_anew, 0);
+}
+
 fn deliver_all(world: &mut World) {
     while world.ways.iter().flatten().any(|way| !way.lock().unwrap().is_empty()) {
         (0..NODES).for_each(|from| (0..NODES).for_each(|to| world.deliver(from, to)));
@@ -466,7 +525,7 @@ fn geo_01_login_05_a_session_that_is_signed_out_over_a_lost_link_ends_once_there
     tell_session(&world, 1);
     deliver_all(&mut world);
     assert_eq!(world.nodes[1].signed_out, [5]);
-    assert!(world.nodes[0].elsewhere.is_empty(), "it is seen to be out meanwhile");
+    assert_eq!(world.nodes[0].elsewhere, [there], "it is not told of again");
     // It is gone: what is noted of it goes, too.
     let here = Address { node: HERE, ..there };
     world.nodes[1].cluster.tell_gone(1, &UserId::new("anna").unwrap(), here);

@@ -32,16 +32,11 @@ const KEPT_MAX: usize = 100_000;
 /// than any login deadline that makes sense.
 const INVALIDATION_KEPT_MS: Millis = 60_000;
 
-/// How long a node has to tell all of its sessions anew, in milliseconds.
-const TOLD_ANEW_WITHIN_MS: Millis = 10_000;
-
 /// Users by name.
 pub(super) struct OnlineTable {
     users: AHashMap<UserKey, User>,
     /// Users that were kept without a session, by when to look whether they still have to be.
     kept: BinaryHeap<Reverse<(Millis, UserKey)>>,
-    /// Nodes that tell all of their sessions anew, and until when they may.
-    told_anew: Vec<(NodeIndex, Millis)>,
     next_session: u64,
     session_step: u64,
 }
@@ -120,7 +115,6 @@ impl OnlineTable {
         OnlineTable {
             users: AHashMap::default(),
             kept: BinaryHeap::new(),
-            told_anew: Vec::new(),
             next_session: base + u64::from(index) + 1,
             session_step: cores.max(1) as u64,
         }
@@ -190,27 +184,19 @@ impl OnlineTable {
 
     /// A node and its sessions are gone. Whose they were.
     pub(super) fn remove_node(&mut self, node: NodeIndex, now: Millis) -> Vec<UserKey> {
-        self.told_anew.retain(|(other, _)| *other != node);
         self.remove_all(now, |session| session.address.node == node)
     }
 
     /// A node that was not heard for a while tells all of its sessions anew. They are believed in meanwhile: hardly any is
     /// gone, and nobody is to hear that users are who have been there all the time.
-    pub(super) fn doubt_node(&mut self, node: NodeIndex, now: Millis) {
+    pub(super) fn doubt_node(&mut self, node: NodeIndex) {
         let sessions = self.users.values_mut().flat_map(|user| &mut user.sessions);
         sessions.filter(|session| session.address.node == node).for_each(|session| session.is_doubtful = true);
-        self.told_anew.retain(|(other, _)| *other != node);
-        self.told_anew.push((node, now + TOLD_ANEW_WITHIN_MS));
     }
 
-    /// Removes the sessions that nodes had time to tell anew, and have not. Whose they were.
-    pub(super) fn remove_doubtful(&mut self, now: Millis) -> Vec<UserKey> {
-        let over: Vec<NodeIndex> =
-            self.told_anew.extract_if(.., |(_, until)| now >= *until).map(|(node, _)| node).collect();
-        match over[..] {
-            [] => Vec::new(),
-            _ => self.remove_all(now, |session| session.is_doubtful && over.contains(&session.address.node)),
-        }
+    /// A node has told all of its sessions: those that it has not named are gone. Whose they were.
+    pub(super) fn remove_doubtful(&mut self, node: NodeIndex, now: Millis) -> Vec<UserKey> {
+        self.remove_all(now, |session| session.is_doubtful && session.address.node == node)
     }
 
     fn remove_all(&mut self, now: Millis, is_gone: impl Fn(&Session) -> bool) -> Vec<UserKey> {

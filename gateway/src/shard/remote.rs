@@ -5,7 +5,7 @@ use backend::domain::{AppId, UserId};
 use protocol::{connection::Millis, message::Device};
 
 use super::{Core, online::UserKey};
-use crate::mailbox::{HERE, NodeIndex, RemoteMail, RemoteSession, Which};
+use crate::mailbox::{HERE, LinkNumber, NodeIndex, RemoteMail, RemoteSession, Which};
 
 /// How often other nodes are told how many are in live rooms.
 const ROOMS_INTERVAL_MS: Millis = 1_000;
@@ -23,8 +23,6 @@ impl Core {
         if let Some(cluster) = router.cluster() {
             cluster.tick();
         }
-        let concerned = self.online.borrow_mut().remove_doubtful(self.now());
-        concerned.iter().for_each(|key| self.presence_changed(key));
         if self.now() < self.rooms_told.get() + ROOMS_INTERVAL_MS {
             return;
         }
@@ -44,7 +42,14 @@ impl Core {
             let told = users.iter().flat_map(|key| online.told(key).into_iter().map(move |session| (key, session)));
             cluster.tell_some(node, told.map(|((app, user), session)| (*app, user.clone(), session)));
         };
-        self.untold.borrow_mut().retain_mut(|untold| untold.tell(|node| cluster.has_room(node), tell));
+        self.untold.borrow_mut().retain_mut(|untold| match untold.tell(|node| cluster.has_room(node), tell) {
+            Told::Some => true,
+            Told::All => {
+                cluster.told_all(untold.node, untold.link);
+                false
+            }
+            Told::InVain => false,
+        });
     }
 
     /// Takes in what another node says of its sessions.
@@ -61,9 +66,13 @@ impl Core {
                 let concerned = self.online.borrow_mut().remove_node(node, self.now());
                 concerned.iter().for_each(|key| self.presence_changed(key));
             }
-            RemoteMail::ToldAnew { node } => self.online.borrow_mut().doubt_node(node, self.now()),
+            RemoteMail::ToldAnew { node } => self.online.borrow_mut().doubt_node(node),
+            RemoteMail::AllTold { node } => {
+                let concerned = self.online.borrow_mut().remove_doubtful(node, self.now());
+                concerned.iter().for_each(|key| self.presence_changed(key));
+            }
             RemoteMail::Invalidated { app, user, from_s, by } => self.invalidate_here(&(app, user), from_s, &by),
-            RemoteMail::Tell { node } => self.tell_all(node),
+            RemoteMail::Tell { node, link } => self.tell_all(node, link),
         }
     }
 
@@ -104,11 +113,11 @@ impl Core {
     }
 
     /// What comes later is told when it comes.
-    fn tell_all(&self, node: NodeIndex) {
+    fn tell_all(&self, node: NodeIndex, link: LinkNumber) {
         let users = self.online.borrow().all().cloned().collect();
         let mut untold = self.untold.borrow_mut();
         untold.retain(|known| known.node != node);
-        untold.push(Untold { node, users });
+        untold.push(Untold { node, link, users });
         drop(untold);
         self.tell_more();
     }
@@ -117,17 +126,28 @@ impl Core {
 /// Users that a node which is linked newly has not been told of.
 pub(super) struct Untold {
     node: NodeIndex,
+    link: LinkNumber,
     users: Vec<UserKey>,
 }
 
+/// How far a node has been told.
+#[derive(Debug, PartialEq)]
+enum Told {
+    /// There are more, and no room for them yet.
+    Some,
+    All,
+    /// The link is gone.
+    InVain,
+}
+
 impl Untold {
-    /// Tells of some after the other while there is room (`None`: the link is gone). Whether there are more.
-    fn tell(&mut self, has_room: impl Fn(NodeIndex) -> Option<bool>, tell: impl Fn(NodeIndex, Vec<UserKey>)) -> bool {
+    /// Tells of some after the other while there is room (`None`: the link is gone).
+    fn tell(&mut self, has_room: impl Fn(NodeIndex) -> Option<bool>, tell: impl Fn(NodeIndex, Vec<UserKey>)) -> Told {
         loop {
             match has_room(self.node) {
-                None => return false,
-                Some(false) => return true,
-                Some(true) if self.users.is_empty() => return false,
+                None => return Told::InVain,
+                Some(false) => return Told::Some,
+                Some(true) if self.users.is_empty() => return Told::All,
                 Some(true) => {
                     let rest = self.users.len().saturating_sub(USERS_TOGETHER);
                     tell(self.node, self.users.split_off(rest));
@@ -149,7 +169,7 @@ mod tests {
     fn geo_01_many_sessions_are_told_as_there_is_room_for_them() {
         let users =
             (0..3 * USERS_TOGETHER + 1).map(|number| (1, UserId::new(&format!("u{number}")).unwrap())).collect();
-        let mut untold = Untold { node: 7, users };
+        let mut untold = Untold { node: 7, link: 1, users };
         let (room, told) = (Cell::new(2), Cell::new(0));
         let mut tell = |is_linked: bool| {
             let tell = |_, users: Vec<UserKey>| {
@@ -158,12 +178,12 @@ mod tests {
             };
             untold.tell(|_| is_linked.then_some(room.get() > 0), tell)
         };
-        assert!(tell(true), "there are more");
+        assert_eq!(tell(true), Told::Some);
         assert_eq!(told.get(), 2 * USERS_TOGETHER);
-        assert!(tell(true), "there is no room");
+        assert_eq!(tell(true), Told::Some, "there is no room");
         room.set(9);
-        assert!(!tell(true));
+        assert_eq!(tell(true), Told::All);
         assert_eq!(told.get(), 3 * USERS_TOGETHER + 1);
-        assert!(!tell(false), "with a link that is gone this goes, too");
+        assert_eq!(tell(false), Told::InVain, "with a link that is gone this goes, too");
     }
 }

@@ -373,6 +373,49 @@ fn geo_01_acc_02_login_05_who_is_signed_out_over_a_cut_link_does_not_stay() {
 }
 
 #[test]
+fn geo_01_acc_04_nobody_is_gone_because_a_link_was() {
+    let Some(cores) = Cores::start(5_000) else { return };
+    // Whichever threads of the node they belong to.
+    let names: Vec<String> = (0..8).map(|number| format!("follower {number}")).collect();
+    let mut followers: Vec<Client> = names.iter().map(|name| cores.node(0).login(name)).collect();
+    let mut stays = cores.node(1).login("anna");
+    let room = stays.create_group(GroupType::Avchatroom, &[]);
+    stays.join_group(&room).expect("in");
+    let gone: Vec<String> = (0..4).map(|number| format!("cleo {number}")).collect();
+    let leaving: Vec<Client> = gone.iter().map(|name| cores.node(2).login(name)).collect();
+    for follower in &mut followers {
+        follower.follow(&["anna"]).expect("followed");
+        for name in &gone {
+            follower.follow(&[name]).expect("followed");
+            eventually("she is seen", || follower.presence_of(name).state() == OnlineState::Online);
+        }
+        eventually("she is seen", || follower.presence_of("anna").state() == OnlineState::Online);
+    }
+    eventually("she is counted", || followers[0].group_online(&room) == Ok((1, 0)));
+    cores.relays.iter().for_each(Relay::cut);
+    for node in cores.running() {
+        eventually("it is noticed", || node.metrics().sum("gateway_peer_links", &[]) == 0.0);
+    }
+    drop(leaving);
+    eventually("they are out", || cores.node(2).metrics().sum("gateway_sessions", &[]) == 0.0);
+    assert_eq!(followers[0].group_online(&room), Ok((1, 0)), "a link says nothing by its end");
+    cores.relays.iter().for_each(Relay::mend);
+    for follower in &mut followers {
+        let mut told_gone = Vec::new();
+        while told_gone.len() < gone.len() {
+            let presence = follower.next_presence();
+            if presence.state() == OnlineState::Offline {
+                told_gone.push(presence.user);
+            }
+        }
+        told_gone.sort();
+        assert_eq!(told_gone, gone);
+    }
+    assert_eq!(followers[0].presence_of("anna").state(), OnlineState::Online);
+    assert_eq!(followers[0].group_online(&room), Ok((1, 0)));
+}
+
+#[test]
 fn geo_01_a_core_that_stood_still_is_taken_for_dead_and_ends() {
     let Some(mut cores) = Cores::start(1_000) else { return };
     let (mut anna, _cleo) = (cores.node(0).login("anna"), cores.node(2).login("cleo"));
