@@ -23,6 +23,7 @@ use backend::{
         AppId, Error, UserId, account,
         act::{Act, Answer, News, Notice},
         applications::{self, NewApplication},
+        change::{Change, Kind},
         history::{self, HistoryQuery, Start},
         message::NewMessage,
         send_queue::{Completion, Outbox, SendLimits, SendQueue},
@@ -36,7 +37,7 @@ use backend::{
 use bytes::Bytes;
 use futures::executor::block_on;
 use prost::Message as _;
-use protocol::message::{Body, Element, Event, Text, element::Kind, event::What};
+use protocol::message::{Body, Element, Event, Text, element::Kind as ElementKind, event::What};
 
 const APP: AppId = 7;
 const SECRET: &str = "a secret for tests only";
@@ -101,6 +102,10 @@ impl Node {
 
     /// Submits all while the write lane is held up, so that they make full batches; the answers in order.
     fn send_all(&self, messages: &[NewMessage]) -> Vec<Completion<usize>> {
+        self.act_all(messages.iter().cloned().map(Act::Send).collect())
+    }
+
+    fn act_all(&self, acts: Vec<Act>) -> Vec<Completion<usize>> {
         let (release, held) = mpsc::channel::<()>();
         let held = Mutex::new(held);
         let hold = async move |_: &Tx| -> Result<(), StoreError> {
@@ -108,12 +113,13 @@ impl Node {
             Ok(())
         };
         let holding = self.store.run(Lane::Write, "hold", hold);
-        for (at, message) in messages.iter().enumerate() {
-            self.queue.submit(at, Act::Send(message.clone())).expect("there is room");
+        let count = acts.len();
+        for (at, act) in acts.into_iter().enumerate() {
+            self.queue.submit(at, act).expect("there is room");
         }
         drop(release);
         block_on(holding).expect("holds");
-        self.answers(messages.len())
+        self.answers(count)
     }
 
     fn answers(&self, count: usize) -> Vec<Completion<usize>> {
@@ -177,7 +183,7 @@ fn users() -> Vec<UserId> {
 
 fn message(from: &UserId, to: &UserId, id: String) -> NewMessage {
     let text = Text { text: format!("message {id}") };
-    let body = Body { elements: vec![Element { kind: Some(Kind::Text(text)) }], ..Body::default() };
+    let body = Body { elements: vec![Element { kind: Some(ElementKind::Text(text)) }], ..Body::default() };
     NewMessage::new(APP, from.clone(), to.clone(), id.into(), body.encode_to_vec().into())
 }
 
@@ -337,6 +343,26 @@ fn what_a_lost_commit_has_not_stored_is_stored_by_the_client_s_next_try() {
     memory.set_faults(Faults::default());
     assert_eq!(are_duplicates(node.send_all(&sends)), [false; 10]);
     node.check_all_pushes();
+}
+
+/// A change leaves no place by which it could be pushed: who is concerned reads the log, before a push makes him pass
+/// by it.
+#[test]
+fn what_an_unheard_run_has_changed_is_told_before_what_it_has_sent() {
+    let (_, remote, node, _) = doubtful(20);
+    let users = users();
+    let change = Kind::Blacklist { add: vec![users[3].clone()], remove: vec![], each: false };
+    let mut acts = vec![Act::Change(Box::new(Change::new(APP, users[0].clone(), change)))];
+    acts.extend((0..3).map(|n| Act::Send(message(&users[0], &users[1], n.to_string()))));
+    // The batch is stored unheard, and halved when it is run again.
+    remote.lose_answer_once(|| {});
+    remote.conflict(2);
+    assert!(node.act_all(acts).iter().all(|answer| answer.outcome.is_ok()));
+    let pushes = node.pushes.lock().expect("sound");
+    let first = pushes.iter().find(|notice| notice.to.user() == Some(&users[0])).expect("told");
+    assert_eq!(first.what, News::Behind);
+    let pushed = pushes.iter().filter(|notice| matches!(notice.what, News::Event(..))).count();
+    assert!(pushed >= 6, "all the same");
 }
 
 /// A device that was pushed what came after it would never see it.

@@ -483,10 +483,7 @@ impl<O: Outbox> Shared<O> {
                 }
                 self.answered(jobs.len(), jobs.iter().map(|job| job.act.bytes()).sum());
                 let completions = completions(jobs, run.outcomes, committed);
-                self.settle(run.settled, &completions);
-                if !run.unheard.is_empty() {
-                    self.outbox.late(run.unheard);
-                }
+                self.settle(run.settled, run.unheard, &completions);
                 self.outbox.complete(completions, Some(committed));
             }
             Err(error) => {
@@ -521,10 +518,16 @@ impl<O: Outbox> Shared<O> {
     }
 
     /// Passes on what turned out to be stored of batches that had given up, in the order of the logs: with those
-    /// of `completions` that stand between. They come once more, which sessions don't mind.
-    fn settle(&self, settled: Vec<(Arc<unsettled::Batch>, Vec<Late>)>, completions: &[Completion<O::Origin>]) {
+    /// of `completions` that stand between. They come once more, which sessions don't mind. Together with what earlier
+    /// runs of these completions may have stored (`unheard`), in the place of which nothing else may be told before.
+    fn settle(
+        &self,
+        settled: Vec<(Arc<unsettled::Batch>, Vec<Late>)>,
+        unheard: Vec<Late>,
+        completions: &[Completion<O::Origin>],
+    ) {
         let mut claimed = Vec::with_capacity(settled.len());
-        let mut all = Vec::new();
+        let mut all = unheard;
         for (batch, late) in settled {
             if self.unsettled.claim(&batch) {
                 claimed.push(batch);

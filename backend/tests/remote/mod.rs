@@ -31,6 +31,8 @@ struct Wire {
     rng: Option<SeededRng>,
     /// Called before the next loss of an answer is told.
     at_loss: Option<Box<dyn FnOnce() + Send>>,
+    /// So many conflict, for no reason.
+    conflicts: u32,
     /// Found by ranges that were read.
     rows_read: usize,
     /// Answers to something that was sent after the answer before.
@@ -74,6 +76,11 @@ impl Remote {
     /// The next commit is carried out, and its answer gets lost; `then` is called before that is told.
     pub fn lose_answer_once(&self, then: impl FnOnce() + Send + 'static) {
         lock(&self.wire).at_loss = Some(Box::new(then));
+    }
+
+    /// So many commits conflict, for no reason: behind the one whose answer is to get lost.
+    pub fn conflict(&self, times: u32) {
+        lock(&self.wire).conflicts = times;
     }
 
     /// Rows that ranges have found so far.
@@ -241,6 +248,11 @@ impl EngineTx for RemoteTx {
                 };
                 std::thread::spawn(tell);
             }));
+        }
+        if wire.conflicts > 0 {
+            wire.conflicts -= 1;
+            drop(wire);
+            return done(Err(StoreError::Conflict));
         }
         let Losses { answer, commit } = wire.losses;
         let draw = wire.rng.as_ref().map_or(u64::MAX, |rng| rng.next_u64() % 1000);
