@@ -242,6 +242,10 @@ pub(crate) struct GroupOptions {
     /// Members of each, with a connection each. Groups of more than 200 (the setting `group_fanout_max`) are large ones.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=6_000))]
     pub(crate) members: u32,
+
+    /// Connect again when a connection is lost, send again what was not answered, and go on.
+    #[arg(long)]
+    pub(crate) reconnect: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
@@ -334,7 +338,7 @@ impl Options {
             self.rate.get_or_insert(BACKGROUND_RATE);
         }
         match self.scenario {
-            Scenario::Group(GroupOptions { groups, members }) => {
+            Scenario::Group(GroupOptions { groups, members, .. }) => {
                 self.rate.get_or_insert(BACKGROUND_RATE);
                 self.connections = groups.saturating_mul(members);
             }

@@ -19,10 +19,12 @@ pub(super) fn run(plan: &Arc<Plan>, reconnect: bool) -> Result<Report> {
     let outcome = on_all_threads(plan, move |worker| work(worker, reconnect))?;
     let (unknown, unsent) = (outcome.tally.unknown, outcome.tally.unsent);
     let (reconnects, unverified) = (outcome.tally.reconnects, outcome.tally.unverified);
+    let return_us = outcome.tally.return_us.clone();
     Ok(Report::new(&plan.options, outcome)
         .with("unknown", unknown)
         .with("unsent", unsent)
         .with("reconnects", reconnects)
+        .with_latencies("return_ms", &return_us)
         .with("unverified", unverified))
 }
 

@@ -46,15 +46,19 @@ pub(super) struct Cast {
     /// Those of each without an account: the last ones.
     guests: u32,
     pub(super) is_room: bool,
+    /// Whose connection is lost comes back.
+    pub(super) reconnects: bool,
 }
 
 impl Cast {
     fn of(scenario: Scenario) -> Cast {
-        let none = Cast { groups: 0, members: 0, senders: 0, guests: 0, is_room: false };
+        let none = Cast { groups: 0, members: 0, senders: 0, guests: 0, is_room: false, reconnects: false };
         match scenario {
-            Scenario::Group(GroupOptions { groups, members }) => Cast { groups, members, senders: members, ..none },
+            Scenario::Group(GroupOptions { groups, members, reconnect: reconnects }) => {
+                Cast { groups, members, senders: members, reconnects, ..none }
+            }
             Scenario::Room(RoomOptions { members, senders, guests }) => {
-                Cast { groups: 1, members, senders, guests, is_room: true }
+                Cast { groups: 1, members, senders, guests, is_room: true, ..none }
             }
             _ => none,
         }
@@ -168,7 +172,7 @@ fn report(plan: &Plan, cast: Cast, outcome: Outcome) -> Report {
     let crowd =
         json!({ "groups": cast.groups, "members": cast.members, "senders": cast.senders, "guests": cast.guests });
     let (unknown, unsent, unverified) = (outcome.tally.unknown, outcome.tally.unsent, outcome.tally.unverified);
-    let shed = outcome.tally.shed;
+    let (shed, reconnects, return_us) = (outcome.tally.shed, outcome.tally.reconnects, outcome.tally.return_us.clone());
     // All are there, and nothing was sent yet. Connections that were lost would make the others look cheap.
     let are_all_there = outcome.tally.findings.errors == 0;
     let grown =
@@ -181,6 +185,8 @@ fn report(plan: &Plan, cast: Cast, outcome: Outcome) -> Report {
         .with("shed", shed)
         .with("unknown", unknown)
         .with("unsent", unsent)
+        .with("reconnects", reconnects)
+        .with_latencies("return_ms", &return_us)
         .with("unverified", unverified)
         .with_bytes_per_connection(each)
 }

@@ -6,10 +6,12 @@ use std::{
     collections::{HashMap, VecDeque},
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use glommio::timer::sleep;
 use prost::Message as _;
 use protocol::{
     ErrorCode,
@@ -22,7 +24,9 @@ use protocol::{
 };
 
 use super::{
+    comeback::come_back,
     crowd::Crowd,
+    readback::RECONNECT_TRIES,
     talker::{DRAIN_LOOK_US, DRAIN_PING_US, LATE_US, QUIET_US_MAX, retry_us},
 };
 use crate::{
@@ -58,6 +62,8 @@ pub(super) struct Member {
     /// It was told that pushes were dropped, or would not be.
     may_miss: bool,
     is_syncing: bool,
+    /// When the connection was lost from which it has not come back yet.
+    lost_us: Option<Micros>,
     under_way: HashMap<u32, Request>,
     /// Messages to be sent once more, not before `retry_us`.
     again: VecDeque<u32>,
@@ -109,6 +115,7 @@ impl Member {
             pushed_seq: 0,
             may_miss: cast.is_guest(number),
             is_syncing: false,
+            lost_us: None,
             under_way: HashMap::new(),
             again: VecDeque::new(),
             retry_us: 0,
@@ -124,7 +131,16 @@ impl Member {
     /// Takes part for the measured time, then until everything has come.
     pub(super) async fn run(mut self, span: Span) {
         let pace = self.crowd.cast.pace(&self.worker.plan.options, span.start_us, self.number);
-        let result = self.take_part(&pace, span).await;
+        let mut result = self.take_part(&pace, span).await;
+        while result.is_err() && self.crowd.cast.reconnects {
+            match self.come_back().await {
+                Ok(()) => result = self.take_part(&pace, span).await,
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
         self.finish_sending();
         self.settle(&pace, span, result);
         _ = self.client.close().await;
@@ -310,6 +326,22 @@ impl Member {
         pace.wake_us(message.ordinal.into())
     }
 
+    /// On a new connection: asks for what was missed, and sends again what was not answered, oldest first.
+    async fn come_back(&mut self) -> Result<()> {
+        self.lost_us.get_or_insert(self.worker.plan.clock.now_us());
+        let user = self.worker.plan.user(self.number);
+        self.client = come_back(&self.worker, self.number, &user, &mut self.target).await?;
+        let unanswered = self.under_way.drain().filter_map(|(_, request)| match request {
+            Request::Send(ordinal) => Some(ordinal),
+            Request::Sync => None,
+        });
+        self.again.extend(unanswered);
+        self.again.make_contiguous().sort_unstable();
+        (self.retry_us, self.is_syncing) = (0, false);
+        self.catch_up(self.worker.plan.clock.now_us());
+        Ok(())
+    }
+
     /// Pushes were dropped: what is kept is in the log, and of a live room nothing is.
     fn catch_up(&mut self, now_us: Micros) {
         self.may_miss = true;
@@ -337,6 +369,8 @@ impl Member {
             return self.request_sync(now_us); // behind an empty page, too: an event came while the server looked
         }
         self.is_syncing = false;
+        let away_us = self.lost_us.take().map(|lost_us| now_us - lost_us);
+        away_us.into_iter().for_each(|away_us| self.worker.tally.borrow_mut().return_us.saturating_record(away_us));
         if !self.crowd.cast.is_room {
             self.follower.end_catching_up(&mut self.worker.tally.borrow_mut().findings);
         }
@@ -357,7 +391,15 @@ async fn create(client: &mut Client, crowd: &Crowd, group: &str) -> Result<()> {
 
 /// Reads a group's history from its start: every sequence must be there. What can't be found out counts as unverified.
 pub(super) async fn read_back(worker: &Rc<Worker>, crowd: &Crowd, owner: u32) -> Result<()> {
-    if let Err(error) = try_to_read(worker, crowd, owner).await {
+    let mut result = try_to_read(worker, crowd, owner).await;
+    for _ in 1..if crowd.cast.reconnects { RECONNECT_TRIES } else { 1 } {
+        if result.is_ok() {
+            break;
+        }
+        sleep(Duration::from_secs(1)).await;
+        result = try_to_read(worker, crowd, owner).await;
+    }
+    if let Err(error) = result {
         let mut tally = worker.tally.borrow_mut();
         tally.unverified += 1;
         tally.findings.error(|| format!("group {owner} can't be read back: {error:#}"));

@@ -2,6 +2,7 @@
 
 mod api;
 mod c2c;
+mod comeback;
 mod crowd;
 mod device;
 mod engine;

@@ -24,7 +24,7 @@ use crate::{
 /// Conversations a thread reads at a time.
 const CONCURRENCY: usize = 8;
 /// Tries for each user with `--reconnect`, a second apart.
-const RECONNECT_TRIES: u32 = 10;
+pub(super) const RECONNECT_TRIES: u32 = 10;
 
 /// A conversation to be read.
 pub(super) struct Book {

@@ -1,11 +1,10 @@
 //! One user of a `c2c` pair: sends, takes what comes, catches up when told to, and comes back when the
 //! connection is lost, sending again what was not answered, with the same ids.
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::atomic::Ordering::Relaxed};
 
 use anyhow::{Result, bail};
 use bytes::Bytes;
-use glommio::timer::sleep;
 use prost::Message as _;
 use protocol::{
     ErrorCode,
@@ -14,13 +13,13 @@ use protocol::{
     message::{Event, EventPush, Message, Send, SendReply, Sync, SyncReply, event::What},
 };
 
-use super::c2c::connection_of;
+use super::{c2c::connection_of, comeback::come_back};
 use crate::{
-    client::{Client, PATIENCE_US, User},
+    client::{Client, User},
     clock::{Micros, SECOND_US},
     ledger::{Conversation, Findings, Side, Sighting, Way},
     pace::Pace,
-    payload::{Composer, MessageKey, mix},
+    payload::{Composer, MessageKey},
     worker::{Span, Worker},
 };
 
@@ -31,8 +30,6 @@ pub(super) const QUIET_US_MAX: Micros = 10 * SECOND_US;
 /// While draining: how often to ask the server whether it dropped pushes, and to look at the partner.
 pub(super) const DRAIN_PING_US: Micros = SECOND_US;
 pub(super) const DRAIN_LOOK_US: Micros = SECOND_US / 20;
-/// Waits between attempts to connect again, doubling from the first to the last.
-const BACK_OFF_MS: (u64, u64) = (50, 2_000);
 /// The least wait before a refused request is tried again.
 const RETRY_MS_MIN: u32 = 20;
 
@@ -72,6 +69,8 @@ pub(super) struct Talker {
     pushes: u64,
     cursor: Vec<u8>,
     is_syncing: bool,
+    /// When the connection was lost from which it has not come back yet.
+    lost_us: Option<Micros>,
     /// When to ask for the next page; never, most of the time.
     sync_us: Micros,
     last_news_us: Micros,
@@ -115,6 +114,7 @@ impl Talker {
             pushes: 0,
             cursor,
             is_syncing: false,
+            lost_us: None,
             sync_us: Micros::MAX,
             last_news_us: 0,
             last_ping_us: 0,
@@ -282,6 +282,8 @@ impl Talker {
         if !page.more {
             self.is_syncing = false;
             self.conversation.borrow_mut().end_catching_up(self.side);
+            let away_us = self.lost_us.take().map(|lost_us| now_us - lost_us);
+            away_us.into_iter().for_each(|away_us| self.worker.tally.borrow_mut().return_us.saturating_record(away_us));
         } else {
             self.sync_us = now_us; // behind an empty page, too: an event came while the server looked
         }
@@ -325,28 +327,11 @@ impl Talker {
         self.requested(id, Request::Sync);
     }
 
-    /// Connects and logs in again, at each target in turn, however long the server is away, up to a limit.
     async fn come_back(&mut self) -> Result<()> {
-        let clock = self.worker.plan.clock;
-        let give_up_us = clock.now_us() + PATIENCE_US;
-        let mut wait_ms = BACK_OFF_MS.0;
-        loop {
-            let jitter = mix(self.worker.plan.seed ^ clock.now_us() ^ u64::from(self.numbers[0])) % wait_ms;
-            sleep(Duration::from_millis(wait_ms / 2 + jitter)).await;
-            self.target = (self.target + 1) % self.worker.plan.targets.len();
-            match Client::open_at(&self.worker, self.target, &self.user).await {
-                Ok(client) => self.client = client,
-                Err(error) if clock.now_us() >= give_up_us => return Err(error),
-                Err(_) => {
-                    wait_ms = (wait_ms * 2).min(BACK_OFF_MS.1);
-                    continue;
-                }
-            }
-            self.worker.plan.board.is_at(self.numbers[0], self.target);
-            self.worker.tally.borrow_mut().reconnects += 1;
-            self.begin_again(clock.now_us());
-            return Ok(());
-        }
+        self.lost_us.get_or_insert(self.worker.plan.clock.now_us());
+        self.client = come_back(&self.worker, self.numbers[0], &self.user, &mut self.target).await?;
+        self.begin_again(self.worker.plan.clock.now_us());
+        Ok(())
     }
 
     /// On a new connection: asks for what was missed, and sends again what was not answered, oldest first.

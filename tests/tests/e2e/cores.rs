@@ -503,12 +503,17 @@ fn geo_01_an_edge_goes_on_to_another_core_when_its_own_is_killed_or_ends() {
     assert_eq!(texts(&ben.conversation("anna")), sent, "each once, in order");
 }
 
-/// Pairs of users on different cores, who come back at another one when theirs is gone.
-fn start_load(cores: &Cores, seconds: u32) -> Process {
+/// Pairs of users on different cores.
+const PAIRS: [&str; 3] = ["c2c", "--connections=12", "--rate=300"];
+
+/// Groups that have members on all cores.
+const GROUPS: [&str; 4] = ["group", "--groups=4", "--members=6", "--rate=60"];
+
+/// Users who come back at another core when theirs is gone.
+fn start_load(cores: &Cores, who: &[&str], seconds: u32) -> Process {
     let joined = |each: fn(&Gateway) -> String| cores.running().into_iter().map(each).collect::<Vec<_>>().join(",");
     let mut command = Command::new(program("loadtest"));
-    command.args(["c2c", "--reconnect", "--connections", "12", "--rate", "300", "--report", "json"]);
-    command.args(["--seconds", &seconds.to_string()]);
+    command.args(who).args(["--reconnect", "--report", "json", "--seconds", &seconds.to_string()]);
     command.arg("--target").arg(joined(|node| node.address().to_string()));
     command.arg("--ca").arg(joined(|node| node.data().join("dev/cert.pem").display().to_string()));
     command.arg("--app-file").arg(cores.node(0).data().join("dev/app.json"));
@@ -534,7 +539,7 @@ fn check_promises(mut load: Process) {
 #[test]
 fn geo_01_load_on_three_cores_is_carried_while_one_is_killed_links_are_cut_and_the_store_stands_still() {
     let Some(mut cores) = Cores::start(5_000) else { return };
-    let load = start_load(&cores, 40);
+    let load = [start_load(&cores, &PAIRS, 40), start_load(&cores, &GROUPS, 40)];
     wait_for_more(cores.node(2), 50.0);
     let builder = cores.take(2).kill();
     wait_for_more(cores.node(0), 100.0);
@@ -552,7 +557,7 @@ fn geo_01_load_on_three_cores_is_carried_while_one_is_killed_links_are_cut_and_t
     }
     cores.cluster.thaw();
     wait_for_more(cores.node(1), 50.0);
-    check_promises(load);
+    load.into_iter().for_each(check_promises);
 }
 
 #[test]
@@ -560,7 +565,7 @@ fn geo_01_load_is_carried_while_all_cores_are_restarted_one_by_one() {
     let Some(mut cores) = Cores::start(5_000) else { return };
     for index in 0..3 {
         // One for each: however long a restart takes, there is load when it begins.
-        let load = start_load(&cores, 10);
+        let load = [start_load(&cores, &PAIRS, 10), start_load(&cores, &GROUPS, 10)];
         wait_for_more(cores.node(index), 20.0);
         let address = cores.node(index).address();
         let (status, output, builder) = cores.take(index).stop();
@@ -568,7 +573,7 @@ fn geo_01_load_is_carried_while_all_cores_are_restarted_one_by_one() {
         let back = cores.start_node(index, builder.flag("client-listen", address), 5_000);
         cores.nodes[index] = Some(back);
         cores.wait_linked();
-        check_promises(load);
+        load.into_iter().for_each(check_promises);
     }
 }
 
