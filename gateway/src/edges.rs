@@ -25,7 +25,7 @@ const GREETINGS_PER_ADDRESS_MAX: usize = 32;
 /// Edges by id.
 pub struct Edges {
     linked: Mutex<AHashMap<NodeId, Linked>>,
-    /// Links by certificate: an edge may say any id and name, but has one certificate.
+    /// Links by certificate: an edge may say any id, but has one certificate.
     places: Mutex<AHashMap<CertificateDer<'static>, Links>>,
     /// Links of each core of this process, those that are to become one among them.
     by_core: Mutex<Vec<usize>>,
@@ -39,8 +39,8 @@ pub struct Edges {
 
 /// Links with one certificate.
 struct Links {
-    /// What the edge is called that has it.
-    name: String,
+    /// The edge that has it.
+    node: NodeId,
     count: usize,
 }
 
@@ -86,13 +86,13 @@ impl Edges {
         }
     }
 
-    /// Takes one of the links that a certificate may have, for the edge called `name`: unless there are so many, or it is
-    /// another edge's.
-    pub fn take_place(&self, certificate: &CertificateDer<'static>, name: &str, most: usize) -> Result<(), Ended> {
+    /// Takes one of the links that a certificate may have, for the edge with this id: unless there are so many, or another
+    /// edge has it.
+    pub fn take_place(&self, certificate: &CertificateDer<'static>, node: NodeId, most: usize) -> Result<(), Ended> {
         let mut places = lock(&self.places);
-        let links = places.entry(certificate.clone()).or_insert_with(|| Links { name: name.to_owned(), count: 0 });
-        if links.name != name {
-            return Err(Ended::Named(links.name.clone()));
+        let links = places.entry(certificate.clone()).or_insert(Links { node, count: 0 });
+        if links.node != node {
+            return Err(Ended::Another);
         }
         if links.count >= most {
             return Err(Ended::TooMany(most));
@@ -291,13 +291,13 @@ mod tests {
     fn geo_01_a_certificate_has_so_many_links_and_no_more() {
         let edges = Edges::new(1, 10);
         let [one, other] = [[1], [2]].map(|der| CertificateDer::from(der.to_vec()));
-        let take = |certificate, name| edges.take_place(certificate, name, 2).map_err(|why| why.to_string());
+        let take = |certificate, node| edges.take_place(certificate, node, 2).map_err(|why| why.to_string());
         let is_full = |taken: Result<(), String>| taken.unwrap_err().contains("2 links here already");
-        assert!(take(&one, "east").is_ok() && take(&one, "east").is_ok() && is_full(take(&one, "east")));
-        assert!(take(&other, "west").is_ok(), "each has its own");
+        assert!(take(&one, 7).is_ok() && take(&one, 7).is_ok() && is_full(take(&one, 7)));
+        assert!(take(&other, 8).is_ok(), "each has its own");
         edges.leave_place(&one);
-        assert!(take(&one, "west").unwrap_err().contains("has the edge \"east\""), "it is another edge's");
-        assert!(take(&one, "east").is_ok() && is_full(take(&one, "east")));
+        assert!(take(&one, 8).unwrap_err().contains("another edge has this certificate"));
+        assert!(take(&one, 7).is_ok() && is_full(take(&one, 7)));
         [&one, &one, &other].into_iter().for_each(|certificate| edges.leave_place(certificate));
         assert!(lock(&edges.places).is_empty());
     }

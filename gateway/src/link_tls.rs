@@ -2,8 +2,10 @@
 //!
 //! TLS 1.3 only. Each certificate must be of one of these authorities and for `link.name`, on both sides: an authority
 //! that signs other things, too, does not make nodes of them. Those of cores are for `link.core_name`, too, and whoever is
-//! dialled, or comes as a core, must have that one: an edge, whose machine may stand anywhere, can't pass for a core. Nothing is resumed, so that a certificate or authority
-//! that was replaced means nothing to the next connection. Those that are lost `link.refused` lists ([`refused`]).
+//! dialled, or comes as a core, must have that one: an edge, whose machine may stand anywhere, can't pass for a core. Those of
+//! edges are for their own names under `link.name`, too: nor can it pass for another edge. Nothing is resumed, so that a
+//! certificate or authority that was replaced means nothing to the next connection. Those that are lost `link.refused` lists
+//! ([`refused`]).
 
 mod refused;
 
@@ -73,10 +75,26 @@ impl LinkTls {
         (self.sides.load().client.clone(), self.core_name.clone())
     }
 
+    /// Whether a certificate, which TLS has taken, is that of the edge called `name`.
+    pub fn is_of_edge(&self, certificate: &CertificateDer<'_>, name: &str) -> bool {
+        let Ok(own) = ServerName::try_from(self.edge_name(name)) else { return false };
+        ParsedCertificate::try_from(certificate).and_then(|parsed| verify_server_name(&parsed, &own)).is_ok()
+    }
+
+    /// What that one is for, beside `link.name`.
+    pub fn edge_name(&self, name: &str) -> String {
+        edge_name(name, &self.files.name)
+    }
+
     /// Whether the other side's certificate, which TLS has taken, may have a link; asked of links that there are, too.
     pub fn check(&self, certificate: &CertificateDer<'_>) -> Result<(), Listed> {
         self.sides.load().refused.check(certificate)
     }
+}
+
+/// What the certificate of the edge called `name` is for, beside `link.name`.
+pub fn edge_name(name: &str, link_name: &str) -> String {
+    format!("{name}.{link_name}")
 }
 
 /// The certificate of a connection's other side. TLS has asked for one.
@@ -267,6 +285,22 @@ mod tests {
             let not_for_name = |error| matches!(error, CertificateError::NotValidForNameContext { .. });
             assert!(matches!(refused, Err(Error::InvalidCertificate(error)) if not_for_name(error.clone())));
         }
+    }
+
+    #[test]
+    fn geo_01_an_edge_passes_for_no_other_edge() {
+        let folder = tempfile::tempdir().unwrap();
+        make(folder.path(), &["core"], &["tokyo-1", "tokyo_2"]);
+        let core = tls(folder.path(), "core");
+        let is_of = |node: &str, name: &str| {
+            let certificate = CertificateDer::from_pem_file(files(folder.path(), node).cert).unwrap();
+            core.is_of_edge(&certificate, name)
+        };
+        assert!(is_of("tokyo-1", "tokyo-1") && is_of("tokyo-1", "TOKYO-1") && is_of("tokyo_2", "tokyo_2"));
+        for (node, name) in [("tokyo-1", "tokyo_2"), ("tokyo-1", ""), ("tokyo-1", "*"), ("tokyo-1", "x.tokyo-1")] {
+            assert!(!is_of(node, name), "{node} is not {name}");
+        }
+        assert!(!is_of("core", "core") && !is_of("core", "tokyo-1"), "a core is no edge");
     }
 
     #[test]

@@ -13,10 +13,12 @@ use clap::{Arg, ArgMatches, Command};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
+use rustls_pki_types::DnsName;
 
 use crate::{
     config::{LinkFiles, is_name, keys},
     development::write_secret,
+    link_tls::edge_name,
 };
 
 /// What certificates are for.
@@ -39,7 +41,10 @@ pub fn command() -> Command {
             nodes(Arg::new("cores"))
                 .help("Names of cores: each gets NODE.pem and NODE.key; one called node if nobody is named"),
         )
-        .arg(nodes(Arg::new("edges").long("edges")).help("Names of edges, likewise: theirs make no core"))
+        .arg(
+            nodes(Arg::new("edges").long("edges"))
+                .help("Names of edges, likewise: theirs make no core, and no other edge"),
+        )
         .arg(
             Arg::new("name")
                 .long("link-name")
@@ -91,6 +96,13 @@ pub fn make(folder: &Path, cores: &[String], edges: &[String], names: Names<'_>)
     for node in cores.iter().chain(edges) {
         anyhow::ensure!(is_name(node) && node != "ca", "{node:?} can't be a node's name here");
     }
+    for edge in edges {
+        let name = edge_name(edge, names.all);
+        anyhow::ensure!(
+            DnsName::try_from(name.as_str()).is_ok(),
+            "{name:?} can't be in a certificate: name the edge otherwise"
+        );
+    }
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -109,21 +121,19 @@ pub fn make(folder: &Path, cores: &[String], edges: &[String], names: Names<'_>)
     write_secret(&folder.join("ca.key"), key.serialize_pem().as_bytes())?;
     write_secret(&folder.join("ca.pem"), cert.pem().as_bytes())?;
     let authority = Issuer::new(params, key);
-    let of_core = [names.all.to_owned(), names.cores.to_owned()];
-    for (nodes, certified) in [(cores, &of_core[..]), (edges, &of_core[..1])] {
-        nodes.iter().try_for_each(|node| make_node(&files(folder, node, names), node, certified, &authority))?;
+    for core in cores {
+        make_node(&files(folder, core, names), core, names.cores.to_owned(), &authority)?;
+    }
+    for edge in edges {
+        make_node(&files(folder, edge, names), edge, edge_name(edge, names.all), &authority)?;
     }
     Ok(())
 }
 
-fn make_node(
-    files: &LinkFiles,
-    node: &str,
-    certified: &[String],
-    authority: &Issuer<'_, KeyPair>,
-) -> anyhow::Result<()> {
+/// The certificate of a node, for `link.name` and for what it is.
+fn make_node(files: &LinkFiles, node: &str, what: String, authority: &Issuer<'_, KeyPair>) -> anyhow::Result<()> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-    let mut params = params(certified.to_vec(), node)?;
+    let mut params = params(vec![files.name.clone(), what], node)?;
     params.use_authority_key_identifier_extension = true;
     // The one who connects is a client, the other one a server; a core is both.
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
@@ -164,6 +174,8 @@ mod tests {
         assert!(why(&["a"]).ends_with("a.pem exists; it is not overwritten"));
         assert!(why(&["../b"]).contains("can't be a node's name"));
         assert!(why(&["ca"]).contains("can't be a node's name"));
+        let unfit = make(&path, &[], &["a..b".to_owned()], NAMES).unwrap_err().to_string();
+        assert!(unfit.contains("\"a..b.im-node\" can't be in a certificate"), "{unfit}");
         assert!(!path.join("b.pem").exists());
     }
 }

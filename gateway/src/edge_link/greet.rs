@@ -34,8 +34,10 @@ pub enum Ended {
     NoEdge,
     #[error("this certificate has {0} links here already, as many as link.edge_links_max allows")]
     TooMany(usize),
-    #[error("this certificate has the edge {0:?} already: each edge has a name and a certificate of its own")]
-    Named(String),
+    #[error("this certificate is not for {0}: that of an edge names it")]
+    NotNamed(String),
+    #[error("another edge has this certificate already, or this one before it was started: each has its own")]
+    Another,
     #[error("this core is about to end")]
     Leaving,
     #[error("nothing was heard for too long")]

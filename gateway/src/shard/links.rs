@@ -104,7 +104,7 @@ async fn serve(core: &Rc<Core>, stream: TcpStream, greeting: places::Place) {
     });
     let (stream, hello, place) = match greeted.await {
         Ok(greeted) => greeted,
-        Err(why @ (Ended::TooMany(_) | Ended::Named(_) | Ended::Listed(_))) => {
+        Err(why @ (Ended::TooMany(_) | Ended::Another | Ended::NotNamed(_) | Ended::Listed(_))) => {
             return tracing::warn!(from, %why, "a link of an edge is refused");
         }
         Err(why) => return tracing::debug!(from, %why, "a connection did not become an edge's link"),
@@ -134,10 +134,15 @@ fn admit(core: &Rc<Core>, hello: &LinkHello, certificate: CertificateDer<'static
     if hello.role() != NodeRole::Edge {
         return Err(Ended::NoEdge);
     }
+    if let Some(tls) = &core.shared.link_tls
+        && !tls.is_of_edge(&certificate, &hello.name)
+    {
+        return Err(Ended::NotNamed(tls.edge_name(&hello.name)));
+    }
     if core.draining.get() {
         return Err(Ended::Leaving);
     }
-    core.shared.edges.take_place(&certificate, &hello.name, core.shared.config.link.edge_links_max)?;
+    core.shared.edges.take_place(&certificate, hello.node, core.shared.config.link.edge_links_max)?;
     Ok(Place { core: core.clone(), certificate })
 }
 

@@ -45,6 +45,7 @@ fn core_with(more: impl FnOnce(Builder) -> Builder) -> (Gateway, SocketAddr, Tem
 
 /// Somebody with a node's certificate who says what it likes.
 struct Stranger {
+    node: String,
     stream: Box<dyn ReadAndWrite>,
     decoder: LinkDecoder,
 }
@@ -78,7 +79,8 @@ impl Stranger {
         let name = ServerName::try_from("im-core").expect("a name");
         let tls = ClientConnection::new(Arc::new(config), name).expect("a client");
         socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
-        Stranger { stream: Box::new(StreamOwned::new(tls, socket)), decoder: LinkDecoder::default() }
+        let stream = Box::new(StreamOwned::new(tls, socket));
+        Stranger { node: node.to_owned(), stream, decoder: LinkDecoder::default() }
     }
 
     /// The same as a core that an edge has dialled.
@@ -91,7 +93,8 @@ impl Stranger {
         let tls = ServerConnection::new(Arc::new(config)).expect("a server");
         let socket = listener.accept().expect("it dials").0;
         socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
-        Stranger { stream: Box::new(StreamOwned::new(tls, socket)), decoder: LinkDecoder::default() }
+        let stream = Box::new(StreamOwned::new(tls, socket));
+        Stranger { node: node.to_owned(), stream, decoder: LinkDecoder::default() }
     }
 
     /// Says hello, changed in some way; what the core answers.
@@ -99,8 +102,9 @@ impl Stranger {
         let mut hello = LinkHello {
             version_min: LINK_VERSION_MIN,
             version_max: LINK_VERSION_MAX,
-            node: rand::random(),
-            name: "stranger".into(),
+            // The same for all links of one node.
+            node: self.node.bytes().fold(7, |id, byte| id * 31 + u64::from(byte)),
+            name: self.node.clone(),
             role: NodeRole::Edge.into(),
             release: "0.1.0".into(),
             session_window_bytes: 65_536,
@@ -316,9 +320,11 @@ fn geo_01_an_edge_has_so_many_links_and_no_more() {
         edge
     };
     let (one, _other) = (taken("east"), taken("east"));
-    let reason = refused(connect("east").greet(|hello| hello.name = "another".into()));
-    assert!(reason.starts_with("this certificate has the edge") && reason.contains("already"), "{reason}");
-    // It says another number each time: its certificate is what it has one of.
+    // It may say what it likes of itself: its certificate is what it has one of, and who it is.
+    let reason = refused(connect("east").greet(|hello| hello.name = "west".into()));
+    assert_eq!(reason, "this certificate is not for west.im-node: that of an edge names it");
+    let reason = refused(connect("east").greet(|hello| hello.node = rand::random()));
+    assert!(reason.starts_with("another edge has this certificate already"), "{reason}");
     let reason = refused(connect("east").greet(|_| {}));
     let expected = "this certificate has 2 links here already, as many as link.edge_links_max allows";
     assert_eq!(reason, expected);
@@ -382,25 +388,24 @@ fn geo_01_an_edge_of_the_release_before_is_taken() {
 }
 
 #[test]
-fn geo_03_of_two_edges_with_one_name_clients_are_told_the_first_and_operators_of_the_other() {
+fn geo_03_of_two_edges_with_one_certificate_the_first_is_linked_and_operators_are_told_of_the_other() {
     let (core, listen, certificates) = core_with(|core| core.flag("geo-locates-per-second", 0));
-    let edge = |certificate, region| {
-        let edge = core.built_from().another().node(certificates.path(), certificate).edge(listen);
-        let edge = edge.flag("node-name", "east").flag("node-region", region).start();
-        wait_linked(&edge);
-        edge
+    let edge = |region| {
+        let edge = core.built_from().another().node(certificates.path(), "east").edge(listen);
+        edge.flag("node-region", region).start()
     };
     let mut client = core.login("anna");
     let mut region = || {
         let reply: LocateReply = client.call(Command::Locate, &Locate::default()).expect("told");
         reply.access_points.iter().map(|point| point.region.clone()).collect::<Vec<_>>()
     };
-    let first = edge("east", "japan");
+    let first = edge("japan");
     eventually("it is known", || region() == ["japan"]);
-    let _other = edge("west", "usa");
-    eventually("a word about it", || core.process().output().contains("another node has the name \"east\" already"));
+    let other = edge("usa");
+    eventually("a word about it", || core.process().output().contains("another edge has this certificate already"));
     assert_eq!(region(), ["japan"]);
     first.kill();
+    wait_linked(&other);
     eventually("the name is free", || region() == ["usa"]);
 }
 
