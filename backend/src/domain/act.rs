@@ -338,6 +338,8 @@ pub(crate) struct Staging<'a> {
     /// An earlier run of the same transaction may have been committed without having been heard. What
     /// finds its work done tells everybody all the same: nobody has been told yet.
     pub(crate) again: bool,
+    /// An earlier run has counted the act at hand against its group's rate.
+    pub(crate) is_counted: bool,
     /// Who asks for the act at hand.
     pub(crate) caller: Caller,
     group_limits: &'a GroupLimits,
@@ -359,7 +361,7 @@ pub(crate) struct Friendships {
 }
 
 impl<'a> Staging<'a> {
-    pub(crate) fn new(tx: &'a Tx, clock: &dyn Clock, group_limits: &'a GroupLimits, again: bool) -> Self {
+    pub(crate) fn new(tx: &'a Tx, clock: &dyn Clock, group_limits: &'a GroupLimits) -> Self {
         let (now_ms, now_us) = (clock.unix_ms(), clock.monotonic_us());
         let (ahead, notices) = (HashMap::new(), SmallVec::new());
         let (settings, mutes, caller) = (SmallVec::new(), SmallVec::new(), Caller::default());
@@ -367,7 +369,8 @@ impl<'a> Staging<'a> {
         Staging {
             tx,
             now_ms,
-            again,
+            again: false,
+            is_counted: false,
             caller,
             group_limits,
             now_us,
@@ -440,7 +443,7 @@ impl<'a> Staging<'a> {
         priority: Priority,
         settings: &Settings,
     ) -> Result<(), Error> {
-        if self.again {
+        if self.is_counted {
             return Ok(());
         }
         let taken = self.group_limits.take(app, group, priority, settings.group_sends_per_second, self.now_us);

@@ -2,11 +2,14 @@
 //!
 //! Cores hand their acts in here without waiting. One transaction at a time takes what has gathered,
 //! in order of arrival; each act in it succeeds or is refused on its own. When the transaction is
-//! durable the whole batch goes to the [`Outbox`], in commit order. A batch that keeps conflicting
-//! (another node writes to one of its conversations) is halved, down to single sends: a shorter
-//! transaction is harder to overtake, and fewer sends wait for the one that is contended.
+//! durable the whole batch goes to the [`Outbox`], in commit order.
 //!
-//! A commit whose outcome is unknown is run again like one that conflicted. What it had stored all the
+//! A batch that conflicts (another node writes to one of its conversations) is halved, down to single acts: a shorter
+//! transaction is harder to overtake, and fewer wait for the one that is contended. Those that follow are no
+//! larger at first, and grow again as they succeed: otherwise a node with much to do would be overtaken for
+//! as long as one with less writes to the same conversations.
+//!
+//! A commit whose outcome is unknown is run again, too, and halved if that goes on. What it had stored all the
 //! same is then completed as if it had been heard, and what stays in doubt is settled first by the next
 //! batch ([`super::unsettled`]).
 //!
@@ -32,22 +35,22 @@ use smallvec::SmallVec;
 
 use self::{
     barriers::Barriers,
-    batch::Batch,
+    batch::{Batch, Job, Size},
     run::{Run, Stopped, completions, is_apart, position, recover, stage_all},
 };
 use super::{
     Error,
     act::{Act, Answer, Outcome, Staged, Staging, first_position},
     callbacks::Caller,
-    groups::rate::GroupLimits,
+    groups::{Refusal, rate::GroupLimits},
     hooks::{Hooks, NoHooks, Verdict},
     keys,
     message::{MESSAGE_BYTES_MAX_DEFAULT, NewMessage},
-    unsettled::{self, Late, Tried, Try, Unsettled},
+    unsettled::{self, Late, Tried, Unsettled},
 };
 use crate::{
     env::Clock,
-    store::{Committed, Lane, Store, StoreError, Tx},
+    store::{Committed, Earlier, Lane, Store, StoreError, Tx},
 };
 
 /// Limits of the queue.
@@ -133,17 +136,7 @@ struct Shared<O: Outbox> {
     unanswered_bytes: AtomicUsize,
     /// A transaction is queued at the store that has not taken its acts yet.
     scheduled: AtomicBool,
-}
-
-#[derive(Clone)]
-struct Job<Origin> {
-    origin: Origin,
-    act: Act,
-    caller: Caller,
-    /// What earlier runs would have stored of it.
-    tries: Vec<Try>,
-    /// Some of those runs were another batch's, before it was halved.
-    returned: bool,
+    size: Size,
 }
 
 /// A future that ends once an act has been taken over, or refused.
@@ -178,6 +171,7 @@ impl<O: Outbox> SendQueue<O> {
             unanswered: AtomicUsize::new(0),
             unanswered_bytes: AtomicUsize::new(0),
             scheduled: AtomicBool::new(false),
+            size: Size::new(limits.batch_max.max(1)),
         };
         SendQueue { shared: Arc::new(shared) }
     }
@@ -254,7 +248,7 @@ impl<O: Outbox> SendQueue<O> {
             self.shared.answered(1, bytes);
             return Err(StoreError::Busy.into());
         }
-        self.shared.waiting.push(Job { origin, act, caller, tries: Vec::new(), returned: false });
+        self.shared.waiting.push(Job::new(origin, act, caller));
         self.shared.schedule();
         Ok(())
     }
@@ -296,7 +290,7 @@ impl<O: Outbox> SendQueue<O> {
 /// one act more.
 const BATCH_STAMPS_MAX: usize = u16::MAX as usize - 1_000;
 
-/// Runs of a batch as it is; from the next one on it is halved.
+/// Runs of a batch as it is, unless one is overtaken; from the next one on it is halved.
 const RUNS_WHOLE_MAX: u32 = 3;
 
 impl<O: Outbox> Shared<O> {
@@ -321,21 +315,20 @@ impl<O: Outbox> Shared<O> {
 
     /// One run of a batch's transaction.
     async fn run(self: &Arc<Self>, tx: &Tx, batch: &Batch<O::Origin>) -> Result<Run, Error> {
-        let mut jobs = self.next_run(batch);
+        let mut jobs = self.next_run(batch, tx.earlier());
         let alive = self.fence.get().map(|fence| tx.get(fence));
         let mut settled = Vec::new();
         for unsettled in self.unsettled.all() {
             let late = unsettled.settle(tx).await?;
             settled.push((unsettled, late));
         }
-        let (runs, is_fixed) = {
+        let (is_unclear, is_fixed) = {
             let filling = lock(&batch.0);
-            (filling.runs, filling.is_fixed)
+            (filling.is_unclear, filling.is_fixed)
         };
-        let again = runs > 1 || jobs.iter().any(|job| job.returned);
-        let staging = Staging::new(tx, &*self.clock, &self.group_limits, again);
+        let staging = Staging::new(tx, &*self.clock, &self.group_limits);
         let bytes_max = if is_fixed { usize::MAX } else { 2 * self.limits.batch_bytes_max };
-        let mut outcomes = match stage_all(staging, &jobs, bytes_max).await {
+        let mut outcomes = match stage_all(staging, &jobs, is_unclear, bytes_max).await {
             Ok(outcomes) => outcomes,
             Err(Stopped::Failed(error)) => return Err(error.into()),
             Err(Stopped::Full(fit)) => return Err(self.split(batch, jobs.len(), fit).into()),
@@ -343,7 +336,10 @@ impl<O: Outbox> Shared<O> {
         if outcomes.len() < jobs.len() {
             jobs = self.put_back(batch, outcomes.len());
         }
-        let staged = outcomes.iter().map(|outcome| outcome.as_ref().ok().and_then(Staged::new_try));
+        let staged = outcomes.iter().map(|outcome| {
+            let is_over_rate = matches!(outcome, Err(Error::Group(Refusal::RateLimited(_))));
+            (outcome.as_ref().ok().and_then(Staged::new_try), !is_over_rate)
+        });
         {
             let mut filling = lock(&batch.0);
             (filling.staged, filling.is_fixed) = (staged.collect(), true);
@@ -354,7 +350,7 @@ impl<O: Outbox> Shared<O> {
         {
             return Err(Error::Fenced);
         }
-        let rerun = jobs.iter().zip(&outcomes).filter(|(job, _)| runs > 1 || job.returned);
+        let rerun = jobs.iter().zip(&outcomes).filter(|(job, _)| is_unclear || job.in_doubt);
         let unheard = rerun.filter_map(|(job, outcome)| Late::of_earlier_run(tx, &job.act, outcome)).collect();
         Ok(Run { settled, unheard, outcomes })
     }
@@ -374,15 +370,18 @@ impl<O: Outbox> Shared<O> {
     }
 
     /// What the next run of a batch's transaction stores.
-    fn next_run(self: &Arc<Self>, batch: &Batch<O::Origin>) -> Arc<Vec<Job<O::Origin>>> {
+    fn next_run(self: &Arc<Self>, batch: &Batch<O::Origin>, earlier: Earlier) -> Arc<Vec<Job<O::Origin>>> {
         let mut filling = lock(&batch.0);
         filling.runs += 1;
+        filling.is_unclear |= earlier.is_unclear;
+        let is_unclear = filling.is_unclear;
+        let is_to_be_halved = earlier.is_overtaken && !is_unclear || filling.runs > RUNS_WHOLE_MAX;
         filling.number.get_or_insert_with(|| self.barriers.begin());
         let kept_max = filling.kept_max.take();
         let jobs = match (filling.take(), kept_max) {
             (None, _) => self.take_waiting(),
             (Some(jobs), Some(kept)) => self.keep(jobs, kept),
-            (Some(jobs), None) if filling.runs > RUNS_WHOLE_MAX && jobs.len() > 1 => self.halve(jobs),
+            (Some(jobs), None) if is_to_be_halved && jobs.len() > 1 => self.halve(jobs, is_unclear),
             (Some(jobs), None) => jobs,
         };
         filling.jobs.insert(Arc::new(jobs)).clone()
@@ -406,16 +405,20 @@ impl<O: Outbox> Shared<O> {
 
     /// Keeps the first half. The lane starts the transaction of the others after this one, so sends
     /// stay in their order.
-    fn halve(self: &Arc<Self>, mut jobs: Vec<Job<O::Origin>>) -> Vec<Job<O::Origin>> {
+    fn halve(self: &Arc<Self>, mut jobs: Vec<Job<O::Origin>>, is_unclear: bool) -> Vec<Job<O::Origin>> {
         let rest = jobs.split_off(jobs.len().div_ceil(2));
+        self.size.shrink(jobs.len());
         metrics::counter!("send_batches_halved_total").increment(1);
-        // The half that is kept may pass by, in the logs, what an unheard run has stored of the rest: all of it is
-        // told first, in the order of the logs.
-        let is_send = |job: &&Job<O::Origin>| matches!(job.act, Act::Send(_));
-        let doubtful = jobs.iter().filter(is_send).chain(&rest);
-        self.doubt(doubtful.map(|job| Tried { act: job.act.clone(), tries: job.tries.clone() }).collect());
+        if is_unclear {
+            // The half that is kept may pass by, in the logs, what an unheard run has stored of the rest: all of it is
+            // told first, in the order of the logs.
+            let is_send = |job: &&Job<O::Origin>| matches!(job.act, Act::Send(_));
+            let doubtful = jobs.iter().filter(is_send).chain(&rest);
+            self.doubt(doubtful.map(|job| Tried { act: job.act.clone(), tries: job.tries.clone() }).collect());
+        }
         let mut returned = lock(&self.returned);
-        rest.into_iter().rev().for_each(|job| returned.push_front(Job { returned: true, ..job }));
+        let doubted = |job: Job<O::Origin>| Job { in_doubt: job.in_doubt || is_unclear, ..job };
+        rest.into_iter().rev().for_each(|job| returned.push_front(doubted(job)));
         drop(returned);
         self.schedule();
         jobs
@@ -428,7 +431,7 @@ impl<O: Outbox> Shared<O> {
         let mut jobs = Vec::new();
         let (mut bytes, mut stamps) = (0, 0);
         // What is in doubt takes its part of the transaction.
-        let jobs_max = self.limits.batch_max.saturating_sub(self.unsettled.acts()).max(1);
+        let jobs_max = self.size.now().saturating_sub(self.unsettled.acts()).max(1);
         while jobs.len() < jobs_max && bytes < self.limits.batch_bytes_max && stamps < BATCH_STAMPS_MAX {
             let Some(job) = returned.pop_front().or_else(|| self.waiting.pop()) else { break };
             let is_large = job.act.written_bytes() >= self.limits.batch_bytes_max;
@@ -475,6 +478,7 @@ impl<O: Outbox> Shared<O> {
             Ok((mut run, committed)) => {
                 let jobs = filling.jobs.take().map(Arc::unwrap_or_clone).unwrap_or_default();
                 drop(filling);
+                self.size.grow(jobs.len());
                 self.go_on(&jobs, &mut run.outcomes);
                 for (job, outcome) in jobs.iter().zip(&run.outcomes) {
                     if let Err(error) = outcome {
@@ -492,10 +496,10 @@ impl<O: Outbox> Shared<O> {
                     // The last run was not committed.
                     filling.staged.clear();
                 }
-                let runs = filling.runs;
+                let is_unclear = filling.is_unclear;
                 let jobs = filling.take().unwrap_or_else(|| self.take_all_waiting());
                 drop(filling);
-                self.give_up(jobs, runs, error);
+                self.give_up(jobs, is_unclear, error);
             }
         }
     }
@@ -509,7 +513,7 @@ impl<O: Outbox> Shared<O> {
             self.unanswered.fetch_add(1, Ordering::Relaxed);
             self.unanswered_bytes.fetch_add(act.bytes(), Ordering::Relaxed);
             let (origin, caller) = (job.origin, job.caller.clone());
-            self.waiting.push(Job { origin, act, caller, tries: Vec::new(), returned: false });
+            self.waiting.push(Job::new(origin, act, caller));
             goes_on = true;
         }
         if goes_on {
@@ -556,20 +560,16 @@ impl<O: Outbox> Shared<O> {
         self.outbox.late(all);
     }
 
-    /// Answers `error`, with which the last of so many runs ended, to all; what may be stored all the same stays in doubt.
-    fn give_up(self: &Arc<Self>, jobs: Vec<Job<O::Origin>>, runs: u32, error: Error) {
-        let unknown = match error {
-            Error::Store(StoreError::MaybeCommitted) => true,
-            // An earlier run may have been committed before this node was taken for dead.
-            Error::Fenced => runs > 1,
-            _ => false,
-        };
+    /// Answers `error`, with which the last run ended, to all; what may be stored all the same, by that or by an earlier
+    /// one, stays in doubt.
+    fn give_up(self: &Arc<Self>, jobs: Vec<Job<O::Origin>>, is_unclear: bool, error: Error) {
+        let unknown = is_unclear || error == Error::Store(StoreError::MaybeCommitted);
         let mut completions = Vec::with_capacity(jobs.len());
         let mut in_doubt = Vec::new();
-        for Job { origin, act, tries, returned, .. } in jobs {
+        for Job { origin, act, tries, in_doubt: was_in_doubt, .. } in jobs {
             // Of a change no run leaves a trace: it is in doubt as soon as it has been run.
             let tried = !tries.is_empty() || matches!(act, Act::Change(_));
-            match (unknown || returned) && tried {
+            match (unknown || was_in_doubt) && tried {
                 true => in_doubt.push(Tried { act: act.clone(), tries }),
                 false => self.answered(1, act.bytes()),
             }

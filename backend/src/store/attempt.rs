@@ -21,7 +21,7 @@ use super::{
     metrics::count_retry,
     pool,
     seam::{Committed, StoreError},
-    tx::Tx,
+    tx::{Earlier, Tx},
 };
 
 /// Told the final outcome, once.
@@ -35,8 +35,7 @@ pub(super) struct Attempt<T, E, F> {
     body: F,
     done: Done<T, E>,
     retries: u32,
-    /// The outcome of an earlier run's commit is not known.
-    unclear: bool,
+    earlier: Earlier,
     started_us: Option<u64>,
 }
 
@@ -55,7 +54,7 @@ impl<T, E, F> Attempt<T, E, F> {
         body: F,
         done: Done<T, E>,
     ) -> Self {
-        Attempt { context, lane, name, body, done, retries: 0, unclear: false, started_us: None }
+        Attempt { context, lane, name, body, done, retries: 0, earlier: Earlier::default(), started_us: None }
     }
 }
 
@@ -98,7 +97,7 @@ where
             None => self.started_us = Some(self.context.clock.monotonic_us()),
             Some(_) => std::thread::sleep(self.backoff()),
         }
-        let tx = match self.context.begin() {
+        let tx = match self.context.begin(self.earlier) {
             Ok(tx) => tx,
             Err(error) => return self.failed(error.into()),
         };
@@ -115,7 +114,7 @@ where
             None => self.started_us = Some(self.context.clock.monotonic_us()),
             Some(_) => pool::delay(self.backoff()).await,
         }
-        let tx = match self.context.begin() {
+        let tx = match self.context.begin(self.earlier) {
             Ok(tx) => tx,
             Err(error) => return self.failed(error.into()),
         };
@@ -182,7 +181,8 @@ where
             self.answer_once_durable(error);
             return None;
         };
-        self.unclear |= *cause == StoreError::MaybeCommitted;
+        self.earlier.is_unclear |= *cause == StoreError::MaybeCommitted;
+        self.earlier.is_overtaken = matches!(cause, StoreError::Conflict | StoreError::TooOld);
         let elapsed_us = self.started_us.map_or(0, |start| self.context.clock.monotonic_us().saturating_sub(start));
         let options = &self.context.options;
         let in_time = elapsed_us <= options.retry_deadline_ms.saturating_mul(1000);
@@ -208,8 +208,8 @@ where
     }
 
     fn finish(self, result: Result<(T, Committed), E>) {
-        let Attempt { done, name, unclear, .. } = self;
-        let result = result.map_err(|error| if unclear { still_unclear(error) } else { error });
+        let Attempt { done, name, earlier, .. } = self;
+        let result = result.map_err(|error| if earlier.is_unclear { still_unclear(error) } else { error });
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| done(result))) {
             tracing::error!(transaction = name, panic = panic_text(&*panic), "a transaction's completion panicked");
         }

@@ -18,7 +18,7 @@ use super::{
     lock,
     metrics::FrontMetrics,
     seam::{Committed, Engine, StoreError},
-    tx::Tx,
+    tx::{Earlier, Tx},
     watches::Places,
 };
 use crate::env::{Clock, Rng};
@@ -156,7 +156,7 @@ impl Store {
 
     /// A transaction without lane or retry, for tools and tests.
     pub fn begin(&self) -> Result<Tx, StoreError> {
-        self.inner.context.begin()
+        self.inner.context.begin(Earlier::default())
     }
 
     /// Runs `body` as a transaction on a worker of `lane` and calls `done` exactly once with the
@@ -227,7 +227,7 @@ impl Drop for Inner {
 }
 
 impl Context {
-    pub(super) fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(Tx::new(self.engine.begin()?, self.clock.clone(), self.remote, self.watches.clone()))
+    pub(super) fn begin(&self, earlier: Earlier) -> Result<Tx, StoreError> {
+        Ok(Tx::new(self.engine.begin()?, self.clock.clone(), self.remote, self.watches.clone(), earlier))
     }
 }

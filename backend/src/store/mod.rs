@@ -33,7 +33,7 @@ pub use embedded::{Embedded, EmbeddedOptions, OpenError};
 pub use front::{Lane, Retry, Store, StoreOptions};
 pub use memory::{Faults, Memory};
 pub use seam::*;
-pub use tx::Tx;
+pub use tx::{Earlier, Tx};
 pub use watches::Watch;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

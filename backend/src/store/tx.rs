@@ -25,21 +25,43 @@ use crate::env::Clock;
 /// Keys from here on belong to the engines, as in FoundationDB.
 const KEYS_END: &[u8] = &[0xff];
 
+/// What became of earlier runs of the same transaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Earlier {
+    /// One may have been committed.
+    pub is_unclear: bool,
+    /// The last one was overtaken: it conflicted, or took too long.
+    pub is_overtaken: bool,
+}
+
 /// A transaction. Dropped without a commit, it leaves nothing behind.
 pub struct Tx {
     engine_tx: Box<dyn EngineTx>,
     clock: Arc<dyn Clock>,
     remote: bool,
     watches: Places,
+    earlier: Earlier,
     began_us: u64,
     bytes: Cell<usize>,
     failed: RefCell<Option<StoreError>>,
 }
 
 impl Tx {
-    pub(super) fn new(engine_tx: Box<dyn EngineTx>, clock: Arc<dyn Clock>, remote: bool, watches: Places) -> Self {
+    pub(super) fn new(
+        engine_tx: Box<dyn EngineTx>,
+        clock: Arc<dyn Clock>,
+        remote: bool,
+        watches: Places,
+        earlier: Earlier,
+    ) -> Self {
         let began_us = clock.monotonic_us();
-        Tx { engine_tx, clock, remote, watches, began_us, bytes: Cell::new(0), failed: RefCell::new(None) }
+        let (bytes, failed) = (Cell::new(0), RefCell::new(None));
+        Tx { engine_tx, clock, remote, watches, earlier, began_us, bytes, failed }
+    }
+
+    /// What became of earlier runs.
+    pub fn earlier(&self) -> Earlier {
+        self.earlier
     }
 
     /// Whether a read is a round trip, so that it pays to start reads before their results are needed.

@@ -98,6 +98,7 @@ pub(super) enum Stopped {
 pub(super) async fn stage_all<Origin>(
     mut staging: Staging<'_>,
     jobs: &[Job<Origin>],
+    is_unclear: bool,
     bytes_max: usize,
 ) -> Result<Vec<Result<Staged, Error>>, Stopped> {
     let mut outcomes = Vec::with_capacity(jobs.len());
@@ -107,6 +108,8 @@ pub(super) async fn stage_all<Origin>(
         if bytes > bytes_max && !outcomes.is_empty() {
             break;
         }
+        staging.again = is_unclear || job.in_doubt;
+        staging.is_counted = job.is_counted;
         let outcome = staging.stage(&job.act, job.caller.clone()).await;
         // What it writes may be too much without a read that would say so.
         match (staging.tx.charged_bytes() > TRANSACTION_BYTES_MAX, outcome) {
