@@ -92,9 +92,10 @@ macro_rules! conformance {
         #[test]
         fn on_fdb() {
             let Some(cluster) = fdb_cluster::Cluster::start() else { return };
-            for (name, promise) in [$((stringify!($name), $name as fn(&Fixture)),)*] {
+            let promises = [$((stringify!($name), $name as fn(&Fixture)),)*];
+            for (number, (name, promise)) in promises.into_iter().enumerate() {
                 fdb_cluster::say(&format!("on_fdb: {name}"));
-                promise(&fixture(cluster.open(&format!("{name}/"), 5_000), None));
+                promise(&fixture(cluster.open(&format!("{number}/"), 5_000), None));
             }
         }
     };
