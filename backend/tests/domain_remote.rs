@@ -378,14 +378,14 @@ fn what_an_unheard_run_has_changed_is_told_before_what_it_has_sent() {
 fn behind_a_transaction_that_was_overtaken_others_are_smaller_and_grow_again() {
     let (_, remote, node, _) = doubtful(20);
     let users = users();
-    remote.conflict(1);
+    remote.conflict(2);
     let change = Kind::Blacklist { add: vec![users[3].clone()], remove: vec![], each: false };
     let mut acts = vec![Act::Change(Box::new(Change::new(APP, users[0].clone(), change)))];
     acts.extend((1..200).map(|n| Act::Send(message(&users[0], &users[1], n.to_string()))));
     let batches = node.act_in_batches(acts);
     assert!(batches.iter().flatten().all(|answer| answer.outcome.is_ok()));
     assert!(batches.iter().flatten().map(|answer| answer.origin).eq(0..200), "in the order in which they came");
-    assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [32, 40, 50, 63, 15]);
+    assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [32, 48, 64, 56]);
     // What conflicts is not stored: nothing is in doubt, and nobody need read.
     let pushes = node.pushes.lock().expect("sound");
     assert!(pushes.iter().all(|notice| notice.what != News::Behind));

@@ -290,8 +290,11 @@ impl<O: Outbox> SendQueue<O> {
 /// one act more.
 const BATCH_STAMPS_MAX: usize = u16::MAX as usize - 1_000;
 
-/// Runs of a batch as it is, unless one is overtaken; from the next one on it is halved.
+/// Runs of a batch as it is; from the next one on it is halved.
 const RUNS_WHOLE_MAX: u32 = 3;
+
+/// The same of one that is overtaken. The second time others let it go first.
+const RUNS_OVERTAKEN_MAX: u32 = 2;
 
 impl<O: Outbox> Shared<O> {
     /// Queues a transaction unless one is queued already that will take what is waiting.
@@ -375,7 +378,8 @@ impl<O: Outbox> Shared<O> {
         filling.runs += 1;
         filling.is_unclear |= earlier.is_unclear;
         let is_unclear = filling.is_unclear;
-        let is_to_be_halved = earlier.is_overtaken && !is_unclear || filling.runs > RUNS_WHOLE_MAX;
+        let is_overtaken = earlier.is_overtaken && !is_unclear;
+        let is_to_be_halved = filling.runs > if is_overtaken { RUNS_OVERTAKEN_MAX } else { RUNS_WHOLE_MAX };
         filling.number.get_or_insert_with(|| self.barriers.begin());
         let kept_max = filling.kept_max.take();
         let jobs = match (filling.take(), kept_max) {

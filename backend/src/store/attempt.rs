@@ -21,6 +21,7 @@ use super::{
     metrics::count_retry,
     pool,
     seam::{Committed, StoreError},
+    turns::Turns,
     tx::{Earlier, Tx},
 };
 
@@ -111,9 +112,16 @@ where
     /// Runs the body and the commit. Returns itself to be run again.
     async fn once_remote(mut self) -> Option<Self> {
         match self.started_us {
-            None => self.started_us = Some(self.context.clock.monotonic_us()),
+            None => {
+                let pause = self.lane.turns().map_or(Duration::ZERO, Turns::pause);
+                if !pause.is_zero() {
+                    pool::delay(pause).await;
+                }
+                self.started_us = Some(self.context.clock.monotonic_us());
+            }
             Some(_) => pool::delay(self.backoff()).await,
         }
+        let began_us = self.context.clock.monotonic_us();
         let tx = match self.context.begin(self.earlier) {
             Ok(tx) => tx,
             Err(error) => return self.failed(error.into()),
@@ -126,10 +134,15 @@ where
         let committing_us = self.context.clock.monotonic_us();
         match tx.commit().await {
             Ok(committed) => {
+                let took_us = self.context.clock.monotonic_us().saturating_sub(began_us);
+                self.lane.turns().inspect(|turns| turns.committed(took_us));
                 self.committed(value, committed, committing_us);
                 None
             }
-            Err(error) => self.failed(error.into()),
+            Err(error) => {
+                self.lane.turns().filter(|_| error == StoreError::Conflict).inspect(|turns| turns.overtaken());
+                self.failed(error.into())
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use std::{
 use futures::future::LocalBoxFuture;
 use metrics::Gauge;
 
-use super::{front::Lane, lock, metrics::queue_depth, pool, seam::StoreError};
+use super::{front::Lane, lock, metrics::queue_depth, pool, seam::StoreError, turns::Turns};
 
 /// One transaction to run, retries included.
 pub(super) trait Job: Send {
@@ -40,6 +40,8 @@ pub(super) struct LaneQueue {
     wake: Condvar,
     jobs_max: usize,
     depth: Gauge,
+    /// Of the lane in which order counts. In others a job that is overtaken has nobody behind it.
+    turns: Option<Turns>,
 }
 
 #[derive(Default)]
@@ -52,7 +54,13 @@ struct Jobs {
 
 impl LaneQueue {
     pub(super) fn new(lane: Lane, jobs_max: usize) -> Arc<Self> {
-        Arc::new(LaneQueue { jobs: Mutex::default(), wake: Condvar::new(), jobs_max, depth: queue_depth(lane) })
+        let turns = (lane == Lane::Write).then(Turns::default);
+        let (jobs, wake, depth) = (Mutex::default(), Condvar::new(), queue_depth(lane));
+        Arc::new(LaneQueue { jobs, wake, jobs_max, depth, turns })
+    }
+
+    pub(super) fn turns(&self) -> Option<&Turns> {
+        self.turns.as_ref()
     }
 
     /// Queues a new job, or refuses it.

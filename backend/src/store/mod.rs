@@ -26,6 +26,7 @@ mod memory;
 mod metrics;
 mod pool;
 mod seam;
+mod turns;
 mod tx;
 mod watches;
 

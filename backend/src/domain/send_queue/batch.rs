@@ -8,7 +8,7 @@ use std::sync::{
 use super::super::{act::Act, callbacks::Caller, unsettled::Try};
 
 /// Of so many acts that a transaction has stored, the next may have one more.
-const GROWTH_SHARE: usize = 4;
+const GROWTH_SHARE: usize = 2;
 
 /// An act that was asked for.
 #[derive(Clone)]
