@@ -183,8 +183,9 @@ impl History {
         history.remove_all_expired();
         // What has just expired may be gone, what has not must not.
         history.check(&results);
-        // One pass over the event logs may be under way since a while ago: then another.
-        for _ in 0..2 {
+        // One pass over the event logs may be under way since a while ago: then another. And a day for what a send has
+        // written that began days before by this clock: the hour of that is looked at again within one.
+        for _ in 0..3 {
             history.clock.0.fetch_add(EVENTS_LATE_MS, Ordering::Relaxed);
             history.remove_all_expired();
         }
